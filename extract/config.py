@@ -1,0 +1,67 @@
+"""What can be chosen for stage one."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ..settings import Settings
+
+
+class FramesConfig(Settings):
+    """Which frames of a clip are read.
+
+    Attributes:
+        sampler: ``uniform`` takes the centre of each of ``count`` equal spans of the clip; ``middle`` takes ``count`` consecutive
+            frames around the middle (MicroLens's own five); ``fps`` takes ``count`` frames ``1 / fps`` seconds apart around the middle.
+        count: T, frames per clip.
+        fps: frames per second for ``sampler: fps``.
+    """
+
+    sampler: Literal["uniform", "middle", "fps"] = "uniform"
+    count: int = Field(8, ge=1, le=256)
+    fps: float = Field(2.0, gt=0)
+
+
+class EncoderConfig(Settings):
+    """Which encoder makes the vectors.
+
+    Attributes:
+        size: ``nano`` (tests, demo) or ``b0``..``b5`` (the SegFormer/MiT widths and depths).
+        weights: ``random``, or the path of a safetensors file.
+        pooling: ``levels`` (mean of each of the four feature levels) or ``unified`` (eq. 6 of the paper, for trained decoders).
+    """
+
+    size: Literal["nano", "b0", "b1", "b2", "b3", "b4", "b5"] = "b0"
+    weights: str = "random"
+    pooling: Literal["levels", "unified"] = "levels"
+
+
+class ExtractConfig(Settings):
+    """Stage one: a folder of clips to an embedding file.
+
+    Attributes:
+        manifest: CSV with columns id,path for clips whose id is not the file stem; None: id = file stem.
+        encoder: which encoder.
+        frames: which frames.
+        image_size: side in pixels of the square the encoder sees.
+        resize: ``crop`` (short side to image_size, then centre crop) or ``squash`` (ignore the aspect ratio, as MicroLens does).
+        dtype: of the stored vectors.
+        decoder: ``auto`` (decord reads, PyAV rescues) or ``pyav``.
+        workers: decoding processes; 0: one per CPU core.
+        timeout_seconds: a clip that takes longer to decode is given up and named.
+        batch_clips: clips encoded at once.
+        max_fail_rate: share of clips that may fail before the run exits with code 3.
+    """
+
+    manifest: Path | None = None
+    encoder: EncoderConfig = EncoderConfig()
+    frames: FramesConfig = FramesConfig()
+    image_size: int = Field(224, ge=32, le=1024)
+    resize: Literal["crop", "squash"] = "crop"
+    dtype: Literal["float16", "float32"] = "float16"
+    decoder: Literal["auto", "pyav"] = "auto"
+    workers: int = Field(0, ge=0)
+    timeout_seconds: float = Field(30.0, gt=0)
+    batch_clips: int = Field(8, ge=1)
+    max_fail_rate: float = Field(0.01, ge=0, le=1)
