@@ -1,0 +1,21 @@
+"""The selective scan and the Mamba layer, shared by both stages; knows neither video nor users."""
+
+from .block import CAUSAL, VIDEO, MambaBlock, MambaState
+from .order import FORWARD, REVERSE, Order, Walk, time_major
+from .scan import Backend, available_backends, resolve, selective_scan
+
+__all__ = [
+    "CAUSAL",
+    "FORWARD",
+    "REVERSE",
+    "VIDEO",
+    "Backend",
+    "MambaBlock",
+    "MambaState",
+    "Order",
+    "Walk",
+    "available_backends",
+    "resolve",
+    "selective_scan",
+    "time_major",
+]

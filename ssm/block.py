@@ -1,0 +1,193 @@
+"""The Mamba layer: projections, causal convolution, selective scan, gate.
+
+One class serves both stages: with ``CAUSAL`` it reads watch histories and can ``step``; with ``VIDEO`` it is Vivim's
+ST-Mamba mixer (eq. 9 of the Vivim paper): one shared in- and out-projection, and convolution, scan and step-size parameters of
+its own for each of three walks over the clip, averaged.
+
+Legend: B batch, L tokens, C model width, D inner width, S walks, N state size, K taps, R rank of the step size.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .conv import causal_conv1d
+from .order import FORWARD, REVERSE, Order, Walk, time_major
+from .scan import Backend, selective_scan
+
+CAUSAL = (Walk.FORWARD,)
+VIDEO = (Walk.FORWARD, Walk.REVERSE, Walk.TIME_MAJOR)
+
+
+@dataclass(frozen=True)
+class MambaState:
+    """What a causal block remembers of a sequence: constant size, whatever the length.
+
+    Attributes:
+        conv_BKD: the last K - 1 inputs of the convolution, oldest first.
+        ssm_BDN: state of the scan.
+    """
+
+    conv_BKD: torch.Tensor
+    ssm_BDN: torch.Tensor
+
+
+class MambaBlock(nn.Module):
+    """Mamba-1 mixer over one or more walks.
+
+    Source: Gu and Dao, "Mamba" (2023), section 3.4; Yang et al., "Vivim" (2024), eq. 9, for three walks.
+
+    Args:
+        d_model: C.
+        d_state: N.
+        d_conv: K.
+        expand: D = expand * C.
+        directions: walks over the tokens; ``CAUSAL`` or ``VIDEO``.
+        init: ``"mamba"`` keeps the step-size bias at the softplus inverse of a log-uniform step in [.001, .1];
+            ``"vivim"`` is what the official Vivim code ends with: every linear truncated-normal .02, step-size bias 0.
+        backend: who computes the scan.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        directions: tuple[Walk, ...] = CAUSAL,
+        init: Literal["mamba", "vivim"] = "mamba",
+        backend: Backend = Backend.AUTO,
+    ) -> None:
+        super().__init__()
+        self.d_inner = expand * d_model
+        self.d_state = d_state
+        self.dt_rank = math.ceil(d_model / 16)
+        self.directions = directions
+        self.backend = backend
+        walks = len(directions)
+        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
+        self.conv_weight = nn.Parameter(torch.empty(walks, self.d_inner, d_conv))
+        self.conv_bias = nn.Parameter(torch.empty(walks, self.d_inner))
+        self.x_proj = nn.Parameter(torch.empty(walks, self.dt_rank + 2 * d_state, self.d_inner))
+        self.dt_proj = nn.Parameter(torch.empty(walks, self.d_inner, self.dt_rank))
+        self.dt_bias = nn.Parameter(torch.empty(walks, self.d_inner))
+        self.A_log = nn.Parameter(torch.empty(walks, self.d_inner, d_state))
+        self.D = nn.Parameter(torch.empty(walks, self.d_inner))
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+        self.reset_parameters(init)
+
+    @torch.no_grad()
+    def reset_parameters(self, init: Literal["mamba", "vivim"]) -> None:
+        """Fresh parameters; see ``init`` of the class."""
+        taps = self.conv_weight.shape[-1]
+        nn.init.uniform_(self.conv_weight, -(taps**-0.5), taps**-0.5)
+        nn.init.uniform_(self.conv_bias, -(taps**-0.5), taps**-0.5)
+        self.A_log.copy_(torch.log(torch.arange(1, self.d_state + 1)).expand_as(self.A_log))
+        nn.init.ones_(self.D)
+        if init == "vivim":
+            for weight in (self.in_proj.weight, self.x_proj, self.dt_proj, self.out_proj.weight):
+                nn.init.trunc_normal_(weight, std=0.02)
+            nn.init.zeros_(self.dt_bias)
+            return
+        nn.init.uniform_(self.x_proj, -(self.d_inner**-0.5), self.d_inner**-0.5)
+        nn.init.uniform_(self.dt_proj, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
+        dt = torch.exp(torch.empty_like(self.dt_bias).uniform_(math.log(1e-3), math.log(0.1))).clamp_min(1e-4)
+        self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that decay would push away from what they mean."""
+        return {"A_log", "D", "dt_bias", "conv_bias"}
+
+    def forward(self, x_BLC: torch.Tensor, *, frames: int | None = None, seq_idx: torch.Tensor | None = None) -> torch.Tensor:
+        """Mix the tokens.
+
+        Args:
+            x_BLC: tokens; for video in frame-major order.
+            frames: T, needed by a walk along time.
+            seq_idx: (B, L), see ``selective_scan``; causal blocks only.
+
+        Returns:
+            (B, L, C).
+        """
+        orders = [self._order(walk, frames) for walk in self.directions]
+        if seq_idx is not None and self.directions != CAUSAL:
+            raise ValueError("seq_idx packs several sequences into one row, which only a causal block supports")
+        x_BLD, z_BLD = self.in_proj(x_BLC).chunk(2, dim=-1)
+        convolved = [
+            F.silu(causal_conv1d(order.apply(x_BLD), self.conv_weight[s], self.conv_bias[s], seq_idx=seq_idx))
+            for s, order in enumerate(orders)
+        ]
+        y_BLSD, _ = self._scan(torch.stack(convolved, 2), seq_idx, None)
+        y_BLD = sum(order.undo(y_BLSD[:, :, s]) for s, order in enumerate(orders)) / len(orders)
+        return self.out_proj(y_BLD * F.silu(z_BLD))
+
+    def _order(self, walk: Walk, frames: int | None) -> Order:
+        match walk:
+            case Walk.FORWARD:
+                return FORWARD
+            case Walk.REVERSE:
+                return REVERSE
+            case Walk.TIME_MAJOR:
+                if frames is None:
+                    raise ValueError("a walk along time needs the number of frames of the clip")
+                return time_major(frames)
+
+    def _scan(
+        self, x_BLSD: torch.Tensor, seq_idx: torch.Tensor | None, state_BDN: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """All walks in one scan: channels of walk s are group s. fp32 whatever the autocast."""
+        projected = torch.einsum("blsd,sed->blse", x_BLSD, self.x_proj.to(x_BLSD.dtype))
+        low, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        delta = torch.einsum("blsr,sdr->blsd", low, self.dt_proj.to(low.dtype))
+        result = selective_scan(
+            x_BLSD.flatten(2).float(),
+            delta.flatten(2).float(),
+            -torch.exp(self.A_log.flatten(0, 1).float()),
+            B.float(),
+            C.float(),
+            self.D.flatten().float(),
+            delta_bias=self.dt_bias.flatten().float(),
+            delta_softplus=True,
+            return_last_state=True,
+            seq_idx=seq_idx,
+            initial_state=state_BDN,
+            backend=self.backend,
+        )
+        assert isinstance(result, tuple)
+        y, last = result
+        return y.unflatten(2, (x_BLSD.shape[2], -1)).to(x_BLSD.dtype), last
+
+    def initial_state(self, batch: int) -> MambaState:
+        """The state of an empty sequence."""
+        self._require_causal()
+        zeros = self.A_log.new_zeros
+        return MambaState(zeros(batch, self.conv_weight.shape[-1] - 1, self.d_inner), zeros(batch, self.d_inner, self.d_state))
+
+    def step(self, x_BC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
+        """Read one more token in constant time: ``step`` over a sequence equals ``forward`` over it.
+
+        Args:
+            x_BC: one token per sequence.
+            state: from ``initial_state`` or an earlier ``step``.
+
+        Returns:
+            (output (B, C), new state); the old state is untouched.
+
+        Raises:
+            ValueError: the block walks a clip in several directions, which has no next token.
+        """
+        self._require_causal()
+        x_BD, z_BD = self.in_proj(x_BC).chunk(2, dim=-1)
+        convolved = F.silu(causal_conv1d(x_BD[:, None], self.conv_weight[0], self.conv_bias[0], initial_BKD=state.conv_BKD))
+        y_BLSD, ssm = self._scan(convolved[:, :, None], None, state.ssm_BDN)
+        conv = torch.cat([state.conv_BKD[:, 1:], x_BD[:, None]], 1) if state.conv_BKD.shape[1] else state.conv_BKD
+        return self.out_proj(y_BLSD[:, 0, 0] * F.silu(z_BD)), MambaState(conv, ssm)
+
+    def _require_causal(self) -> None:
+        if self.directions != CAUSAL:
+            walks = ", ".join(walk.value for walk in self.directions)
+            raise ValueError(f"only a causal block has a step; this one walks a whole clip ({walks})")

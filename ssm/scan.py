@@ -1,0 +1,168 @@
+"""The one door to the selective scan (S6) and its backends.
+
+Names and defaults are mamba-ssm's, the layout is channels-last.
+Legend: B batch, L tokens, D channels, N state size, G groups of B and C (a group serves D / G contiguous channels).
+"""
+
+import logging
+from enum import Enum
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+
+from . import reference, torch_scan
+from .order import FORWARD, Order
+
+_log = logging.getLogger("vivim.ssm")
+
+
+class Backend(Enum):
+    """Who computes the scan. ``AUTO`` takes the fastest that can.
+
+    ``REFERENCE`` is the plain loop, the definition; ``TORCH`` is chunked plain torch with its own backward.
+    """
+
+    AUTO = "auto"
+    REFERENCE = "reference"
+    TORCH = "torch"
+
+
+def resolve(backend: Backend, device: torch.device, dtype: torch.dtype) -> Backend:
+    """The concrete backend that ``backend`` means for tensors of this device and dtype; the choice of AUTO is logged once."""
+    if backend is not Backend.AUTO:
+        return backend
+    chosen = Backend.TORCH
+    _log_choice(chosen, device.type, dtype)
+    return chosen
+
+
+@cache
+def _log_choice(backend: Backend, device: str, dtype: torch.dtype) -> None:
+    _log.info("selective scan on %s %s: backend %s", device, dtype, backend.value)
+
+
+def available_backends() -> dict[str, str]:
+    """Backend name -> ``"ok"`` or the reason why it cannot be used here; for ``vivim doctor``."""
+    return {Backend.REFERENCE.value: "ok", Backend.TORCH.value: "ok"}
+
+
+def selective_scan(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor | None = None,
+    z: torch.Tensor | None = None,
+    delta_bias: torch.Tensor | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+    *,
+    order: Order = FORWARD,
+    seq_idx: torch.Tensor | None = None,
+    initial_state: torch.Tensor | None = None,
+    backend: Backend = Backend.AUTO,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Selective scan: dt = softplus(delta + bias); h_t = exp(dt_t A) h_{t-1} + dt_t u_t B_t; y_t = (<h_t, C_t> + D u_t) silu(z_t).
+
+    Source: Gu and Dao, "Mamba" (2023), Algorithm 2; eq. 9 of the Vivim paper sums three of these over three orders.
+
+    Args:
+        u: input, (B, L, D).
+        delta: step size before bias and softplus, (B, L, D).
+        A: state matrix, (D, N), negative.
+        B: input projection, (B, L, N) or (B, L, G, N).
+        C: output projection, same shape as ``B``.
+        D: skip, (D,).
+        z: gate, (B, L, D).
+        delta_bias: (D,).
+        delta_softplus: apply softplus to ``delta + delta_bias``.
+        return_last_state: also return the state after the last token of the walk.
+        order: in which order the tokens are visited; inputs and output are in token order.
+        seq_idx: (B, L) integers, one value per sequence packed into a row; where the walk meets another value the state is emptied.
+        initial_state: (B, D, N) state before the first token; zeros if None.
+        backend: who computes it.
+
+    Returns:
+        y (B, L, D), or (y, last state (B, D, N)); every tensor argument gets a gradient, the last state passes one too.
+
+    Raises:
+        ValueError: shapes, dtypes or devices that do not fit together.
+    """
+    B, C, groups = _check(u, delta, A, B, C, D, z, delta_bias, seq_idx, initial_state)
+    dt = delta if delta_bias is None else delta + delta_bias
+    if delta_softplus:
+        dt = F.softplus(dt)
+    state_shape = (u.shape[0], groups, u.shape[2] // groups, A.shape[1])
+    start = u.new_zeros(state_shape) if initial_state is None else initial_state.reshape(state_shape)
+    run = reference.scan if resolve(backend, u.device, u.dtype) is Backend.REFERENCE else torch_scan.scan
+    y, last = run(
+        order.apply(u).unflatten(2, (groups, -1)),
+        order.apply(dt).unflatten(2, (groups, -1)),
+        A.unflatten(0, (groups, -1)),
+        order.apply(B),
+        order.apply(C),
+        start,
+        None if seq_idx is None else _keep(order.apply(seq_idx)),
+    )
+    y = order.undo(y.flatten(2))
+    if D is not None:
+        y = y + D * u
+    if z is not None:
+        y = y * F.silu(z)
+    return (y, last.flatten(1, 2)) if return_last_state else y
+
+
+def _keep(seq_idx: torch.Tensor) -> torch.Tensor:
+    """0 at the first token of every sequence but the first of a row, else 1; (B, L) bool."""
+    return F.pad(seq_idx[:, 1:] == seq_idx[:, :-1], (1, 0), value=True)
+
+
+def _check(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor | None,
+    z: torch.Tensor | None,
+    delta_bias: torch.Tensor | None,
+    seq_idx: torch.Tensor | None,
+    initial_state: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Refuse what does not fit; returns B and C with a group axis, and the number of groups."""
+    if u.ndim != 3:
+        raise ValueError(f"u must be (B, L, D), not {tuple(u.shape)}")
+    batch, length, channels = u.shape
+    if A.ndim != 2 or A.shape[0] != channels:
+        raise ValueError(f"A must be ({channels}, N) for u of {channels} channels, not {tuple(A.shape)}")
+    B = B[:, :, None] if B.ndim == 3 else B
+    C = C[:, :, None] if C.ndim == 3 else C
+    if B.ndim != 4 or B.shape[2] < 1 or channels % B.shape[2]:
+        raise ValueError(f"B must be (B, L, N) or (B, L, G, N) with G dividing {channels} channels, not {tuple(B.shape)}")
+    groups, state = B.shape[2], A.shape[1]
+    wanted: dict[str, tuple[torch.Tensor | None, tuple[int, ...]]] = {
+        "delta": (delta, (batch, length, channels)),
+        "B": (B, (batch, length, groups, state)),
+        "C": (C, (batch, length, groups, state)),
+        "D": (D, (channels,)),
+        "z": (z, (batch, length, channels)),
+        "delta_bias": (delta_bias, (channels,)),
+        "seq_idx": (seq_idx, (batch, length)),
+        "initial_state": (initial_state, (batch, channels, state)),
+    }
+    for name, (tensor, shape) in wanted.items():
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must be {shape} to fit u {tuple(u.shape)} and A {tuple(A.shape)}, not {tuple(tensor.shape)}")
+        if tensor.device != u.device:
+            raise ValueError(f"{name} is on {tensor.device} but u is on {u.device}; move them to one device")
+        if name != "seq_idx" and tensor.dtype != u.dtype:
+            raise ValueError(f"{name} is {tensor.dtype} but u is {u.dtype}; cast them to one dtype")
+    if A.dtype != u.dtype or A.device != u.device:
+        raise ValueError(f"A is {A.dtype} on {A.device} but u is {u.dtype} on {u.device}; they must agree")
+    if not u.is_floating_point():
+        raise ValueError(f"the scan works on floating-point tensors, not {u.dtype}")
+    return B, C, groups
