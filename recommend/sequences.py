@@ -77,7 +77,8 @@ class Questions:
         users: (Q,) int32 rows of the split's users.
         histories: (Q sequences) what the model is shown.
         targets: (Q,) int32 the item that came next.
-        seen: (Q sequences) items that are not to be recommended; the target is never masked by them.
+        seen: (Q sequences) items that are not to be recommended. A target among them (a repeat) is masked like them: a
+            certain miss, counted in the protocol card.
     """
 
     users: npt.NDArray[np.int32]
