@@ -1,0 +1,74 @@
+"""Finding the input in ``data/`` when it is not given.
+
+Two candidates for one thing are an error that names both: guessing would give somebody numbers about other data.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from .errors import InputError
+from .pipeline import Pipeline
+
+FOLDER = Path("data")
+
+_INTERACTIONS = ("*_pairs.tsv", "*_pairs.csv", "*.inter", "interactions.csv", "interactions.tsv", "interactions.parquet")
+CLIP_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv"})
+_TITLES = ("*_titles.csv", "*_title_en.csv", "titles.csv")
+
+
+def find_data(pipeline: Pipeline, folder: Path = FOLDER) -> Pipeline:
+    """The pipeline with ``data.videos``, ``data.interactions`` and ``data.titles`` filled in where ``folder`` holds them.
+
+    What is given stays; what is not there stays None.
+
+    Raises:
+        InputError: more than one candidate for one of them.
+    """
+    data = pipeline.data
+    found = {
+        "videos": data.videos or _videos(folder),
+        "interactions": data.interactions or _only(_files(folder, _INTERACTIONS), "interactions files", "--interactions FILE"),
+        "titles": data.titles or _only(_files(folder, _TITLES), "titles files", "--set data.titles=FILE"),
+    }
+    return pipeline.model_copy(update={"data": data.model_copy(update=found)})
+
+
+def find_videos(pipeline: Pipeline, folder: Path = FOLDER) -> Path:
+    """The folder of clips.
+
+    Raises:
+        InputError: not given and not found, or more than one candidate.
+    """
+    found = pipeline.data.videos or _videos(folder)
+    if found is None:
+        raise InputError(f"no clips are given and neither {folder / 'videos'}/ nor clips in {folder}/ were found; give --videos DIR.")
+    return found
+
+
+def find_interactions(pipeline: Pipeline, folder: Path = FOLDER) -> Path:
+    """The interactions file.
+
+    Raises:
+        InputError: not given and not found, or more than one candidate.
+    """
+    found = pipeline.data.interactions or _only(_files(folder, _INTERACTIONS), "interactions files", "--interactions FILE")
+    if found is None:
+        raise InputError(f"no interactions are given and {folder}/ holds none of {', '.join(_INTERACTIONS)}; give --interactions FILE.")
+    return found
+
+
+def _files(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+
+
+def _videos(folder: Path) -> Path | None:
+    candidates = sorted({path for pattern in ("videos", "*_videos") for path in folder.glob(pattern) if path.is_dir()})
+    if not candidates and folder.is_dir() and any(path.suffix.lower() in CLIP_SUFFIXES for path in folder.iterdir()):
+        return folder
+    return _only(candidates, "folders of clips", "--videos DIR")
+
+
+def _only(candidates: list[Path], what: str, option: str) -> Path | None:
+    if len(candidates) > 1:
+        raise InputError(f"{len(candidates)} {what} fit: {', '.join(map(str, candidates))}. Choose one with {option}.")
+    return candidates[0] if candidates else None
