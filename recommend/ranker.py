@@ -1,0 +1,167 @@
+"""Exact ranks of targets and exact top-K lists.
+
+Shapes: Q questions, B questions of a batch, N items of the catalogue, K places of a list.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..errors import VivimError
+from ..progress import SILENT, Progress
+from .sequences import Questions, SequenceBatch, Sequences
+
+
+class Scorer(Protocol):
+    """Anything that can score every item after a history: a trained model, popularity, item-knn."""
+
+    def score(self, batch: SequenceBatch) -> torch.Tensor:
+        """(B, N) scores, higher is better. The batch comes on the CPU; the scores may be on any device."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where the targets stand.
+
+    Attributes:
+        rank: (Q,) float64, 1 is best, in the order of the questions. Tied items share the average of their places, so halves
+            occur; a target that is masked itself has ``inf``.
+        num_items: N.
+    """
+
+    rank: npt.NDArray[np.float64]
+    num_items: int
+
+    def __len__(self) -> int:
+        return len(self.rank)
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The best unseen items of every question, best first; of equal scores the lower row comes first.
+
+    Attributes:
+        items: (Q, K) int32 rows; -1 where fewer than K items are left to recommend.
+        scores: (Q, K) float32; -inf there.
+        num_items: N.
+    """
+
+    items: npt.NDArray[np.int32]
+    scores: npt.NDArray[np.float32]
+    num_items: int
+
+    def __post_init__(self) -> None:
+        assert self.items.shape == self.scores.shape
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def rank_questions(scorer: Scorer, questions: Questions, *, num_items: int, batch: int = 512, progress: Progress = SILENT) -> Ranks:
+    """Rank every target among all unseen items of the catalogue.
+
+    Raises:
+        VivimError: a score is NaN or +inf.
+    """
+    rank = np.empty(len(questions))
+
+    def keep(rows: npt.NDArray[np.int64], scores_BN: torch.Tensor) -> None:
+        targets = torch.from_numpy(questions.targets[rows].astype(np.int64)).to(scores_BN.device)
+        rank[rows] = exact_ranks(scores_BN, targets, _seen_mask(questions.seen, rows, scores_BN)).cpu().numpy()
+
+    _each_batch(scorer, questions, num_items, batch, progress, keep)
+    return Ranks(rank, num_items)
+
+
+def top_k(scorer: Scorer, questions: Questions, k: int, *, num_items: int, batch: int = 512, progress: Progress = SILENT) -> TopK:
+    """The ``k`` best unseen items of every question.
+
+    Raises:
+        VivimError: a score is NaN or +inf.
+    """
+    assert k >= 1, k
+    items = np.full((len(questions), k), -1, np.int32)
+    scores = np.full((len(questions), k), -np.inf, np.float32)
+
+    def keep(rows: npt.NDArray[np.int64], scores_BN: torch.Tensor) -> None:
+        masked = scores_BN.masked_fill(_seen_mask(questions.seen, rows, scores_BN), -torch.inf)
+        best, places = best_k(masked, min(k, num_items))
+        places = places.masked_fill(best == -torch.inf, -1)
+        items[rows, : places.shape[1]] = places.cpu().numpy()
+        scores[rows, : places.shape[1]] = best.float().cpu().numpy()
+
+    _each_batch(scorer, questions, num_items, batch, progress, keep)
+    return TopK(items, scores, num_items)
+
+
+def exact_ranks(scores_BN: torch.Tensor, targets_B: torch.Tensor, masked_BN: torch.Tensor) -> torch.Tensor:
+    """(B,) float64: 1 + the unmasked items that score higher + half of the other unmasked items that score the same.
+
+    Args:
+        scores_BN: any floating dtype; compared as they are.
+        targets_B: int64 rows.
+        masked_BN: bool, True where an item is not to be recommended. A masked target gets rank inf.
+    """
+    target_B1 = targets_B[:, None]
+    own_B1 = scores_BN.gather(1, target_B1)
+    higher = ((scores_BN > own_B1) & ~masked_BN).sum(1)
+    equal = ((scores_BN == own_B1) & ~masked_BN).sum(1)  # the target itself is one of them
+    rank = 1 + higher.double() + (equal.double() - 1) / 2
+    return rank.masked_fill(masked_BN.gather(1, target_B1)[:, 0], torch.inf)
+
+
+def best_k(scores_BN: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores and places (B, k) of the k highest, best first. Unlike ``torch.topk``, ties always go to the lower place."""
+    best, places = scores_BN.topk(k, dim=1)
+    last_B1 = best[:, -1:]
+    cut = ((scores_BN >= last_B1).sum(1) > k).nonzero()[:, 0]
+    if len(cut):
+        some, last = scores_BN[cut], last_B1[cut]
+        above, equal = some > last, some == last
+        room = k - above.sum(1, keepdim=True)
+        chosen = above | (equal & (equal.cumsum(1) <= room))
+        places[cut] = chosen.nonzero()[:, 1].view(-1, k)
+    places, _ = places.sort(dim=1)
+    best, order = scores_BN.gather(1, places).sort(dim=1, descending=True, stable=True)
+    return best, places.gather(1, order)
+
+
+def _each_batch(
+    scorer: Scorer,
+    questions: Questions,
+    num_items: int,
+    batch: int,
+    progress: Progress,
+    keep: Callable[[npt.NDArray[np.int64], torch.Tensor], None],
+) -> None:
+    # Neighbours of one length waste no time on padding.
+    order = np.argsort(questions.histories.lengths, kind="stable")
+    progress.start("rank", len(questions), "questions")
+    with torch.inference_mode():
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            scores_BN = scorer.score(SequenceBatch.of(questions.histories, rows))
+            assert scores_BN.shape == (len(rows), num_items), (scores_BN.shape, len(rows), num_items)
+            if not bool((scores_BN < torch.inf).all()):
+                raise VivimError(
+                    "the model gave a score that is NaN or infinite, so nothing can be ranked. It has probably diverged:"
+                    " lower train.lr, set train.clip_norm, or use train.precision 32-true."
+                )
+            keep(rows, scores_BN)
+            progress.advance(len(rows))
+    progress.finish()
+
+
+def _seen_mask(seen: Sequences, rows: npt.NDArray[np.int64], like_BN: torch.Tensor) -> torch.Tensor:
+    """(B, N) bool, True at the seen items of the questions ``rows``."""
+    mask = torch.zeros(like_BN.shape, dtype=torch.bool, device=like_BN.device)
+    lengths = seen.lengths[rows]
+    batch = SequenceBatch.of(seen, rows)
+    valid = batch.valid_BL.to(like_BN.device)
+    where = torch.from_numpy(np.repeat(np.arange(len(rows)), lengths)).to(like_BN.device)
+    mask[where, batch.items_BL.to(like_BN.device)[valid]] = True
+    return mask
