@@ -1,0 +1,52 @@
+"""The across-time half of the encoder: Vivim's Temporal Mamba Block.
+
+Source: Yang et al., "Vivim" (2024), eq. 4 (ST-Mamba), eq. 5 (detail-specific feed-forward), eq. 9 (three scans); where text and
+official code differ, this is the code (docs/extract.md has the table).
+Legend: B clips, T frames, N = H * W tokens of a frame, L = T * N tokens frame after frame, C channels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..ssm import VIDEO, MambaBlock
+
+
+class DetailFFN(nn.Module):
+    """Detail-specific feed-forward: linear, depthwise 3x3x3 convolution over (T, H, W), GELU, linear."""
+
+    def __init__(self, channels: int, ratio: int) -> None:
+        super().__init__()
+        hidden = ratio * channels
+        self.fc1 = nn.Linear(channels, hidden)
+        self.dwconv = nn.Conv3d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, x_BLC: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
+        """(B, L, C) -> (B, L, C); ``size`` is (T, H, W)."""
+        hidden_BCL = self.fc1(x_BLC).transpose(1, 2)
+        hidden_BCTHW = self.dwconv(hidden_BCL.unflatten(2, size))
+        return self.fc2(F.gelu(hidden_BCTHW.flatten(2).transpose(1, 2)))
+
+
+class TemporalMambaBlock(nn.Module):
+    """x += ST-Mamba(norm x); x += DSF(norm x), over all tokens of a clip.
+
+    Args:
+        channels: C.
+        d_state: state per channel of the scans.
+        ratio: hidden width of the feed-forward over C.
+        init: see ``MambaBlock``.
+    """
+
+    def __init__(self, channels: int, d_state: int, ratio: int, init: str) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.mixer = MambaBlock(channels, d_state=d_state, directions=VIDEO, init="vivim" if init == "vivim" else "mamba")
+        self.norm2 = nn.LayerNorm(channels)
+        self.ffn = DetailFFN(channels, ratio)
+
+    def forward(self, x_BLC: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
+        """(B, L, C) -> (B, L, C); ``size`` is (T, H, W)."""
+        x_BLC = x_BLC + self.mixer(self.norm1(x_BLC), frames=size[0])
+        return x_BLC + self.ffn(self.norm2(x_BLC), size)

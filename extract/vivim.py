@@ -1,0 +1,205 @@
+"""Vivim: the video encoder, a clip in, four feature levels or one vector out.
+
+Four stages; each embeds overlapping patches, runs SegFormer layers on every frame, then Temporal Mamba Blocks over the whole
+clip. The output of stage i is both feature level Fi and the input of stage i + 1.
+Source: Yang et al., "Vivim: a Video Vision Mamba" (2024), and its published code, which decides where they differ.
+
+Legend: B clips, T frames, C channels, H and W size of the picture, D width of the embedding.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from .mit import PatchEmbed, SegFormerLayer, as_map
+from .pooling import Levels, LevelsPooling, UnifiedPooling
+from .temporal import TemporalMambaBlock
+
+# ImageNet statistics, which every published MiT weight expects.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+Size = Literal["nano", "b0", "b1", "b2", "b3", "b4", "b5"]
+
+_B0 = (32, 64, 160, 256)
+_B1_UP = (64, 128, 320, 512)
+_SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {
+    # channels, SegFormer layers per stage, decoder width
+    "nano": ((16, 32, 64, 128), (1, 1, 1, 1), 64),
+    "b0": (_B0, (2, 2, 2, 2), 256),
+    "b1": (_B1_UP, (2, 2, 2, 2), 256),
+    "b2": (_B1_UP, (3, 4, 6, 3), 768),
+    "b3": (_B1_UP, (3, 4, 18, 3), 768),
+    "b4": (_B1_UP, (3, 8, 27, 3), 768),
+    "b5": (_B1_UP, (3, 6, 40, 3), 768),
+}
+
+
+@dataclass(frozen=True)
+class VivimConfig:
+    """Everything that decides the shapes and the arithmetic of a ``Vivim``.
+
+    Attributes:
+        channels: C of the four stages.
+        depths: SegFormer layers of the four stages.
+        mamba_depths: Temporal Mamba Blocks of the four stages.
+        heads: attention heads per stage.
+        reductions: sr of the attention per stage.
+        ratio: hidden width of the feed-forwards over C.
+        d_state: state per channel of the scans.
+        decoder_width: E of the ``unified`` pooling.
+        pooling: how levels become one vector.
+        norm_eps: of the norms inside SegFormer layers.
+        drop_path: largest chance that a frame skips a branch in training; grows linearly over the layers.
+        init: initialisation of the Temporal Mamba Blocks, see ``MambaBlock``.
+    """
+
+    channels: tuple[int, ...] = _B0
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    mamba_depths: tuple[int, ...] = (2, 2, 2, 2)
+    heads: tuple[int, ...] = (1, 2, 5, 8)
+    reductions: tuple[int, ...] = (8, 4, 2, 1)
+    ratio: int = 4
+    d_state: int = 16
+    decoder_width: int = 256
+    pooling: Literal["levels", "unified"] = "levels"
+    norm_eps: float = 1e-5
+    drop_path: float = 0.1
+    init: Literal["mamba", "vivim"] = "mamba"
+
+    def __post_init__(self) -> None:
+        per_stage = (self.channels, self.depths, self.mamba_depths, self.heads, self.reductions)
+        if any(len(x) != 4 for x in per_stage):
+            raise ValueError(f"Vivim has four stages; give four values each, not {[len(x) for x in per_stage]}")
+        if any(c % h for c, h in zip(self.channels, self.heads, strict=True)):
+            raise ValueError(f"channels {self.channels} must divide by heads {self.heads}, stage by stage")
+
+    @staticmethod
+    def of_size(size: Size, pooling: Literal["levels", "unified"] = "levels") -> "VivimConfig":
+        """The named size: ``nano`` for tests and the demo, ``b0``..``b5`` after SegFormer's MiT (Vivim itself is b3)."""
+        channels, depths, width = _SIZES[size]
+        small = size == "nano"
+        return VivimConfig(
+            channels=channels,
+            depths=depths,
+            mamba_depths=(1, 1, 1, 1) if small else (2, 2, 2, 2),
+            heads=(1, 2, 4, 8) if small else (1, 2, 5, 8),
+            decoder_width=width,
+            pooling=pooling,
+        )
+
+
+class VivimStage(nn.Module):
+    """Patch embedding, SegFormer layers per frame, Temporal Mamba Blocks over the clip."""
+
+    def __init__(self, config: VivimConfig, stage: int, drop_paths: list[float]) -> None:
+        super().__init__()
+        channels = config.channels[stage]
+        channels_in = 3 if stage == 0 else config.channels[stage - 1]
+        self.patch_embed = PatchEmbed(channels_in, channels, *((7, 4) if stage == 0 else (3, 2)))
+        self.layers = nn.ModuleList(
+            SegFormerLayer(channels, config.heads[stage], config.reductions[stage], config.ratio, config.norm_eps, p) for p in drop_paths
+        )
+        self.temporal = nn.ModuleList(
+            TemporalMambaBlock(channels, config.d_state, config.ratio, config.init) for _ in range(config.mamba_depths[stage])
+        )
+
+    def forward(self, x_FCHW: torch.Tensor, frames: int) -> torch.Tensor:
+        """(B*T, Cin, h, w) -> (B*T, C, H, W)."""
+        x_FNC, size = self.patch_embed(x_FCHW)
+        for layer in self.layers:
+            x_FNC = layer(x_FNC, size)
+        x_BLC = x_FNC.unflatten(0, (-1, frames)).flatten(1, 2)
+        for block in self.temporal:
+            x_BLC = block(x_BLC, (frames, *size))
+        return as_map(x_BLC.unflatten(1, (frames, -1)).flatten(0, 1), size)
+
+
+class Vivim(nn.Module):
+    """The encoder.
+
+    Args:
+        config: see ``VivimConfig``.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, config: VivimConfig) -> None:
+        super().__init__()
+        self.config = config
+        total = sum(config.depths)
+        rates = [config.drop_path * layer / max(total - 1, 1) for layer in range(total)]
+        starts = [sum(config.depths[:i]) for i in range(4)]
+        self.stages = nn.ModuleList(VivimStage(config, i, rates[starts[i] : starts[i] + config.depths[i]]) for i in range(4))
+        self.pooling = (
+            UnifiedPooling(config.channels, config.decoder_width) if config.pooling == "unified" else LevelsPooling(config.channels)
+        )
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+        self.apply(_init_weights)
+        # The mixers have an initialisation of their own, which the general rule above must not overwrite.
+        for module in self.modules():
+            if isinstance(module, TemporalMambaBlock):
+                module.mixer.reset_parameters(config.init)
+
+    @property
+    def dim(self) -> int:
+        """D, the width of ``embed``'s vectors."""
+        return self.pooling.dim
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def forward_features(self, clip_BTCHW: torch.Tensor) -> Levels:
+        """Feature levels F1..F4, each (B*T, Ci, H / 4 / 2^i, W / 4 / 2^i) rounded up.
+
+        Args:
+            clip_BTCHW: normalised RGB; any T, H and W of at least 32.
+
+        Raises:
+            ValueError: a shape the encoder cannot take.
+        """
+        if clip_BTCHW.ndim != 5 or clip_BTCHW.shape[2] != 3:
+            raise ValueError(f"a clip is (B, T, 3, H, W), not {tuple(clip_BTCHW.shape)}")
+        if min(clip_BTCHW.shape[3:]) < 32:
+            raise ValueError(f"frames must be at least 32 x 32 pixels, not {clip_BTCHW.shape[3]} x {clip_BTCHW.shape[4]}; resize them")
+        frames = clip_BTCHW.shape[1]
+        x = clip_BTCHW.flatten(0, 1)
+        levels = []
+        for stage in self.stages:
+            x = stage(x, frames)
+            levels.append(x)
+        return levels[0], levels[1], levels[2], levels[3]
+
+    def embed(self, clip_BTCHW: torch.Tensor) -> torch.Tensor:
+        """One vector per clip, (B, D); input as ``forward_features``."""
+        return self.pooling(self.forward_features(clip_BTCHW), len(clip_BTCHW))
+
+    def embed_uint8(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
+        """One vector per clip, (B, D) float32, from uint8 RGB; moved to the encoder's device and normalised there."""
+        frames = frames_BTCHW.to(self.device, non_blocking=True).float().div_(255)
+        return self.embed((frames - self.mean) / self.std).float()
+
+
+_POOLINGS: dict[str, Callable[[VivimConfig], LevelsPooling | UnifiedPooling]] = {
+    "levels": lambda config: LevelsPooling(config.channels),
+    "unified": lambda config: UnifiedPooling(config.channels, config.decoder_width),
+}
+
+
+def _init_weights(module: nn.Module) -> None:
+    """SegFormer's rule: linears truncated-normal .02, convolutions normal by fan-out, biases zero."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d | nn.Conv3d):
+        fan_out = module.out_channels * module.weight[0, 0].numel() // module.groups
+        nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

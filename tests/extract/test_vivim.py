@@ -1,0 +1,146 @@
+"""The encoder against the official model's outputs, and its promises about shapes and time."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from vivim.errors import InputError
+from vivim.extract.official_keys import rename
+from vivim.extract.temporal import TemporalMambaBlock
+from vivim.extract.vivim import Vivim, VivimConfig
+from vivim.extract.weights import load_encoder, save_encoder
+
+OFFICIAL_NANO = VivimConfig(
+    channels=(16, 32, 40, 64), depths=(1, 2, 1, 1), heads=(1, 2, 5, 8), decoder_width=32, pooling="unified", drop_path=0.0
+)
+
+
+def golden(shared_data, name):
+    return {k: torch.from_numpy(v) for k, v in np.load(shared_data.parent / "golden" / name).items()}
+
+
+def state(data):
+    return {k.removeprefix("sd."): v for k, v in data.items() if k.startswith("sd.")}
+
+
+def close(got, want, tolerance):
+    assert float((got.detach() - want).abs().max()) <= tolerance * float(want.abs().max())
+
+
+def test_every_level_equals_the_official_encoder(shared_data):
+    data = golden(shared_data, "c_encoder_decoder_nano_T4_64.npz")
+    ours, left = rename(state(data))
+    vivim = Vivim(OFFICIAL_NANO).eval()
+    vivim.load_state_dict(ours)
+    with torch.no_grad():
+        levels = vivim.forward_features(data["clip"])
+        unified = vivim.pooling.unify(levels)
+    for level, name in zip(levels, ("F1", "F2", "F3", "F4"), strict=True):
+        close(level, data[name], 1e-4)
+    lowres = torch.nn.functional.conv2d(unified, data["sd.out.weight"], data["sd.out.bias"])
+    close(lowres, data["logits_lowres"], 1e-4)
+    unused = {k.split(".")[2] for k in left if k.startswith("encoder")}
+    assert unused == {"layer_norm"}
+    assert {k.split(".")[0] for k in left if not k.startswith("encoder")} == {"decoder", "out", "edgeocr_cls_head"}
+
+
+def test_a_temporal_block_equals_the_official_one_with_gradients(shared_data):
+    data = golden(shared_data, "b1_mambalayer_d32_T4_6x5.npz")
+    ours, left = rename({f"encoder.stages.0.0.0.{k}": v for k, v in state(data).items()})
+    assert not left
+    block = TemporalMambaBlock(32, 16, 4, "mamba")
+    block.load_state_dict({k.removeprefix("stages.0.temporal.0."): v for k, v in ours.items()})
+    x = data["input"].clone().requires_grad_()
+    y = block(x.flatten(2).transpose(1, 2), (4, 6, 5)).transpose(1, 2).unflatten(2, (4, 6, 5))
+    close(y, data["output"], 2e-5)
+    (y * data["probe"]).sum().backward()
+    close(x.grad, data["grad_input"], 1e-4)
+
+
+@pytest.mark.parametrize(("frames", "height", "width"), [(1, 32, 32), (3, 33, 47), (5, 64, 40)])
+@pytest.mark.parametrize("pooling", ["levels", "unified"])
+def test_any_number_of_frames_and_any_size_from_32(frames, height, width, pooling):
+    vivim = Vivim(VivimConfig.of_size("nano", pooling)).eval()
+    clip = torch.randn(2, frames, 3, height, width)
+    with torch.no_grad():
+        levels = vivim.forward_features(clip)
+        vectors = vivim.embed(clip)
+    for i, level in enumerate(levels):
+        halved = [-(-side // (4 * 2**i)) for side in (height, width)]
+        assert level.shape == (2 * frames, vivim.config.channels[i], *halved)
+    assert vectors.shape == (2, vivim.dim)
+    assert torch.isfinite(vectors).all()
+
+
+def test_a_clip_does_not_see_its_neighbours_in_the_batch():
+    vivim = Vivim(VivimConfig.of_size("nano")).eval()
+    clips = torch.randn(3, 4, 3, 32, 32)
+    with torch.no_grad():
+        together = vivim.embed(clips)
+        alone = torch.cat([vivim.embed(clip[None]) for clip in clips])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_of_frames_matters():
+    vivim = Vivim(VivimConfig.of_size("nano")).eval()
+    clip = torch.randn(1, 6, 3, 32, 32)
+    with torch.no_grad():
+        assert not torch.allclose(vivim.embed(clip), vivim.embed(clip.flip(1)), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3, 31, 64), (1, 2, 4, 64, 64), (2, 3, 64, 64)])
+def test_a_clip_that_does_not_fit_is_refused(shape):
+    with pytest.raises(ValueError, match=r"32 x 32|a clip is"):
+        Vivim(VivimConfig.of_size("nano")).forward_features(torch.zeros(shape))
+
+
+# Encoder parameters in millions: MiT, Temporal Mamba Blocks; without decoder.
+@pytest.mark.parametrize(("size", "mit", "mamba"), [("b0", 3.32, 3.30), ("b1", 13.15, 12.28), ("b3", 44.07, 12.28), ("b5", 81.44, 12.28)])
+def test_parameter_counts_are_the_published_ones(size, mit, mamba):
+    with torch.device("meta"):
+        vivim = Vivim(VivimConfig.of_size(size))
+    temporal = sum(p.numel() for name, p in vivim.named_parameters() if ".temporal." in name)
+    frames = sum(p.numel() for name, p in vivim.named_parameters() if ".temporal." not in name)
+    # The published MiT count includes the four stage norms that Vivim never applies.
+    assert (frames + 2 * sum(vivim.config.channels)) / 1e6 == pytest.approx(mit, abs=0.006)
+    assert temporal / 1e6 == pytest.approx(mamba, abs=0.006)
+
+
+def test_random_weights_follow_the_seed_and_saved_weights_come_back(tmp_path):
+    config = VivimConfig.of_size("nano")
+    first, info = load_encoder("random", config, 7)
+    again, same = load_encoder("random", config, 7)
+    _, other = load_encoder("random", config, 8)
+    assert info == same
+    assert info.sha256 != other.sha256
+    assert "random" in info.words
+    assert "seed 7" in info.source
+    save_encoder(first, tmp_path / "w.safetensors")
+    loaded, from_file = load_encoder(str(tmp_path / "w.safetensors"), config, 0)
+    assert from_file.sha256 == info.sha256
+    frames = torch.randint(0, 255, (1, 2, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.embed_uint8(frames), again.embed_uint8(frames), rtol=0, atol=0)
+
+
+def test_weights_that_do_not_fit_are_refused_by_tensor(tmp_path):
+    config = VivimConfig.of_size("nano")
+    path = tmp_path / "w.safetensors"
+    save_encoder(load_encoder("random", config, 0)[0], path)
+    with pytest.raises(InputError, match=r"does not fit .*is missing"):
+        load_encoder(str(path), VivimConfig.of_size("b0"), 0)
+    with pytest.raises(InputError, match=r"\(16, 3, 7, 7\), the encoder needs \(24, 3, 7, 7\)"):
+        load_encoder(str(path), VivimConfig(channels=(24, 32, 64, 128), depths=(1,) * 4, mamba_depths=(1,) * 4, heads=(1, 2, 4, 8)), 0)
+    tensors = load_file(path)
+    tensors["stages.0.patch_embed.proj.bias"][0] = float("nan")
+    save_file(tensors, path)
+    with pytest.raises(InputError, match=r"stages.0.patch_embed.proj.bias holds NaN"):
+        load_encoder(str(path), config, 0)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match="not a readable safetensors"):
+        load_encoder(str(path), config, 0)
+    with pytest.raises(InputError, match="no file"):
+        load_encoder(str(tmp_path / "absent.safetensors"), config, 0)
+    (tmp_path / "w.pth").write_bytes(b"x")
+    with pytest.raises(InputError, match="can run code"):
+        load_encoder(str(tmp_path / "w.pth"), config, 0)
