@@ -27,17 +27,17 @@ class DataConfig(Settings):
         videos: folder of clips.
         interactions: who watched what: MicroLens pairs, CSV, Parquet or RecBole ``.inter``.
         titles: CSV with a title per item, or None.
-        user_column: name of the user column, for CSV and Parquet files with a header.
-        item_column: name of the item column.
-        time_column: name of the time column; a file without it is taken in its own order.
+        user_column: name of the column of user ids, for tables with a header; None: found by its common names.
+        item_column: name of the column of item ids.
+        time_column: name of the column of times; ``none`` takes the order of the lines.
     """
 
     videos: Path | None = None
     interactions: Path | None = None
     titles: Path | None = None
-    user_column: str = "user"
-    item_column: str = "item"
-    time_column: str = "timestamp"
+    user_column: str | None = None
+    item_column: str | None = None
+    time_column: str | None = None
 
 
 class Pipeline(Settings):

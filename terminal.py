@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -40,12 +41,14 @@ class Summary:
         data: the same for machines, printed by ``--json``; must be JSON.
         tables: printed below the headline.
         notes: lines printed last: paths written, what to run next, warnings.
+        exit_code: of the command, when a result is worth printing and yet a failure.
     """
 
     headline: str
     data: dict[str, Any] = field(default_factory=dict)
     tables: Sequence[TableOf] = ()
     notes: Sequence[str] = ()
+    exit_code: int = 0
 
 
 def show(summary: Summary, *, as_json: bool) -> None:
@@ -94,7 +97,7 @@ class TerminalProgress:
         if self._bars is None:
             self._bars = _bars(self._console)
             self._bars.start()
-        task.bar = self._bars.add_task(_clean(what), total=total, state="")
+        task.bar = self._bars.add_task(_clean(what).plain, total=total, state="")
 
     def advance(self, count: int = 1, note: str = "") -> None:
         if not self._tasks:
@@ -103,7 +106,7 @@ class TerminalProgress:
         task.done += count
         task.note = note or task.note
         if self._bars is not None and task.bar is not None:
-            self._bars.update(task.bar, completed=task.done, state=_clean(task.state()))
+            self._bars.update(task.bar, completed=task.done, state=_clean(task.state()).plain)
         else:
             self._plain(task)
 
@@ -115,13 +118,14 @@ class TerminalProgress:
             self._plain(task, force=True)
             return
         if task.bar is not None:
-            self._bars.update(task.bar, state=_clean(task.state()))
+            self._bars.update(task.bar, state=_clean(task.state()).plain)
         if not self._tasks:
             self._bars.stop()
             self._bars = None
 
     def say(self, line: str) -> None:
-        self._console.print(_clean(line), soft_wrap=True)
+        with suppress(BrokenPipeError):  # whoever read the log has left; the work goes on
+            self._console.print(_clean(line), soft_wrap=True)
 
     def close(self) -> None:
         """End every task, also after an error, so that the cursor comes back and the message starts on its own line."""

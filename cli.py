@@ -1,0 +1,340 @@
+"""The command line. A command is its options and one call; rooms are imported inside, so that ``--help`` is instant.
+
+Every option that changes the configuration names its key with ``Sets``; the decorator ``command`` adds the options that all
+commands share, reads the configuration and hands the command a ``Call``.
+"""
+
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+    from .terminal import Summary, TerminalProgress
+
+EXIT_CODES = "Exit codes: 0 done, 1 our fault, 2 bad input, 3 too many clips failed, 130 interrupted (the same command resumes)."
+
+app = typer.Typer(
+    help="The short-video recommender that looks at the video.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class SplitName(StrEnum):
+    """Which questions are asked."""
+
+    test = "test"
+    validation = "validation"
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Marks an option that sets the configuration key ``key``."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every command receives.
+
+    Attributes:
+        pipeline: the configuration, with the named options already in it.
+        progress: where to tell what is going on.
+    """
+
+    pipeline: "Pipeline"
+    progress: "TerminalProgress"
+
+
+class SpreadCommand(TyperCommand):
+    """A command whose repeatable options take several values after one flag: ``--k 10 20`` is ``--k 10 --k 20`` and ``--k 10,20``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        flags = {flag for option in self.params if getattr(option, "multiple", False) for flag in option.opts}
+        return super().parse_args(ctx, spread(args, flags))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            from .errors import Interrupted
+
+            raise Interrupted("interrupted; the same command goes on where it can.") from None
+        except BrokenPipeError as error:  # typer would end quietly; only our own printing may, see _print
+            raise RuntimeError(f"the pipe to another process broke: {error}") from error
+
+
+def spread(args: list[str], flags: set[str]) -> list[str]:
+    """Repeat each of ``flags`` before every further value that follows it; comma lists of whole numbers are taken apart."""
+    out: list[str] = []
+    flag: str | None = None
+    bare = False  # the next argument is the first value of flag and needs no repeated flag
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        if name in flags:
+            flag, bare = name, not equals
+            if bare:
+                continue
+            values = [value]
+        elif flag is not None and (bare or not arg.startswith("-")):
+            bare, values = False, [arg]
+        else:
+            flag, values = None, []
+            out.append(arg)
+        for value in values:
+            parts = value.split(",") if value.replace(",", "").isdigit() else [value]
+            out.extend(token for part in parts if part for token in (flag or "", part))
+    return [*out, flag] if bare and flag is not None else out
+
+
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Configuration; default: pipeline.yaml here, if there is one.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any option, as in train.lr=3e-4. Repeatable.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of every random choice."), Sets("seed")]
+Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute."), Sets("device")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the configuration this command would use, and stop.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+Videos = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of clips; default: found in data/."), Sets("data.videos")]
+Interactions = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Who watched what: MicroLens pairs, CSV, Parquet, RecBole .inter; default: found in data/."),
+    Sets("data.interactions"),
+]
+Titles = Annotated[Path | None, typer.Option(metavar="FILE", help="CSV item,title; default: found in data/."), Sets("data.titles")]
+Embeddings = Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file; default: the one made last.")]
+Run = Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of a training run; default: the one made last.")]
+
+_Command = TypeVar("_Command", bound=Callable[..., "Summary"])
+
+
+def command(name: str) -> Callable[[_Command], _Command]:
+    """Register ``function(call, **its own options) -> Summary`` as a command."""
+
+    def register(function: _Command) -> _Command:
+        _, *own = inspect.signature(function).parameters.values()
+        shared = list(inspect.signature(_shared).parameters.values())
+        keys = {p.name: mark.key for p in (*own, *shared) for mark in getattr(p.annotation, "__metadata__", ()) if isinstance(mark, Sets)}
+
+        def run(**given: Any) -> None:
+            from .pipeline import as_yaml, load_pipeline
+            from .terminal import TerminalProgress, print_json, print_text, show
+
+            common = {p.name: given.pop(p.name) for p in shared}
+            options = {keys[k]: v for k, v in {**given, **common}.items() if k in keys and v is not None and v != []}
+            pipeline = load_pipeline(common["config"], common["set_"] or (), options)
+            if common["print_config"]:
+                _print(lambda: print_json(pipeline.model_dump(mode="json")) if common["json_"] else print_text(as_yaml(pipeline)))
+                return
+            progress = TerminalProgress()
+            try:
+                summary = function(Call(pipeline, progress), **{k: v for k, v in given.items() if k not in keys})
+            finally:
+                progress.close()
+            _print(lambda: show(summary, as_json=common["json_"]))
+            if summary.exit_code:
+                raise typer.Exit(summary.exit_code)
+
+        signature = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *shared)])
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        run.__doc__ = function.__doc__
+        app.command(name, cls=SpreadCommand, epilog=EXIT_CODES)(run)
+        return function
+
+    return register
+
+
+def _shared(
+    config: Config = None,
+    set_: Set = None,
+    seed: Seed = None,
+    device: Device = None,
+    json_: Json = False,
+    print_config: PrintConfig = False,
+    debug: Debug = False,
+) -> None:
+    """The options of every command; never called."""
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from . import __version__
+
+        typer.echo(f"vivim {__version__}")
+        raise typer.Exit
+
+
+@command("extract")
+def extract(
+    call: Call,
+    videos: Videos = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file to write; default: runs/embeddings.h5.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="nano|b0..b5", help="Size of the encoder."), Sets("extract.encoder.size")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="PATH|random", help="Weights of the encoder."), Sets("extract.encoder.weights")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(metavar="T", help="Frames per clip."), Sets("extract.frames.count")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Columns id,path, for other ids than file names."), Sets("extract.manifest")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Decoding processes; 0: one per core."), Sets("extract.workers")] = None,
+    max_fail_rate: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of clips that may fail before exit code 3."), Sets("extract.max_fail_rate")
+    ] = None,
+) -> "Summary":
+    """Turn a folder of clips into an embedding file."""
+    from .stages import run_extract
+
+    return run_extract(call.pipeline, call.progress, out=out)
+
+
+@command("train-rec")
+def train_rec(
+    call: Call,
+    interactions: Interactions = None,
+    embeddings: Embeddings = None,
+    items: Annotated[
+        str | None, typer.Option(metavar="ids|frozen|ids+frozen", help="How an item becomes a vector."), Sets("items.kind")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="mamba|sasrec|popularity|item-knn", help="User model."), Sets("model.kind")] = None,
+    loss: Annotated[str | None, typer.Option(metavar="full|in-batch", help="What is minimised."), Sets("loss.kind")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="At most."), Sets("train.epochs")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder to write; default: a new one in runs/.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+) -> "Summary":
+    """Train a recommender on watch histories."""
+    from .stages import run_train
+
+    return run_train(call.pipeline, call.progress, embeddings=embeddings, out=out, resume=resume)
+
+
+@command("evaluate")
+def evaluate(
+    call: Call,
+    run: Run = None,
+    k: Annotated[list[int] | None, typer.Option(metavar="K...", min=1, help="List lengths, as in --k 10 20."), Sets("evaluate.k")] = None,
+    split: Annotated[SplitName | None, typer.Option(help="Which questions; default: both.")] = None,
+    index: Annotated[str | None, typer.Option(metavar="flat|hnsw|ivf", help="FAISS index of the lists."), Sets("evaluate.index")] = None,
+) -> "Summary":
+    """Measure a trained recommender: HR@K and NDCG@K over the whole catalogue, with intervals."""
+    from .stages import run_evaluate
+
+    return run_evaluate(call.pipeline, call.progress, run=run, split=split.value if split else None)
+
+
+@command("recommend")
+def recommend(
+    call: Call,
+    run: Run = None,
+    user: Annotated[str | None, typer.Option(metavar="ID", help="A user of the training data.")] = None,
+    k: Annotated[int, typer.Option(metavar="K", min=1, help="How many.")] = 10,
+    history: Annotated[str | None, typer.Option(metavar="ID,ID,...", help="Item ids, oldest first, instead of a user.")] = None,
+) -> "Summary":
+    """Recommend items to one user."""
+    from .stages import run_recommend
+
+    return run_recommend(call.pipeline, call.progress, run=run, user=user, k=k, history=history.split(",") if history else None)
+
+
+@command("check-data")
+def check_data(
+    call: Call,
+    interactions: Interactions = None,
+    videos: Videos = None,
+    titles: Titles = None,
+    embeddings: Embeddings = None,
+) -> "Summary":
+    """Describe the data and name every oddity in it."""
+    from .stages import run_check_data
+
+    return run_check_data(call.pipeline, call.progress, embeddings=embeddings)
+
+
+@command("doctor")
+def doctor(call: Call) -> "Summary":
+    """Check this machine: packages, devices, memory, disk."""
+    from .doctor import run_doctor
+
+    return run_doctor(call.pipeline)
+
+
+@command("demo")
+def demo(
+    call: Call,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write; default: runs/demo.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller world: checks that everything runs, shows little.")] = False,
+) -> "Summary":
+    """Run everything on a small rendered world with a known truth."""
+    from .stages import run_demo
+
+    return run_demo(call.pipeline, call.progress, out=out, quick=quick)
+
+
+def main(args: list[str] | None = None) -> int:
+    """The console script: run a command; every error becomes one line and an exit code."""
+    from .errors import VivimError
+
+    args = sys.argv[1:] if args is None else args
+    debug = "--debug" in args
+    _prepare_streams()
+    try:
+        typer.main.get_command(app).main(args=args, prog_name="vivim")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except VivimError as error:
+        _tell(str(error), debug)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _tell("interrupted.", debug)
+        return 130
+    except Exception as error:
+        _tell(f"internal error, {type(error).__name__}: {error}" + ("" if debug else "\nRun again with --debug to see where."), debug)
+        return 1
+    return 0
+
+
+def _print(write: Callable[[], None]) -> None:
+    """Write to stdout; ends quietly when its reader has left, as ``head`` does."""
+    try:
+        write()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        raise typer.Exit(128 + 13) from None
+
+
+def _prepare_streams() -> None:
+    """A closed stream swallows what is written; a character that an encoding lacks is shown escaped."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - stays open until the process ends
+        elif hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def _tell(message: str, debug: bool) -> None:
+    from .terminal import print_error
+
+    if debug:
+        traceback.print_exc()
+    print_error(message)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""``vivim doctor``: what this machine offers, what is wrong with it, and how to mend it."""
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from .pipeline import Pipeline
+from .terminal import Summary, TableOf
+
+GIB = 2**30
+MIN_FREE_DISK_BYTES = 2 * GIB
+MIN_RAM_BYTES = 4 * GIB
+MIN_SHM_BYTES = 64 * 2**20
+
+# Import name -> (package, extra or None, what it is for). An import takes the path a user's run would take.
+_OPTIONAL = {
+    "mamba_ssm": ("mamba-ssm", "cuda", "the scan on NVIDIA GPUs"),
+    "triton": ("triton", "cuda", "the scan on NVIDIA GPUs"),
+    "ray": ("ray", "ray", "extraction on many machines"),
+    "fastapi": ("fastapi", "serve", "serving over HTTP"),
+    "matplotlib": ("matplotlib", "viz", "drawing charts"),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report.
+
+    Attributes:
+        name: what was looked at.
+        status: OK; WARN: works, but something is missing or slow; FAIL: a command of vivim will not work.
+        found: what is there.
+        fix: what to do about it; empty if OK.
+    """
+
+    name: str
+    status: Literal["OK", "WARN", "FAIL"]
+    found: str
+    fix: str = ""
+
+
+def run_doctor(pipeline: Pipeline) -> Summary:
+    """Look at everything; exit code 1 if something fails."""
+    checks = list(examine(pipeline.runs))
+    counts = {status: sum(check.status == status for check in checks) for status in ("OK", "WARN", "FAIL")}
+    verdict = "vivim works here" if not counts["FAIL"] else "vivim does not work here"
+    return Summary(
+        headline=f"{verdict}: {counts['OK']} OK, {counts['WARN']} warnings, {counts['FAIL']} failures",
+        data={"checks": [asdict(check) for check in checks], "counts": counts},
+        tables=[TableOf("", ("check", "status", "found", "fix"), [(c.name, c.status, c.found, c.fix) for c in checks])],
+        exit_code=1 if counts["FAIL"] else 0,
+    )
+
+
+def examine(runs: Path) -> Iterator[Check]:
+    """Every check, in the order of the report."""
+    parts: tuple[Callable[[], Iterable[Check]], ...] = (
+        _python,
+        _torch,
+        _scan,
+        _decoders,
+        _storage,
+        _retrieval,
+        _optional_packages,
+        _cores,
+        _memory,
+        lambda: _disk(runs),
+    )
+    for part in parts:
+        yield from part()
+
+
+def _python() -> Iterator[Check]:
+    version = platform.python_version()
+    supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    found = f"{version} on {platform.system()} {platform.machine()}"
+    yield Check("python", "OK" if supported else "FAIL", found, "" if supported else "install Python 3.11, 3.12 or 3.13")
+
+
+def _torch() -> Iterator[Check]:
+    try:
+        import torch
+    except Exception as error:
+        yield _broken("torch", error)
+        return
+    yield Check("torch", "OK", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count()))
+        yield Check("cuda", "OK", f"{names}; CUDA {torch.version.cuda}")
+    elif torch.version.cuda is None:
+        yield Check("cuda", "OK", "none: torch is its CPU build, everything runs on the CPU")
+    else:
+        yield Check("cuda", "WARN", f"torch was built for CUDA {torch.version.cuda} but sees no GPU", "check the driver with nvidia-smi")
+
+
+def _scan() -> Iterator[Check]:
+    try:
+        from .ssm.scan import available_backends
+
+        backends = available_backends()
+    except Exception as error:
+        yield _broken("scan", error, package="vivim")
+        return
+    ready = [name for name, state in backends.items() if state == "ok"]
+    others = [f"; {name}: {state}" for name, state in backends.items() if state != "ok"]
+    yield Check("scan", "OK" if ready else "FAIL", f"backends {', '.join(ready)}{''.join(others)}")
+
+
+def _decoders() -> Iterator[Check]:
+    try:
+        import av
+
+        codec = ".".join(map(str, av.library_versions["libavcodec"]))
+        yield Check("PyAV", "OK", f"{av.__version__} (libavcodec {codec})")
+    except Exception as error:
+        yield _broken("PyAV", error)
+    try:
+        import decord
+
+        yield Check("decord", "OK", f"{decord.__version__} (decord2 {_version('decord2')})")
+    except Exception as error:
+        yield Check("decord", "WARN", _reason(error), "pip install decord2; until then use --set extract.decoder=pyav")
+
+
+def _storage() -> Iterator[Check]:
+    try:
+        import h5py
+
+        yield Check("h5py", "OK", f"{h5py.__version__} (HDF5 {h5py.version.hdf5_version})")
+    except Exception as error:
+        yield _broken("h5py", error)
+
+
+def _retrieval() -> Iterator[Check]:
+    try:
+        import faiss
+
+        yield Check("faiss", "OK", f"{faiss.__version__}, {faiss.get_num_gpus() if hasattr(faiss, 'get_num_gpus') else 0} GPUs")
+    except Exception as error:
+        yield _broken("faiss", error, package="faiss-cpu")
+
+
+def _optional_packages() -> Iterator[Check]:
+    for module, (package, extra, purpose) in _OPTIONAL.items():
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name == module:  # simply not installed: nothing is wrong
+                yield Check(package, "OK", f"not installed; only for {purpose}", f"pip install 'vivim[{extra}]' if you need it")
+                continue
+            yield Check(package, "WARN", _reason(error), f"pip install --force-reinstall 'vivim[{extra}]'")
+        except Exception as error:
+            yield Check(package, "WARN", _reason(error), f"pip install --force-reinstall 'vivim[{extra}]'")
+        else:
+            yield Check(package, "OK", _version(package))
+
+
+def _cores() -> Iterator[Check]:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroup_cores()
+    if quota is not None and quota < usable:
+        fix = f"set extract.workers to {max(1, int(quota))}; more processes than cores slow each other down"
+        yield Check("cores", "WARN", f"{usable} visible, {quota:g} allowed by the container", fix)
+    else:
+        yield Check("cores", "OK", f"{usable}")
+
+
+def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Cores that a container may use (cgroup v2, then v1); None: no limit, or not Linux."""
+    quota_period = _words(root / "cpu.max") or [*_words(root / "cpu/cpu.cfs_quota_us"), *_words(root / "cpu/cpu.cfs_period_us")]
+    match quota_period:
+        case [quota, period] if quota.isdigit() and period.isdigit() and int(period) > 0:
+            return int(quota) / int(period)
+    return None
+
+
+def _memory() -> Iterator[Check]:
+    total = _ram_bytes()
+    limit_text = "".join(_words(Path("/sys/fs/cgroup/memory.max")) or _words(Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")))
+    limit = int(limit_text) if limit_text.isdigit() else total
+    if total is not None and limit is not None:
+        ram = min(total, limit)
+        enough = ram >= MIN_RAM_BYTES
+        yield Check(
+            "memory", "OK" if enough else "WARN", _size(ram), "" if enough else "4 GiB or more; lower extract.batch_clips and train.batch"
+        )
+    shm = Path("/dev/shm")
+    if shm.is_dir():
+        free = shutil.disk_usage(shm).free
+        enough = free >= MIN_SHM_BYTES
+        fix = "" if enough else "frames pass through it; in Docker add --shm-size=1g"
+        yield Check("/dev/shm", "OK" if enough else "WARN", f"{_size(free)} free", fix)
+
+
+def _disk(runs: Path) -> Iterator[Check]:
+    place = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if not os.access(place, os.W_OK):
+        yield Check("disk", "FAIL", f"{runs}/ cannot be written", "choose another folder with --set runs=DIR")
+    elif free < MIN_FREE_DISK_BYTES:
+        yield Check("disk", "WARN", f"{_size(free)} free at {runs}/", "free some, or choose another folder with --set runs=DIR")
+    else:
+        yield Check("disk", "OK", f"{_size(free)} free at {runs}/")
+
+
+def _ram_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / GIB:.1f} GiB"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown version"
+
+
+def _reason(error: Exception) -> str:
+    first = str(error).strip().splitlines()[:1]
+    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+
+
+def _broken(name: str, error: Exception, package: str | None = None) -> Check:
+    return Check(name, "FAIL", _reason(error), f"pip install --force-reinstall {package or name}")
