@@ -1,0 +1,222 @@
+"""Writing an embedding file: whole or not at all.
+
+The file is written under a temporary name beside its place, forced to disk, opened and checked like any file, and only
+then renamed. Whoever reads sees the old file or the new one.
+
+Shapes: N rows, D embedding width, T frames per clip.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError, RecipeMismatch, VivimError
+from .embedding_store import FORMAT_VERSION, EmbeddingStore
+from .hdf5_checks import text_attribute
+from .item_index import ItemIndex
+from .recipe import Recipe, differences
+from .rows import FailedClip, Rows, content_sha256, vector_faults
+
+MAX_ID_BYTES = 1024
+_MESSAGE_BYTES = 300
+_VECTORS_PER_CHUNK = 64
+_CELLS_PER_CHUNK = 1024
+
+
+class EmbeddingFile:
+    """An embedding file that grows: rows and failures are collected and written by ``commit``.
+
+    When the file exists, its rows are kept; a row that is added again replaces the old one, a clip that fails now loses its
+    old row, and failures of the earlier run are forgotten. Opening it changes nothing on disk.
+
+    Args:
+        path: the file; its folder is made if needed.
+        recipe: how the vectors that will be added are made.
+        dim: D, width of the vectors.
+
+    Raises:
+        RecipeMismatch: the file exists and was made by another recipe or width; the message lists every field.
+        InputError: the file exists and is damaged, or the place cannot be written.
+    """
+
+    def __init__(self, path: Path | str, recipe: Recipe, dim: int) -> None:
+        self.path = Path(path)
+        self.recipe = recipe
+        self.dim = dim
+        _check_place(self.path)
+        self._failures: dict[str, FailedClip] = {}
+        self._parts: list[Rows] = []
+        self._place_of: dict[str, tuple[int, int]] = {}
+        if self.path.exists():
+            store = EmbeddingStore.open(self.path, allow_empty=True)
+            _check_recipe(store, recipe, dim)
+            self._keep(store.rows)
+
+    def __len__(self) -> int:
+        """Number of rows that ``commit`` would write."""
+        return len(self._place_of)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Hash of the clip file behind every row, by id: a clip with the same hash need not be computed again."""
+        return {id_: self._parts[part].sha256[row] for id_, (part, row) in self._place_of.items()}
+
+    def add(self, rows: Rows) -> list[FailedClip]:
+        """Take rows in, rounded to the recipe's dtype; rows that cannot be stored come back as failures, and are noted as such.
+
+        A vector is refused when it holds NaN or infinity (also after rounding to float16), is all zero, or has an absurd norm.
+
+        Raises:
+            InputError: an id that a file cannot hold: empty, control characters, not UTF-8, too long, or twice in one call.
+        """
+        assert rows.vectors_ND.shape[1] == self.dim, (rows.vectors_ND.shape, self.dim)
+        _encode_ids(ItemIndex(rows.ids).ids)
+        with np.errstate(over="ignore"):
+            stored_ND = rows.vectors_ND.astype(self.recipe.dtype)
+        rows = Rows(rows.ids, stored_ND, rows.sha256, rows.times_seconds_NT, rows.decoder, rows.short_N)
+        faults = vector_faults(stored_ND)
+        failed = [FailedClip(rows.ids[row], "nan_output", f"the vector {why} as {self.recipe.dtype}") for row, why in faults.items()]
+        for failure in failed:
+            self.fail(failure)
+        self._keep(rows.take([row for row in range(len(rows)) if row not in faults]))
+        return failed
+
+    def fail(self, failure: FailedClip) -> None:
+        """Note that a clip has no vector; a row it had is dropped, because the clip is no longer what the row was made of."""
+        self._place_of.pop(failure.id, None)
+        self._failures[failure.id] = failure
+
+    def commit(self) -> str:
+        """Write everything, atomically, and return the content hash. May be called again after more rows came in.
+
+        Raises:
+            VivimError: the disk is full or the place went away; the earlier file is untouched.
+        """
+        order = sorted(self._place_of)
+        joined = Rows.join(self._parts) if self._parts else Rows.empty(self.dim, 1)
+        starts = np.cumsum([0, *(len(part) for part in self._parts)])
+        rows = joined.take([int(starts[part]) + row for part, row in (self._place_of[id_] for id_ in order)])
+        failures = [self._failures[id_] for id_ in sorted(self._failures)]
+        return write_embeddings(self.path, self.recipe, rows, failures)
+
+    def _keep(self, rows: Rows) -> None:
+        if not len(rows):
+            return
+        for row, id_ in enumerate(rows.ids):
+            self._place_of[id_] = (len(self._parts), row)
+            self._failures.pop(id_, None)
+        self._parts.append(rows)
+
+
+def write_embeddings(path: Path, recipe: Recipe, rows: Rows, failures: Sequence[FailedClip]) -> str:
+    """Write a whole embedding file atomically and return its content hash.
+
+    Raises:
+        VivimError: writing failed (disk full, folder gone, permission); nothing was changed at ``path``.
+        InputError: ids that a file cannot hold, or vectors that may not be stored.
+    """
+    rows = Rows(rows.ids, rows.vectors_ND.astype(recipe.dtype), rows.sha256, rows.times_seconds_NT, rows.decoder, rows.short_N)
+    sha256 = content_sha256(rows.ids, rows.vectors_ND)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _write(temporary, recipe, rows, failures, sha256)
+        _sync(temporary)
+        if EmbeddingStore.open(temporary, allow_empty=True).sha256 != sha256:
+            raise VivimError(f"{path} was not written: the new file reads back differently. Check the disk; nothing was changed.")
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except OSError as error:
+        needed_bytes = rows.vectors_ND.nbytes + rows.times_seconds_NT.nbytes + 256 * len(rows)
+        raise VivimError(
+            f"{path} could not be written: {error}. About {needed_bytes} bytes are needed, {_free_bytes(path)} are free. "
+            "What was there before is untouched."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return sha256
+
+
+def _write(path: Path, recipe: Recipe, rows: Rows, failures: Sequence[FailedClip], sha256: str) -> None:
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        file.attrs["format"] = text_attribute(FORMAT_VERSION)
+        file.attrs["recipe"] = text_attribute(recipe.to_json())
+        file.attrs["sha256"] = text_attribute(sha256)
+        _column(file, "ids", _encode_ids(rows.ids))
+        _column(file, "embeddings", rows.vectors_ND.astype(rows.vectors_ND.dtype.newbyteorder("<")))
+        _column(file, "sha256", _encode(rows.sha256))
+        _column(file, "times_seconds", rows.times_seconds_NT.astype("<f8"))
+        _column(file, "decoder", _encode(rows.decoder))
+        _column(file, "short", rows.short_N.astype("u1"))
+        group = file.create_group("failures")
+        _column(group, "id", _encode_ids([failure.id for failure in failures]))
+        _column(group, "kind", _encode([failure.kind for failure in failures]))
+        _column(group, "message", _encode([failure.message for failure in failures]))
+        file.flush()
+
+
+def _column(group: h5py.Group, name: str, values: npt.NDArray[np.generic]) -> None:
+    """A dataset with checksums. It may grow in principle, because HDF5 allows chunks larger than a fixed shape no other way."""
+    if values.dtype.kind == "S":
+        values = values.astype(h5py.string_dtype("utf-8", values.dtype.itemsize))
+    chunk_rows = min(_CELLS_PER_CHUNK if values.ndim == 1 else _VECTORS_PER_CHUNK, max(len(values), 1))
+    group.create_dataset(name, data=values, maxshape=(None, *values.shape[1:]), chunks=(chunk_rows, *values.shape[1:]), fletcher32=True)
+
+
+def _encode_ids(ids: Sequence[str]) -> npt.NDArray[np.bytes_]:
+    for id_ in ids:
+        try:
+            size_bytes = len(id_.encode("utf-8"))
+        except UnicodeEncodeError as error:
+            raise InputError(f"the id {id_!r} is not valid UTF-8 text; rename the file or give the clip an id in a manifest.") from error
+        if size_bytes > MAX_ID_BYTES:
+            raise InputError(f"the id {id_[:40]!r}... has {size_bytes} bytes; at most {MAX_ID_BYTES} are allowed.")
+    return _encode(ids, max_bytes=MAX_ID_BYTES)
+
+
+def _encode(texts: Sequence[str], max_bytes: int = _MESSAGE_BYTES) -> npt.NDArray[np.bytes_]:
+    """Fixed-length UTF-8; longer texts are cut between characters, NUL and lone surrogates are escaped."""
+    encoded = [text.replace("\0", "\\0").encode("utf-8", "backslashreplace") for text in texts]
+    cut = [raw if len(raw) <= max_bytes else raw[:max_bytes].decode("utf-8", "ignore").encode() for raw in encoded]
+    return np.array(cut, dtype=f"S{max((len(raw) for raw in cut), default=1) or 1}")
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; the embedding file needs a file name, for example {path / 'embeddings.h5'}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"the embedding file cannot be written into {path.parent}: {error}. Choose another place.") from error
+
+
+def _check_recipe(store: EmbeddingStore, recipe: Recipe, dim: int) -> None:
+    fields = [f"  {name}: {old} in the file, {new} now" for name, old, new in differences(store.recipe, recipe)]
+    if store.dim != dim:
+        fields.append(f"  vector width: {store.dim} in the file, {dim} now")
+    if fields:
+        raise RecipeMismatch(
+            "\n".join([f"{store.path} was made by another recipe:", *fields, "Use the same settings, or write to a new file."])
+        )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _free_bytes(path: Path) -> str:
+    try:
+        return str(shutil.disk_usage(path.parent).free)
+    except OSError:
+        return "an unknown number"
