@@ -42,7 +42,7 @@ class SplitName(StrEnum):
 
 @dataclass(frozen=True)
 class Sets:
-    """Marks an option that sets the configuration key ``key``."""
+    """Marks an option that sets the configuration key ``key``; its text is checked there, with one message for all ways to set it."""
 
     key: str
 
@@ -103,21 +103,39 @@ def spread(args: list[str], flags: set[str]) -> list[str]:
 
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Configuration; default: pipeline.yaml here, if there is one.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any option, as in train.lr=3e-4. Repeatable.")]
-Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of every random choice."), Sets("seed")]
+Seed = Annotated[str | None, typer.Option(metavar="N", help="Seed of every random choice."), Sets("seed")]
 Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute."), Sets("device")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the configuration this command would use, and stop.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
-Videos = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of clips; default: found in data/."), Sets("data.videos")]
+Videos = Annotated[str | None, typer.Option(metavar="DIR", help="Folder of clips; default: found in data/."), Sets("data.videos")]
 Interactions = Annotated[
-    Path | None,
+    str | None,
     typer.Option(metavar="FILE", help="Who watched what: MicroLens pairs, CSV, Parquet, RecBole .inter; default: found in data/."),
     Sets("data.interactions"),
 ]
-Titles = Annotated[Path | None, typer.Option(metavar="FILE", help="CSV item,title; default: found in data/."), Sets("data.titles")]
+Titles = Annotated[str | None, typer.Option(metavar="FILE", help="CSV item,title; default: found in data/."), Sets("data.titles")]
 Embeddings = Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file; default: the one made last.")]
 Run = Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of a training run; default: the one made last.")]
+
+Size = Annotated[str | None, typer.Option(metavar="nano|b0..b5", help="Size of the encoder."), Sets("extract.encoder.size")]
+Weights = Annotated[str | None, typer.Option(metavar="PATH|random", help="Weights of the encoder."), Sets("extract.encoder.weights")]
+Frames = Annotated[str | None, typer.Option(metavar="T", help="Frames per clip."), Sets("extract.frames.count")]
+Manifest = Annotated[
+    str | None, typer.Option(metavar="CSV", help="Columns id,path, for ids that are not file names."), Sets("extract.manifest")
+]
+Workers = Annotated[str | None, typer.Option(metavar="N", help="Decoding processes; 0: one per core."), Sets("extract.workers")]
+MaxFailRate = Annotated[
+    str | None, typer.Option(metavar="SHARE", help="Share of clips that may fail before exit code 3."), Sets("extract.max_fail_rate")
+]
+
+Items = Annotated[str | None, typer.Option(metavar="ids|frozen|ids+frozen", help="How an item becomes a vector."), Sets("items.kind")]
+Model = Annotated[str | None, typer.Option(metavar="mamba|sasrec|popularity|item-knn", help="User model."), Sets("model.kind")]
+Loss = Annotated[str | None, typer.Option(metavar="full|in-batch", help="What is minimised."), Sets("loss.kind")]
+Epochs = Annotated[str | None, typer.Option(metavar="N", help="At most."), Sets("train.epochs")]
+K = Annotated[list[str] | None, typer.Option(metavar="K...", help="List lengths, as in --k 10 20."), Sets("evaluate.k")]
+Index = Annotated[str | None, typer.Option(metavar="flat|hnsw|ivf", help="FAISS index of the lists."), Sets("evaluate.index")]
 
 _Command = TypeVar("_Command", bound=Callable[..., "Summary"])
 
@@ -131,11 +149,12 @@ def command(name: str) -> Callable[[_Command], _Command]:
         keys = {p.name: mark.key for p in (*own, *shared) for mark in getattr(p.annotation, "__metadata__", ()) if isinstance(mark, Sets)}
 
         def run(**given: Any) -> None:
-            from .pipeline import as_yaml, load_pipeline
+            from .pipeline import Override, as_yaml, load_pipeline
             from .terminal import TerminalProgress, print_json, print_text, show
 
             common = {p.name: given.pop(p.name) for p in shared}
-            options = {keys[k]: v for k, v in {**given, **common}.items() if k in keys and v is not None and v != []}
+            named = {k: v for k, v in {**given, **common}.items() if k in keys and v not in (None, [])}
+            options = [Override(keys[k], v, "--" + k.replace("_", "-")) for k, v in named.items()]
             pipeline = load_pipeline(common["config"], common["set_"] or (), options)
             if common["print_config"]:
                 _print(lambda: print_json(pipeline.model_dump(mode="json")) if common["json_"] else print_text(as_yaml(pipeline)))
@@ -185,18 +204,12 @@ def extract(
     call: Call,
     videos: Videos = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file to write; default: runs/embeddings.h5.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="nano|b0..b5", help="Size of the encoder."), Sets("extract.encoder.size")] = None,
-    weights: Annotated[
-        str | None, typer.Option(metavar="PATH|random", help="Weights of the encoder."), Sets("extract.encoder.weights")
-    ] = None,
-    frames: Annotated[int | None, typer.Option(metavar="T", help="Frames per clip."), Sets("extract.frames.count")] = None,
-    manifest: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Columns id,path, for other ids than file names."), Sets("extract.manifest")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Decoding processes; 0: one per core."), Sets("extract.workers")] = None,
-    max_fail_rate: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Share of clips that may fail before exit code 3."), Sets("extract.max_fail_rate")
-    ] = None,
+    size: Size = None,
+    weights: Weights = None,
+    frames: Frames = None,
+    manifest: Manifest = None,
+    workers: Workers = None,
+    max_fail_rate: MaxFailRate = None,
 ) -> "Summary":
     """Turn a folder of clips into an embedding file."""
     from .stages import run_extract
@@ -209,12 +222,10 @@ def train_rec(
     call: Call,
     interactions: Interactions = None,
     embeddings: Embeddings = None,
-    items: Annotated[
-        str | None, typer.Option(metavar="ids|frozen|ids+frozen", help="How an item becomes a vector."), Sets("items.kind")
-    ] = None,
-    model: Annotated[str | None, typer.Option(metavar="mamba|sasrec|popularity|item-knn", help="User model."), Sets("model.kind")] = None,
-    loss: Annotated[str | None, typer.Option(metavar="full|in-batch", help="What is minimised."), Sets("loss.kind")] = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="At most."), Sets("train.epochs")] = None,
+    items: Items = None,
+    model: Model = None,
+    loss: Loss = None,
+    epochs: Epochs = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder to write; default: a new one in runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> "Summary":
@@ -228,9 +239,9 @@ def train_rec(
 def evaluate(
     call: Call,
     run: Run = None,
-    k: Annotated[list[int] | None, typer.Option(metavar="K...", min=1, help="List lengths, as in --k 10 20."), Sets("evaluate.k")] = None,
+    k: K = None,
     split: Annotated[SplitName | None, typer.Option(help="Which questions; default: both.")] = None,
-    index: Annotated[str | None, typer.Option(metavar="flat|hnsw|ivf", help="FAISS index of the lists."), Sets("evaluate.index")] = None,
+    index: Index = None,
 ) -> "Summary":
     """Measure a trained recommender: HR@K and NDCG@K over the whole catalogue, with intervals."""
     from .stages import run_evaluate

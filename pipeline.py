@@ -5,6 +5,7 @@ Later wins: built-in defaults, the file, ``--set``, named options such as ``--ep
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -70,13 +71,36 @@ class Pipeline(Settings):
     evaluate: EvaluateConfig = EvaluateConfig()
 
 
-def load_pipeline(config: Path | None, overrides: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> Pipeline:
+@dataclass(frozen=True)
+class Override:
+    """One option set outside the file.
+
+    Attributes:
+        key: dotted name, ``train.lr``.
+        value: as YAML would read it; text is turned into what the option needs.
+        source: what error messages call it: ``--set``, ``--epochs``.
+    """
+
+    key: str
+    value: Any
+    source: str = "--set"
+
+    @staticmethod
+    def parse(text: str) -> "Override":
+        """``"train.lr=3e-4"``, as given with ``--set``."""
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text!r} lacks '='; write --set train.lr=3e-4.")
+        return Override(key.strip(), strict_yaml.parse(value, f"--set {key.strip()}"))
+
+
+def load_pipeline(config: Path | None, overrides: Sequence[str] = (), options: Sequence[Override] = ()) -> Pipeline:
     """Read the configuration of a run.
 
     Args:
         config: file to read; None: ``pipeline.yaml`` in the working directory if there is one, else built-in defaults.
         overrides: ``"train.lr=3e-4"``, as given with ``--set``.
-        options: dotted name -> value, as given with named options; they win over ``overrides``.
+        options: as given with named options; they win over ``overrides``.
 
     Raises:
         InputError: unreadable file, unknown key (with the nearest right name), or a value that is not allowed.
@@ -91,13 +115,8 @@ def load_pipeline(config: Path | None, overrides: Sequence[str] = (), options: M
         raise InputError(f"{source} must hold sections such as 'train:'; it holds {tree!r:.80}.")
     _check_keys(tree, source)
     origins: dict[str, str] = {}
-    for text in overrides:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set {text!r} lacks '='; write --set train.lr=3e-4.")
-        _place(tree, name.strip(), strict_yaml.parse(value, f"--set {name.strip()}"), "--set", origins)
-    for name, value in (options or {}).items():
-        _place(tree, name, value, "option", origins)
+    for override in (*map(Override.parse, overrides), *options):
+        _place(tree, override, origins)
     try:
         return Pipeline.model_validate(tree)
     except ValidationError as error:
@@ -141,8 +160,9 @@ def _check_keys(tree: dict[str, Any], source: str, settings: type[Settings] = Pi
             raise InputError(f"{source}: {name} = {value!r:.80} is a section; it holds {', '.join(section.model_fields)}.")
 
 
-def _place(tree: dict[str, Any], name: str, value: Any, source: str, origins: dict[str, str]) -> None:
+def _place(tree: dict[str, Any], override: Override, origins: dict[str, str]) -> None:
     """Set one option in ``tree`` and note where it came from."""
+    name, source = override.key, override.source
     *parents, leaf = name.split(".")
     settings: type[Settings] = Pipeline
     for parent in parents:
@@ -158,8 +178,8 @@ def _place(tree: dict[str, Any], name: str, value: Any, source: str, origins: di
     if section := _section(field):
         options = list(section.model_fields)
         raise InputError(f"{source}: {name} is a section; set one of its options, as in {name}.{options[0]}=... ({', '.join(options)})")
-    _refuse_bool_as_number(name, value, field, source)
-    tree[leaf] = value
+    _refuse_bool_as_number(name, override.value, field, source)
+    tree[leaf] = override.value
     origins[name] = source
 
 

@@ -116,9 +116,11 @@ def test_the_foundation_imports_nothing_of_ours(name: str) -> None:
 
 
 def test_root_modules_import_relatively() -> None:
-    names = [path.name for path in ROOT.glob("*.py")]
     absolute = [
-        (name, found) for name in names for _, found in own_imports((ROOT / name).read_text("utf-8"), Path(name)) if found.startswith("vivim")
+        (path.name, name)
+        for path in ROOT.glob("*.py")
+        for _, name in own_imports(path.read_text("utf-8"), Path(path.name))
+        if name.startswith("vivim")
     ]
     assert absolute == []
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings, strategies as st
-
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from vivim import strict_yaml
 from vivim.errors import InputError
-from vivim.pipeline import Pipeline, as_yaml, load_pipeline, option_names
+from vivim.pipeline import Override, Pipeline, as_yaml, load_pipeline, option_names
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,7 +51,7 @@ def test_the_file_of_the_working_directory_is_read_and_another_can_be_named() ->
 
 def test_later_wins_file_then_set_then_option() -> None:
     write("train:\n  epochs: 7\n  lr: 0.5\n  batch: 2\n")
-    read = load_pipeline(None, ["train.epochs=8", "train.lr=0.25"], {"train.epochs": 9})
+    read = load_pipeline(None, ["train.epochs=8", "train.lr=0.25"], [Override("train.epochs", "9", "--epochs")])
     assert (read.train.epochs, read.train.lr, read.train.batch) == (9, 0.25, 2)
 
 
