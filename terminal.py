@@ -140,9 +140,10 @@ class TerminalProgress:
 
     def _plain(self, task: "_Task", *, force: bool = False) -> None:
         now = time.monotonic()
-        if force or now - task.told >= PLAIN_LINE_SECONDS:
-            task.told = now
-            self.say(f"{task.what}: {task.state()}")
+        line = f"{task.what}: {task.state()}"
+        if line != task.line and (force or now - task.told >= PLAIN_LINE_SECONDS):
+            task.told, task.line = now, line
+            self.say(line)
 
 
 @dataclass
@@ -152,8 +153,9 @@ class _Task:
     unit: str
     done: int = 0
     note: str = ""
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
     told: float = 0.0
+    line: str = ""
     bar: TaskID | None = None
 
     def state(self) -> str:
@@ -207,8 +209,14 @@ def _is_number(cell: str) -> bool:
     return not cell or cell.strip("-+.,%~<>=≈ ()[]0123456789e/") in ("", "-", "–")
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:  # rich would end the process
+        self.quiet = True
+        raise BrokenPipeError
+
+
 def _console(stream: Any, width: int | None = None) -> Console:
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+    return _Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
 def _clean(text: str) -> Text:

@@ -1,0 +1,73 @@
+"""The doctor's report."""
+
+import builtins
+import json
+from pathlib import Path
+
+import pytest
+from vivim import cli, doctor
+from vivim.pipeline import Pipeline
+
+
+def test_this_machine_can_run_the_tests_so_nothing_fails(tmp_path: Path) -> None:
+    checks = {check.name: check for check in doctor.examine(tmp_path / "runs")}
+    assert {"python", "torch", "scan", "PyAV", "decord", "h5py", "faiss", "cores", "disk"} <= checks.keys()
+    assert [check for check in checks.values() if check.status == "FAIL"] == []
+    assert all(check.fix for check in checks.values() if check.status != "OK")
+
+
+def test_a_missing_package_fails_with_its_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without_h5py(name: str, *args: object, **kwargs: object) -> object:
+        if name == "h5py":
+            raise ImportError("libhdf5.so.310: cannot open shared object file\nmore lines")
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", without_h5py)
+    [check] = doctor._storage()
+    assert check == doctor.Check(
+        "h5py", "FAIL", "ImportError: libhdf5.so.310: cannot open shared object file", "pip install --force-reinstall h5py"
+    )
+
+
+def test_an_optional_package_that_is_absent_is_fine_and_a_broken_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vivim_test_broken.py").write_text("import vivim_test_needed\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "_OPTIONAL", {"vivim_test_absent": ("absent", "viz", "x"), "vivim_test_broken": ("broken", "ray", "y")})
+    absent, broken = doctor._optional_packages()
+    assert (absent.status, absent.fix) == ("OK", "pip install 'vivim[viz]' if you need it")
+    assert broken.status == "WARN"
+    assert "vivim_test_needed" in broken.found
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({}, None),
+    ],
+)
+def test_the_quota_of_a_container_is_read(files: dict[str, str], cores: float | None, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert doctor.cgroup_cores(tmp_path) == cores
+
+
+def test_a_failure_is_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda runs: iter([doctor.Check("disk", "FAIL", "full", "free some")]))
+    summary = doctor.run_doctor(Pipeline())
+    assert summary.exit_code == 1
+    assert summary.headline == "vivim does not work here: 0 OK, 0 warnings, 1 failures"
+
+
+def test_the_report_for_machines(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["counts"]["FAIL"] == 0
+    assert {"name", "status", "found", "fix"} == set(report["checks"][0])
