@@ -1,0 +1,132 @@
+"""A run's folder: what was trained, on what, and the weights. safetensors and JSON only, every file written atomically.
+
+run.json               configuration, catalogue hash, protocol card, where the data lies, provenance
+items.json             catalogue ids in the order of the rows
+model.safetensors      best weights by validation, with the vectors of all items
+last.safetensors       weights and optimizer after the newest finished epoch; with last.json: --resume continues exactly
+log.jsonl              one line an epoch
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..errors import InputError
+from ..store.item_index import ItemIndex
+
+
+class RunFolder:
+    """Reading and writing the files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @staticmethod
+    def create(path: Path) -> "RunFolder":
+        """An empty or fresh folder for a new run; what an earlier run left there is removed.
+
+        Raises:
+            InputError: the path is a file, or a folder that holds something other than a run.
+        """
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file; --out needs a folder for the run.")
+        if path.is_dir() and any(path.iterdir()) and not (path / "run.json").exists():
+            raise InputError(f"{path} holds files but no run.json, so it is not a run; choose another --out.")
+        path.mkdir(parents=True, exist_ok=True)
+        for old in path.iterdir():
+            if old.is_file():
+                old.unlink()
+        return RunFolder(path)
+
+    @staticmethod
+    def open(path: Path) -> "RunFolder":
+        """An existing run.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not (path / "run.json").is_file():
+            raise InputError(f"{path} is not a run: it has no run.json. Train one with `vivim train-rec --out {path}`.")
+        return RunFolder(path)
+
+    def write_json(self, name: str, content: Any) -> None:
+        write_atomically(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(f"the run {self.path} lacks {name}; train it again.") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is damaged ({error}); train the run again.") from error
+
+    def write_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Atomic safetensors file; CPU copies."""
+        temporary = self.path / f"{name}.tmp"
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(self.path / name)
+
+    def read_tensors(self, name: str) -> dict[str, torch.Tensor]:
+        path = self.path / name
+        if not path.is_file():
+            raise InputError(f"the run {self.path} lacks {name}; train it again.")
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise InputError(f"{path} is damaged ({error}); train the run again.") from error
+        bad = [k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+        if bad:
+            raise InputError(f"{path} holds NaN or infinite values in {', '.join(bad[:3])}; train the run again.")
+        return tensors
+
+    def append_log(self, line: Mapping[str, Any]) -> None:
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def write_items(self, items: ItemIndex) -> None:
+        self.write_json("items.json", list(items.ids))
+
+    def items(self) -> ItemIndex:
+        return ItemIndex(self.read_json("items.json"))
+
+    def info(self) -> dict[str, Any]:
+        """The content of run.json."""
+        info = self.read_json("run.json")
+        if not isinstance(info, dict):
+            raise InputError(f"{self.path / 'run.json'} is not a run description; train the run again.")
+        return info
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write to a temporary name, flush to disk, rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's state as flat named tensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
+
+
+def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put back what ``pack_optimizer`` took."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,105 @@
+"""How an item becomes the vector that histories are read with and users are compared to.
+
+Legend: N items of the catalogue, R some of them, V width of stored vectors, D model width.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import nn
+
+
+class ItemEncoder(Protocol):
+    """Item rows to vectors. ``all`` and ``__call__`` agree: ``encoder(rows) == encoder.all()[rows]``."""
+
+    num_items: int
+
+    def __call__(self, rows_R: torch.Tensor) -> torch.Tensor:
+        """(R, D) vectors of the items ``rows_R`` (int64)."""
+
+    def all(self) -> torch.Tensor:
+        """(N, D) vectors of the whole catalogue, in the order of the rows."""
+
+
+class IdItems(nn.Module):
+    """A learned table: an item is what its watchers have in common. Knows nothing of an item nobody watched.
+
+    Args:
+        num_items: N.
+        d_model: D.
+        std: of the fresh table; 0 for a table that is added to something else.
+    """
+
+    def __init__(self, num_items: int, d_model: int, std: float = 0.02) -> None:
+        super().__init__()
+        self.num_items = num_items
+        self.table = nn.Parameter(torch.randn(num_items, d_model) * std)
+
+    def forward(self, rows_R: torch.Tensor) -> torch.Tensor:
+        return nn.functional.embedding(rows_R, self.table)
+
+    def all(self) -> torch.Tensor:
+        return self.table
+
+
+class FrozenItems(nn.Module):
+    """Stored vectors through a learned projection: standardise each dimension over the catalogue, two linears with GELU between.
+
+    An item without a vector gets one learned "unknown clip" vector.
+
+    Args:
+        vectors_NV: stored vectors; the content of rows that are not ``present_N`` is never looked at.
+        present_N: bool.
+        d_model: D.
+    """
+
+    vectors_NV: torch.Tensor
+    present_N: torch.Tensor
+
+    def __init__(self, vectors_NV: torch.Tensor, present_N: torch.Tensor, d_model: int) -> None:
+        super().__init__()
+        self.num_items = len(vectors_NV)
+        self.register_buffer("vectors_NV", _standardise(vectors_NV.float(), present_N), persistent=False)
+        self.register_buffer("present_N", present_N.clone(), persistent=False)
+        self.project = nn.Sequential(nn.Linear(vectors_NV.shape[1], d_model), nn.GELU(), nn.Linear(d_model, d_model))
+        self.unknown_D = nn.Parameter(torch.randn(d_model) * 0.02)
+        last = self.project[2]
+        assert isinstance(last, nn.Linear)
+        # Starts on the scale of a fresh id table, so that logits start near zero.
+        nn.init.normal_(last.weight, std=0.02)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, rows_R: torch.Tensor) -> torch.Tensor:
+        return self._encode(self.vectors_NV[rows_R], self.present_N[rows_R])
+
+    def all(self) -> torch.Tensor:
+        return self._encode(self.vectors_NV, self.present_N)
+
+    def _encode(self, vectors: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        return torch.where(present[..., None], self.project(vectors), self.unknown_D)
+
+
+class ContentAndIdItems(nn.Module):
+    """Content plus an id delta that starts at zero and decays: what an item looks like, corrected by who watched it.
+
+    An item nobody watched keeps a delta of zero and is placed by its content alone ("Let It Go? Not Quite", RecSys 2025).
+    """
+
+    def __init__(self, content: FrozenItems, d_model: int) -> None:
+        super().__init__()
+        self.num_items = content.num_items
+        self.content = content
+        self.delta = IdItems(content.num_items, d_model, std=0.0)
+
+    def forward(self, rows_R: torch.Tensor) -> torch.Tensor:
+        return self.content(rows_R) + self.delta(rows_R)
+
+    def all(self) -> torch.Tensor:
+        return self.content.all() + self.delta.all()
+
+
+def _standardise(vectors_NV: torch.Tensor, present_N: torch.Tensor) -> torch.Tensor:
+    """Zero mean and unit variance per dimension over the present rows; absent rows become zeros."""
+    known = vectors_NV[present_N]
+    mean, std = known.mean(0), known.std(0, correction=0).clamp_min(1e-6)
+    return torch.where(present_N[:, None], (vectors_NV - mean) / std, 0.0)

@@ -1,0 +1,56 @@
+"""What is trained: an item encoder, a user model and a loss, seen as one module.
+
+Legend: B sequences, L inputs, P valid positions, N items, D model width.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from .batches import EncodedItems, TrainBatch
+from .item_encoders import ItemEncoder
+from .losses import Loss
+from .models.vector_model import VectorModel
+from .scorers import VectorScorer
+
+
+class Learner(nn.Module):
+    """Calling it on a batch gives the loss.
+
+    Args:
+        encoder: an ``ItemEncoder`` that is a module.
+        model: a ``VectorModel`` that is a module.
+        loss: owns its negatives.
+    """
+
+    def __init__(self, encoder: nn.Module, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.model = model
+        self.loss = loss
+
+    def forward(self, batch: TrainBatch) -> torch.Tensor:
+        items = self.encode(None if self.loss.whole_catalogue else batch.sequences.items_BL.unique())
+        hidden_BLD = self.model(items.at(batch.inputs_BL))
+        return self.loss(hidden_BLD[batch.valid_BL], batch, items)
+
+    def encode(self, rows_R: torch.Tensor | None) -> EncodedItems:
+        """Vectors of the items ``rows_R``, or of the whole catalogue."""
+        encoder = cast(ItemEncoder, self.encoder)
+        return EncodedItems(encoder.all() if rows_R is None else encoder(rows_R), rows_R)
+
+    @torch.inference_mode()
+    def scorer(self) -> VectorScorer:
+        """The state of training as a scorer; puts the module into evaluation mode."""
+        self.eval()
+        return VectorScorer(cast(VectorModel[Any], self.model), self.encode(None).vectors_RD.clone())
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Matrices and tables decay; norms, biases and what parametrises the state space do not."""
+        decayed: list[nn.Parameter] = []
+        kept: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            state_space = name.rsplit(".", 1)[-1] in {"A_log", "D", "dt_bias", "conv_bias"}
+            (kept if parameter.ndim < 2 or state_space else decayed).append(parameter)
+        return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]

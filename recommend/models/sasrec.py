@@ -1,0 +1,73 @@
+"""SASRec, the attention yardstick: causal self-attention over a watch history.
+
+Source: Kang and McAuley, "Self-Attentive Sequential Recommendation" (2018), with pre-norm blocks and GELU.
+Legend: B histories, L positions, D model width, H heads.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..config import ModelConfig
+
+
+class AttentionLayer(nn.Module):
+    """x += attention(norm x); x += feed-forward(norm x)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d = config.d_model
+        if d % config.heads:
+            raise ValueError(f"model.d_model {d} must divide by model.heads {config.heads}")
+        self.heads = config.heads
+        self.attention_dropout = config.dropout
+        self.norm1 = nn.LayerNorm(d)
+        self.qkv = nn.Linear(d, 3 * d, bias=False)
+        self.out = nn.Linear(d, d, bias=False)
+        self.norm2 = nn.LayerNorm(d)
+        self.ffn = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * d, d))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BLD: torch.Tensor) -> torch.Tensor:
+        q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in self.qkv(self.norm1(x_BLD)).chunk(3, -1))
+        dropout = self.attention_dropout if self.training else 0.0
+        # Padding stands on the right, so the causal mask already keeps it out of every real position.
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
+        x_BLD = x_BLD + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+        return x_BLD + self.dropout(self.ffn(self.norm2(x_BLD)))
+
+
+class SasRecUserModel(nn.Module):
+    """A ``VectorModel``. Its state is the last ``max_len`` item vectors: a step reads the window again.
+
+    Args:
+        config: see ``ModelConfig``.
+        max_len: learned positions; longer histories are cut to their newest items.
+    """
+
+    def __init__(self, config: ModelConfig, max_len: int) -> None:
+        super().__init__()
+        self.max_len = max_len
+        self.positions_LD = nn.Parameter(torch.randn(max_len, config.d_model) * 0.02)
+        self.norm_in = nn.LayerNorm(config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(AttentionLayer(config) for _ in range(config.layers))
+        self.norm_out = nn.LayerNorm(config.d_model)
+
+    def forward(self, items_BLD: torch.Tensor) -> torch.Tensor:
+        length = items_BLD.shape[1]
+        if length > self.max_len:
+            raise ValueError(
+                f"this SASRec has {self.max_len} positions, the history has {length} items; cut it to its newest {self.max_len}"
+            )
+        x_BLD = self.dropout(self.norm_in(items_BLD + self.positions_LD[:length]))
+        for layer in self.layers:
+            x_BLD = layer(x_BLD)
+        return self.norm_out(x_BLD)
+
+    def initial_state(self, batch: int) -> torch.Tensor:
+        return self.positions_LD.new_zeros(batch, 0, self.positions_LD.shape[1])
+
+    def step(self, item_BD: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        state = torch.cat([state, item_BD[:, None]], 1)[:, -self.max_len :]
+        return self(state)[:, -1], state

@@ -1,0 +1,26 @@
+"""The promise of a user model whose answer is a vector.
+
+Legend: B histories, L positions, D model width.
+"""
+
+from typing import Generic, Protocol, TypeVar
+
+import torch
+
+State = TypeVar("State")
+
+
+class VectorModel(Protocol, Generic[State]):
+    """Histories of item vectors to user vectors; an item's score is user vector . item vector, so FAISS can serve it.
+
+    Strictly causal: the vector at position l depends on items 0..l alone.
+    """
+
+    def __call__(self, items_BLD: torch.Tensor) -> torch.Tensor:
+        """(B, L, D) user vectors after each item. Rows shorter than L are padded on the right, with anything."""
+
+    def initial_state(self, batch: int) -> State:
+        """What the model remembers of users who watched nothing yet."""
+
+    def step(self, item_BD: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """One more watched item: (user vectors (B, D), new state). Equal to calling the model on the whole history."""

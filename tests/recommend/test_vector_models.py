@@ -1,0 +1,80 @@
+"""The contract of every user model whose answer is a vector."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vivim.recommend.config import ModelConfig
+from vivim.recommend.models.mamba import MambaUserModel
+from vivim.recommend.models.sasrec import SasRecUserModel
+
+MODELS = {
+    "mamba": lambda: MambaUserModel(ModelConfig(kind="mamba", d_model=16, d_state=8)),
+    "mamba one layer, no expansion": lambda: MambaUserModel(ModelConfig(kind="mamba", d_model=8, layers=1, expand=1, d_conv=2)),
+    "sasrec": lambda: SasRecUserModel(ModelConfig(kind="sasrec", d_model=16), max_len=12),
+}
+
+
+@pytest.fixture(params=MODELS, ids=str)
+def model(request):
+    torch.manual_seed(0)
+    return MODELS[request.param]().eval()
+
+
+def width(model):
+    return model.norm_in.normalized_shape[0]
+
+
+@torch.no_grad()
+def test_future_items_do_not_change_past_outputs(model):
+    items = torch.randn(2, 12, width(model))
+    changed = items.clone()
+    changed[:, 7:] = 100.0
+    torch.testing.assert_close(model(items)[:, :7], model(changed)[:, :7], rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_padding_on_the_right_changes_nothing(model):
+    items = torch.randn(1, 5, width(model))
+    padded = torch.cat([items, torch.full((1, 4, width(model)), 9.0)], 1)
+    torch.testing.assert_close(model(padded)[:, :5], model(items), rtol=0, atol=1e-6)
+
+
+@given(length=st.integers(1, 12), batch=st.integers(1, 4), seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize("name", MODELS)
+def test_step_by_step_equals_the_whole_history(name, length, batch, seed):
+    torch.manual_seed(seed)
+    model = MODELS[name]().eval()
+    items = torch.randn(batch, length, width(model))
+    with torch.no_grad():
+        whole = model(items)
+        state = model.initial_state(batch)
+        for l in range(length):  # noqa: E741
+            user, state = model.step(items[:, l], state)
+            torch.testing.assert_close(user, whole[:, l], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_state_of_mamba_does_not_grow():
+    model = MODELS["mamba"]().eval()
+    state = model.initial_state(1)
+    sizes = set()
+    for _ in range(30):
+        _, state = model.step(torch.randn(1, 16), state)
+        sizes.add(sum(s.conv_BKD.numel() + s.ssm_BDN.numel() for s in state))
+    assert len(sizes) == 1
+
+
+@torch.no_grad()
+def test_sasrec_reads_the_newest_items_and_refuses_more_than_it_has_positions():
+    model = MODELS["sasrec"]().eval()
+    items = torch.randn(1, 20, 16)
+    state = model.initial_state(1)
+    for l in range(20):  # noqa: E741
+        user, state = model.step(items[:, l], state)
+    torch.testing.assert_close(user, model(items[:, -12:])[:, -1])
+    with pytest.raises(ValueError, match="20 items are more than the 12 positions"):
+        model(items)
+    with pytest.raises(ValueError, match="must divide"):
+        SasRecUserModel(ModelConfig(kind="sasrec", d_model=10, heads=3), 5)
