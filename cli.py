@@ -6,6 +6,7 @@ commands share, reads the configuration and hands the command a ``Call``.
 
 import inspect
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -304,6 +305,7 @@ def main(args: list[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else args
     debug = "--debug" in args
     _prepare_streams()
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: saved, exit code 130
     try:
         typer.main.get_command(app).main(args=args, prog_name="vivim")
     except SystemExit as done:
@@ -317,6 +319,8 @@ def main(args: list[str] | None = None) -> int:
     except Exception as error:
         _tell(f"internal error, {type(error).__name__}: {error}" + ("" if debug else "\nRun again with --debug to see where."), debug)
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     return 0
 
 

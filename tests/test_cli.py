@@ -188,6 +188,18 @@ def test_errors_have_exit_codes(
     assert "Traceback" not in captured.err
 
 
+def test_sigterm_ends_like_ctrl_c() -> None:
+    code = """
+import os, signal, vivim.doctor
+from vivim.cli import main
+vivim.doctor.run_doctor = lambda pipeline: os.kill(os.getpid(), signal.SIGTERM)
+raise SystemExit(main(["doctor"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.startswith("error: interrupted")
+
+
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     fail_with(monkeypatch, ValueError("odd"))
     assert cli.main(["doctor", "--debug"]) == 1
