@@ -71,7 +71,7 @@ class LossConfig(Settings):
     """
 
     kind: Literal["full", "in-batch"] = "full"
-    chunk_mb: int = Field(256, ge=1)
+    chunk_mb: int = Field(32, ge=1)
 
 
 class TrainConfig(Settings):

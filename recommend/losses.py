@@ -29,7 +29,7 @@ class FullSoftmax:
 
     whole_catalogue = True
 
-    def __init__(self, chunk_mb: int = 256) -> None:
+    def __init__(self, chunk_mb: int = 32) -> None:
         self.chunk_bytes = chunk_mb * 2**20
 
     def __call__(self, users_PD: torch.Tensor, batch: TrainBatch, items: EncodedItems) -> torch.Tensor:
@@ -84,9 +84,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         count = max(len(users), 1)
         total = users.new_zeros(())
         grad_users, grad_items = torch.empty_like(users), torch.zeros_like(items)
+        # One buffer for every chunk: fresh memory of this size costs more in page faults than the arithmetic on it.
+        buffer = users.new_empty(min(positions, len(users)), len(items))
         for start in range(0, len(users), positions):
             chunk, target = users[start : start + positions], targets_P[start : start + positions, None]
-            logits = chunk @ items.T
+            logits = torch.mm(chunk, items.T, out=buffer[: len(chunk)])
             highest = logits.amax(1, keepdim=True)
             own = logits.gather(1, target)
             exps = logits.sub_(highest).exp_()

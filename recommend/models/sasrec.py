@@ -57,9 +57,7 @@ class SasRecUserModel(nn.Module):
     def forward(self, items_BLD: torch.Tensor) -> torch.Tensor:
         length = items_BLD.shape[1]
         if length > self.max_len:
-            raise ValueError(
-                f"this SASRec has {self.max_len} positions, the history has {length} items; cut it to its newest {self.max_len}"
-            )
+            raise ValueError(f"{length} items are more than the {self.max_len} positions of this SASRec; keep the newest {self.max_len}")
         x_BLD = self.dropout(self.norm_in(items_BLD + self.positions_LD[:length]))
         for layer in self.layers:
             x_BLD = layer(x_BLD)
