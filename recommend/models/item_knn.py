@@ -50,10 +50,10 @@ class ItemKnn:
             keys.append(train.items[first].astype(np.int64) * num_items + train.items[first + distance])
             values.append(np.full(len(first), decay ** (distance - 1)))
         pairs, inverse = np.unique(np.concatenate(keys), return_inverse=True)
-        weights = np.bincount(inverse, weights=np.concatenate(values), minlength=len(pairs))
+        visits = np.bincount(inverse, weights=np.concatenate(values), minlength=len(pairs))
         before, after = pairs // num_items, pairs % num_items
         counts = np.bincount(train.items, minlength=num_items).astype(np.float64)
-        weights /= (counts[before] * counts[after]) ** exponent
+        weights = visits / (counts[before] * counts[after]) ** exponent
         starts = np.searchsorted(before, np.arange(num_items + 1))
         return cls(
             torch.from_numpy(starts.astype(np.int64)),
@@ -92,5 +92,4 @@ class ItemKnn:
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> Self:
         """The model that ``tensors`` were taken from."""
-        parts = (tensors[name] for name in ("starts", "followers", "weights", "counts"))
-        return cls(*parts, decay=float(tensors["decay"][0]))
+        return cls(tensors["starts"], tensors["followers"], tensors["weights"], tensors["counts"], float(tensors["decay"][0]))
