@@ -1,0 +1,207 @@
+"""What a clip's headers and packets say, before any frame is decoded.
+
+Shapes: n frames in the video stream.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from .failures import ClipError
+
+_UNTIMED_CONTAINERS = ("avi", "mpegvideo")
+"""They store no presentation times; FFmpeg's guesses are wrong as soon as there are B-frames."""
+
+_DEFAULT_RATE = 25.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused before decoding: a hostile or absurd file must not cost memory or hours."""
+
+    max_side_pixels: int = 8192
+    max_pixels: int = 8192 * 4320
+    max_seconds: float = 4 * 3600.0
+    max_frames: int = 4 * 3600 * 120
+    max_streams: int = 32
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The video stream that will be read.
+
+    Attributes:
+        container: FFmpeg's name of the container; the file is only ever opened as that.
+        stream_index: number of the stream in the file.
+        codec: its name.
+        width, height: in pixels, before rotation.
+        pixel_aspect: width over height of a pixel, before rotation.
+        timed: every frame has its own timestamp; if not, times are counted at the average rate.
+        pts: (n,) distinct timestamps in display order, in the stream's time base; empty if not timed.
+        keyframe_pts: timestamps of the frames at which decoding can begin, ascending; empty if not timed.
+        times_seconds: (n,) when each frame is shown.
+        end_seconds: when the last frame stops being shown.
+        plain: the only video stream, without frames hidden by an edit list: simple enough for decord.
+    """
+
+    container: str
+    stream_index: int
+    codec: str
+    width: int
+    height: int
+    pixel_aspect: float
+    timed: bool
+    pts: npt.NDArray[np.int64]
+    keyframe_pts: npt.NDArray[np.int64]
+    times_seconds: npt.NDArray[np.float64]
+    end_seconds: float
+    plain: bool
+
+
+@contextmanager
+def open_clip(path: Path, container: str) -> Iterator[InputContainer]:
+    """The file, opened as this container only, with no way to reach another file or address.
+
+    Raises:
+        ClipError: decode_error or truncated, when the header cannot be read.
+    """
+    try:
+        opened = av.open(f"file:{path.absolute()}", format=container, options={"protocol_whitelist": "file"}, metadata_errors="replace")
+    except av.error.EOFError as error:
+        raise ClipError("truncated", f"the file ends inside its {container} header") from error
+    except av.error.InvalidDataError as error:
+        raise ClipError("decode_error", f"its {container} header is damaged") from error
+    with opened:
+        yield opened
+
+
+def probe_clip(path: Path, container: str, limits: Limits) -> Probe:
+    """Read headers and the list of packets, decoding nothing.
+
+    Args:
+        container: as ``sniff.container_of`` named it.
+
+    Raises:
+        ClipError: no_video_stream, unsupported_codec, too_large, too_long, too_short, truncated or decode_error.
+    """
+    with open_clip(path, container) as file:
+        if len(file.streams) > limits.max_streams:
+            raise ClipError("too_large", f"{len(file.streams)} streams; at most {limits.max_streams} are allowed")
+        stream = _choose_stream(file)
+        _check_header(file, stream, limits)
+        packets = _read_packets(file, stream, limits)
+        if not packets:
+            raise ClipError("too_short", f"its {stream.codec_context.name} stream of {stream.width}x{stream.height} holds no frame")
+        pictures = [s for s in file.streams.video if s.disposition & Disposition.attached_pic]
+        return _make_probe(container, stream, packets, plain=len(file.streams.video) == 1 and not pictures)
+
+
+def counted_times(count: int, interval_seconds: float) -> npt.NDArray[np.float64]:
+    """When frames without timestamps are shown, (count,): one after another at a constant rate."""
+    return np.arange(count, dtype=np.float64) * interval_seconds
+
+
+@dataclass(frozen=True)
+class _Packet:
+    pts: int | None
+    duration: int
+    keyframe: bool
+    hidden: bool
+
+
+def _choose_stream(file: InputContainer) -> VideoStream:
+    """The film among the video streams: no cover art; the default one, then the largest picture, then the first."""
+    films = [stream for stream in file.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not films:
+        kinds = ", ".join(sorted({stream.type for stream in file.streams})) or "nothing"
+        raise ClipError("no_video_stream", f"its streams are: {kinds}" + (" (cover art)" if file.streams.video else ""))
+    supported = [stream for stream in films if stream.codec_context is not None and stream.codec_context.codec.is_decoder]
+    if not supported:
+        tags = ", ".join(str(stream.name or "unknown") for stream in films)
+        raise ClipError("unsupported_codec", f"no decoder for its video codec ({tags})")
+    return max(supported, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index))
+
+
+def _check_header(file: InputContainer, stream: VideoStream, limits: Limits) -> None:
+    width, height = stream.width, stream.height
+    if max(width, height) > limits.max_side_pixels or width * height > limits.max_pixels:
+        raise ClipError(
+            "too_large", f"frames of {width}x{height}; a side may have {limits.max_side_pixels} pixels, all {limits.max_pixels}"
+        )
+    seconds = (file.duration or 0) / av.time_base
+    if seconds > limits.max_seconds:
+        raise ClipError("too_long", f"{seconds:.0f} seconds; at most {limits.max_seconds:.0f} are allowed")
+
+
+def _read_packets(file: InputContainer, stream: VideoStream, limits: Limits) -> list[_Packet]:
+    """The video stream's packets in file order.
+
+    Where the container states no size of its own, a file whose packets of all streams end long before the declared duration
+    was cut off.
+    """
+    packets: list[_Packet] = []
+    last_seconds = 0.0
+    try:
+        for packet in file.demux():
+            if not packet.size or packet.time_base is None:
+                continue
+            if packet.pts is not None:
+                last_seconds = max(last_seconds, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream_index == stream.index:
+                if packet.has_sidedata("encryption_info"):
+                    raise ClipError("unsupported_codec", f"its {stream.codec_context.name} stream is encrypted")
+                packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe, packet.is_discard))
+                if len(packets) > limits.max_frames:
+                    raise ClipError("too_long", f"more than {limits.max_frames} frames")
+    except MemoryError:
+        raise
+    except av.FFmpegError as error:
+        raise ClipError("decode_error", f"its list of frames is damaged after frame {len(packets)}") from error
+    if file.format.name in ("flv", "asf", "ogg", "matroska,webm") and len(packets) > 1 and file.duration:
+        start = (file.start_time or 0) / av.time_base
+        declared = start + file.duration / av.time_base
+        if declared - last_seconds > max(0.5, 0.05 * (declared - start)):
+            raise ClipError("truncated", f"the file ends {last_seconds:.1f} s into a clip of {declared:.1f} s")
+    return packets
+
+
+def _make_probe(container: str, stream: VideoStream, packets: list[_Packet], *, plain: bool) -> Probe:
+    rate = float(stream.average_rate or stream.guessed_rate or 0) or _DEFAULT_RATE
+    time_base = float(stream.time_base or 0)
+    shown = [packet for packet in packets if not packet.hidden]
+    timed = container not in _UNTIMED_CONTAINERS and time_base > 0 and bool(shown) and all(p.pts is not None for p in packets)
+    if timed:
+        # Distinct: VP8 and VP9 send invisible reference frames under the timestamp of the visible one.
+        pts = np.unique(np.array([p.pts for p in shown], dtype=np.int64))
+        keyframes = np.unique(np.array([p.pts for p in packets if p.keyframe], dtype=np.int64))
+        times = pts.astype(np.float64) * time_base
+        last = max(p.duration for p in shown if p.pts == pts[-1]) or (int(np.median(np.diff(pts))) if len(pts) > 1 else 0)
+        end = float(times[-1] + last * time_base)
+    else:
+        pts = keyframes = np.zeros(0, np.int64)
+        times = counted_times(len(packets), 1 / rate)
+        end = len(packets) / rate
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return Probe(
+        container=container,
+        stream_index=stream.index,
+        codec=stream.codec_context.name,
+        width=stream.width,
+        height=stream.height,
+        pixel_aspect=aspect if math.isfinite(aspect) and aspect > 0 else 1.0,
+        timed=timed,
+        pts=pts,
+        keyframe_pts=keyframes,
+        times_seconds=times,
+        end_seconds=end,
+        plain=plain and timed and len(shown) == len(packets),
+    )

@@ -1,0 +1,157 @@
+"""Reading one clip: hash, probe, choose frames, decode, resize. Only ever called inside a decoding process.
+
+Shapes: T frames, H, W of a decoded frame, S side of the square the encoder sees.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from . import decord_frames, pyav_frames
+from .clip import Clip, ClipRef
+from .failures import ClipError
+from .probe import Limits, Probe, counted_times, probe_clip
+from .resize import resize
+from .sampling import FrameSampler, Indices, is_short
+from .sniff import HEAD_BYTES, check_size, container_of
+
+Picture = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """The clip's file is byte for byte the one that already has a row; it was not decoded."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Turns a clip's file into T square RGB frames. Small and picklable, so that it can be sent to decoding processes.
+
+    Attributes:
+        sampler: which frames.
+        image_size: S, in pixels.
+        resize: ``crop`` or ``squash``, see ``resize.resize``.
+        decoder: ``auto``: decord reads, PyAV rescues; ``pyav``: PyAV reads all.
+        limits: what is refused.
+    """
+
+    sampler: FrameSampler
+    image_size: int = 224
+    resize: Literal["crop", "squash"] = "crop"
+    decoder: Literal["auto", "pyav"] = "auto"
+    limits: Limits = field(default_factory=Limits)
+
+    def __call__(self, ref: ClipRef, known_sha256: str | None = None) -> Clip | Unchanged:
+        """Read one clip.
+
+        Args:
+            ref: its id and file.
+            known_sha256: hash of the file that already has a row; if the file is still that one, nothing is decoded.
+
+        Raises:
+            ClipError: the clip cannot be read; any kind but those of the pool (timeout, crash) and of the encoder.
+        """
+        before = _stat(ref.path)
+        sha256, head = _hash(ref.path)
+        if sha256 == known_sha256:
+            return Unchanged(ref.id)
+        container = container_of(head)
+        check_size(ref.path, container, before.st_size)
+        probe = probe_clip(ref.path, container, self.limits)
+        pictures, times_T, short, decoder = self._read(ref.path, probe)
+        after = _stat(ref.path)
+        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            raise ClipError("changed", "the file was written to while it was read")
+        return Clip(ref.id, pictures, times_T, decoder, sha256, short)
+
+    def _read(self, path: Path, probe: Probe) -> tuple[Picture, npt.NDArray[np.float64], bool, str]:
+        if not probe.timed:
+            return self._read_counted(path, probe)
+        indices_T = self.sampler.pick(probe.times_seconds, probe.end_seconds)
+        wanted = {int(k) for k in indices_T}
+        decoder = "pyav"
+        if self.decoder == "auto":
+            try:
+                squares = self._squares(decord_frames.read_frames(path, probe, wanted), probe)
+                decoder = "decord"
+            except decord_frames.DoubtError:
+                pass
+        if decoder == "pyav":
+            squares = self._squares(pyav_frames.read_timed(path, probe, wanted), probe)
+        return _stack(squares, indices_T), probe.times_seconds[indices_T], is_short(indices_T), decoder
+
+    def _read_counted(self, path: Path, probe: Probe) -> tuple[Picture, npt.NDArray[np.float64], bool, str]:
+        """A stream without timestamps: its real length is known only after decoding, so choosing may take a second try."""
+        times, end = probe.times_seconds, probe.end_seconds
+        interval = end / len(times)
+        for _ in range(2):
+            indices_T = self.sampler.pick(times, end)
+            found, count = pyav_frames.read_counted(path, probe, {int(k) for k in indices_T})
+            if count == len(times):
+                squares = self._squares(found.items(), probe)
+                return _stack(squares, indices_T), times[indices_T], is_short(indices_T), "pyav"
+            times, end = counted_times(count, interval), count * interval
+        raise ClipError("decode_error", "the number of frames differs each time it is read")
+
+    def _squares(self, pictures: Iterable[tuple[int, Picture]], probe: Probe) -> dict[int, Picture]:
+        """Each picture resized as soon as it is there, so that full-size frames do not pile up."""
+        return {k: resize(picture, self.image_size, self.resize, _shown_aspect(picture, probe)) for k, picture in pictures}
+
+
+def decoder_versions(policy: Literal["auto", "pyav"]) -> dict[str, str]:
+    """What the recipe records about decoding: the policy and the versions of the libraries it uses."""
+    versions = {"policy": policy, "av": version("av")}
+    if policy == "auto":
+        versions["decord"] = next(_installed("decord2", "decord"), "absent")
+    return versions
+
+
+def _installed(*names: str) -> Iterator[str]:
+    for name in names:
+        try:
+            yield f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+
+
+def _shown_aspect(picture: Picture, probe: Probe) -> float:
+    """Pixel aspect after rotation: a quarter turn swaps the sides, and pixels with them."""
+    turned = picture.shape[:2] == (probe.width, probe.height) and probe.width != probe.height
+    return 1 / probe.pixel_aspect if turned else probe.pixel_aspect
+
+
+def _stack(squares: dict[int, Picture], indices_T: Indices) -> Picture:
+    return np.stack([squares[int(k)] for k in indices_T])
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ClipError("missing", f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise ClipError("not_video", f"{path} is not a regular file")
+    if status.st_size == 0:
+        raise ClipError("empty", "the file has 0 bytes")
+    return status
+
+
+def _hash(path: Path) -> tuple[str, bytes]:
+    """Hash of the whole file, and its first bytes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            file.seek(0)
+            return hashlib.file_digest(file, "sha256").hexdigest(), head
+    except OSError as error:
+        raise ClipError("missing", f"{path}: {error.strerror}") from error
