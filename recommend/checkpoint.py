@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import polars as pl
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -92,11 +95,26 @@ class RunFolder:
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def write_items(self, items: ItemIndex) -> None:
-        self.write_json("items.json", list(items.ids))
+    def write_catalogue(self, items: ItemIndex, train_counts_N: npt.NDArray[np.int64]) -> None:
+        temporary = self.path / "catalogue.parquet.tmp"
+        pl.DataFrame({"id": list(items.ids), "train_count": train_counts_N}).write_parquet(temporary)
+        temporary.replace(self.path / "catalogue.parquet")
 
-    def items(self) -> ItemIndex:
-        return ItemIndex(self.read_json("items.json"))
+    def catalogue(self) -> tuple[ItemIndex, npt.NDArray[np.int64]]:
+        """Catalogue ids in the order of the rows, and (N,) training interactions of each.
+
+        Raises:
+            InputError: the file is missing, damaged, or not the one the run was trained with (mapping hash).
+        """
+        path = self.path / "catalogue.parquet"
+        try:
+            table = pl.read_parquet(path)
+            items, counts = ItemIndex(table["id"].to_list()), table["train_count"].to_numpy()
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise InputError(f"the run {self.path} has no readable catalogue.parquet ({error}); train it again.") from error
+        if items.sha256 != self.info().get("catalogue_sha256"):
+            raise InputError(f"{path} is not the catalogue this run was trained with (mapping hash differs); train the run again.")
+        return items, counts
 
     def info(self) -> dict[str, Any]:
         """The content of run.json."""

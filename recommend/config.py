@@ -110,3 +110,13 @@ class EvaluateConfig(Settings):
     k: tuple[int, ...] = (10, 20)
     index: Literal["flat", "hnsw", "ivf"] = "flat"
     batch: int = Field(512, ge=1)
+
+
+class RecommendConfig(Settings):
+    """Everything that decides what a training run learns; kept in its run.json."""
+
+    protocol: ProtocolConfig = ProtocolConfig()
+    items: ItemsConfig = ItemsConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()

@@ -1,0 +1,134 @@
+"""From a run to its report: exact ranks for the numbers, FAISS for the lists."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from ..errors import InputError
+from ..progress import Progress
+from .checkpoint import RunFolder, write_atomically
+from .config import EvaluateConfig, RecommendConfig
+from .loading import load_scorer
+from .metrics import accuracy, coverage, hit_rate, mean_popularity, ndcg
+from .protocol import MicroLensProtocol, Split
+from .provenance import provenance
+from .ranker import Ranks, Scorer, rank_questions, top_k
+from .report import GroupResult, Report, SplitResult, group_names
+from .retrieval import FaissIndex, agreement, faiss_top_k
+from .scorers import VectorScorer
+from .sequences import Interactions, Questions
+
+
+def evaluate_run(
+    run: RunFolder,
+    interactions: Interactions,
+    config: EvaluateConfig,
+    *,
+    splits: tuple[str, ...] = ("validation", "test"),
+    device: str = "cpu",
+    progress: Progress,
+) -> Report:
+    """Measure a run on its own protocol; writes results.json, results.md and ranks.parquet into the run's folder.
+
+    Raises:
+        InputError: the run was trained on another catalogue or file, or k is larger than the catalogue.
+    """
+    info = run.info()
+    trained = RecommendConfig.model_validate(info["config"])
+    split = MicroLensProtocol(trained.protocol).split(interactions)
+    catalogue, counts_N = run.catalogue()
+    _refuse_other_data(run, info, split)
+    if max(config.k) > len(catalogue):
+        raise InputError(f"k = {max(config.k)} is larger than the catalogue of {len(catalogue)} items; choose a k of at most that.")
+    scorer = load_scorer(run, device)
+    index = FaissIndex(config.index, scorer.items_ND) if isinstance(scorer, VectorScorer) else None
+    results, tables = [], []
+    for name in splits:
+        questions = {"validation": split.validation, "test": split.test}[name]
+        ranks = rank_questions(scorer, questions, num_items=len(catalogue), batch=config.batch, progress=progress)
+        results.append(_split_result(name, scorer, index, questions, ranks, counts_N, config))
+        tables.append(_rank_table(name, split, questions, ranks))
+    report = Report(
+        model=f"{trained.model.kind}, {trained.items.kind}" if "fit" in info else trained.model.kind,
+        ks=tuple(sorted(set(config.k))),
+        splits=tuple(results),
+        index=config.index,
+        card=split.card.as_dict(),
+        provenance=provenance(),
+        run={key: info.get(key) for key in ("config", "seed", "fit", "embeddings", "peak_memory_mb", "provenance")},
+    )
+    run.write_json("results.json", report.as_dict())
+    write_atomically(run.path / "results.md", report.markdown())
+    _write_parquet(run.path / "ranks.parquet", pl.concat(tables))
+    return report
+
+
+def _refuse_other_data(run: RunFolder, info: dict[str, Any], split: Split) -> None:
+    if split.items.sha256 != info["catalogue_sha256"]:
+        raise InputError(
+            f"{run.path} was trained on another catalogue: {info['card']['items']} items, mapping hash {info['catalogue_sha256'][:12]}; "
+            f"these interactions give {len(split.items)} items, hash {split.items.sha256[:12]}. Give the interactions it was trained on."
+        )
+    if split.card.as_dict() != info["card"]:
+        raise InputError(f"{run.path} was trained under another protocol card, so its numbers would not be its own. Train it again.")
+
+
+def _split_result(
+    name: str,
+    scorer: Scorer,
+    index: FaissIndex | None,
+    questions: Questions,
+    ranks: Ranks,
+    counts_N: npt.NDArray[np.int64],
+    config: EvaluateConfig,
+) -> SplitResult:
+    ks = sorted(set(config.k))
+    exact = top_k(scorer, questions, max(ks), num_items=len(counts_N), batch=config.batch)
+    lists, agree = exact, None
+    if index is not None and isinstance(scorer, VectorScorer):
+        lists = faiss_top_k(index, scorer, questions, max(ks), batch=config.batch)
+        agree = {k: agreement(lists, exact, k) for k in ks}
+    return SplitResult(
+        name=name,
+        questions=len(questions),
+        metrics=accuracy(ranks, ks),
+        coverage={k: coverage(lists, k) for k in ks},
+        mean_popularity={k: mean_popularity(lists, k, counts_N) for k in ks},
+        groups=_groups(questions, ranks, counts_N, ks),
+        index_agreement=agree,
+    )
+
+
+def _groups(questions: Questions, ranks: Ranks, counts_N: npt.NDArray[np.int64], ks: list[int]) -> tuple[GroupResult, ...]:
+    """Accuracy by how often the target occurs in training; groups without questions are left out."""
+    frequency = counts_N[questions.targets]
+    groups = []
+    for name, least, most in group_names():
+        chosen = (frequency >= least) & (frequency <= most)
+        if not chosen.any():
+            continue
+        some = Ranks(ranks.rank[chosen], ranks.num_items)
+        metrics = {key: value for k in ks for key, value in ((f"hit_rate@{k}", hit_rate(some, k)), (f"ndcg@{k}", ndcg(some, k)))}
+        groups.append(GroupResult(name, int(chosen.sum()), metrics))
+    return tuple(groups)
+
+
+def _rank_table(name: str, split: Split, questions: Questions, ranks: Ranks) -> pl.DataFrame:
+    users, items = np.array(split.users.ids, dtype=object), np.array(split.items.ids, dtype=object)
+    return pl.DataFrame(
+        {
+            "split": [name] * len(questions),
+            "user": users[questions.users].tolist(),
+            "target": items[questions.targets].tolist(),
+            "rank": ranks.rank,
+        }
+    )
+
+
+def _write_parquet(path: Path, table: pl.DataFrame) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    table.write_parquet(temporary)
+    temporary.replace(path)

@@ -1,0 +1,39 @@
+"""Opening what a run left, as a scorer."""
+
+from typing import Any, cast
+
+import torch
+
+from ..errors import InputError
+from . import build
+from .checkpoint import RunFolder
+from .config import RecommendConfig
+from .models.vector_model import VectorModel
+from .ranker import Scorer
+from .scorers import VectorScorer
+
+
+def load_scorer(run: RunFolder, device: str = "cpu") -> Scorer:
+    """The run's best model, in evaluation mode.
+
+    Raises:
+        InputError: files are missing, damaged, or do not belong together.
+    """
+    config = RecommendConfig.model_validate(run.info()["config"])
+    tensors = run.read_tensors("model.safetensors")
+    if config.model.kind in build.YARDSTICKS:
+        return build.YARDSTICKS[config.model.kind].from_tensors(tensors)
+    items, _ = run.catalogue()
+    vectors_ND = tensors.pop("items", None)
+    if vectors_ND is None or len(vectors_ND) != len(items):
+        found = "none" if vectors_ND is None else f"{len(vectors_ND)}"
+        raise InputError(
+            f"{run.path / 'model.safetensors'} holds vectors of {found} items, the catalogue has {len(items)}; train the run again."
+        )
+    model = build.user_model(config.model, config.protocol.max_len)
+    try:
+        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
+    except RuntimeError as error:
+        raise InputError(f"{run.path / 'model.safetensors'} does not fit the run's configuration: {error}") from error
+    model = model.to(device).eval()
+    return VectorScorer(cast(VectorModel[Any], model), vectors_ND.to(torch.device(device)))

@@ -1,0 +1,197 @@
+"""One training run from interactions to a run folder."""
+
+import resource
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from ..progress import Progress
+from ..store import EmbeddingStore
+from . import build
+from .checkpoint import RunFolder
+from .config import RecommendConfig
+from .content import CatalogueVectors, lay_out
+from .learner import Learner
+from .protocol import MicroLensProtocol, Split
+from .provenance import provenance
+from .sequences import Interactions
+from .training import FitResult, fit
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What a run left.
+
+    Attributes:
+        run: its folder.
+        split: who was trained on what.
+        fit: epochs of a learned model; None for a yardstick.
+        coverage: share of the catalogue with a stored vector; None without an embedding file.
+        peak_memory_mb: largest resident memory of the process, MiB.
+    """
+
+    run: Path
+    split: Split
+    fit: FitResult | None
+    coverage: float | None
+    peak_memory_mb: int
+
+    def seconds_per_epoch(self) -> float | None:
+        """Median seconds of an epoch's training steps."""
+        return statistics.median(log.train_seconds for log in self.fit.epochs) if self.fit else None
+
+
+def train_run(
+    interactions: Interactions,
+    store: EmbeddingStore | None,
+    config: RecommendConfig,
+    out: Path,
+    *,
+    seed: int,
+    device: str,
+    resume: bool,
+    progress: Progress,
+    data_location: dict[str, Any],
+) -> TrainSummary:
+    """Train what ``config`` describes and leave it in the folder ``out``.
+
+    Args:
+        store: stored item vectors, for item encoders that read them.
+        resume: go on with the interrupted run in ``out``.
+        data_location: how to read the interactions again, kept in run.json.
+
+    Raises:
+        InputError: data, embeddings or an earlier run that do not fit.
+        Interrupted: Ctrl-C; finished epochs are kept.
+    """
+    split = MicroLensProtocol(config.protocol).split(interactions)
+    content = None
+    if store is not None and build.needs_vectors(config.items):
+        content = lay_out(store, split.items, config.items.min_coverage)
+    description = _describe(split, config, seed, content, store, data_location)
+    run = _open_run(out, split, description, resume)
+    if config.model.kind in build.YARDSTICKS:
+        yardstick = build.YARDSTICKS[config.model.kind].fit(split.train, len(split.items))
+        run.write_tensors("model.safetensors", yardstick.tensors())
+        result = None
+    else:
+        result = _learn(split, content, config, run, seed=seed, device=device, resume=resume, progress=progress)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    fitted = {"fit": _describe_fit(result), "peak_memory_mb": peak_mb} if result else {}
+    run.write_json("run.json", description | fitted | {"finished": True})
+    return TrainSummary(out, split, result, content.coverage if content else None, peak_mb)
+
+
+def _learn(
+    split: Split,
+    content: CatalogueVectors | None,
+    config: RecommendConfig,
+    run: RunFolder,
+    *,
+    seed: int,
+    device: str,
+    resume: bool,
+    progress: Progress,
+) -> FitResult:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        learner = Learner(
+            build.item_encoder(config.items, len(split.items), config.model.d_model, content),
+            build.user_model(config.model, config.protocol.max_len),
+            build.loss(config.loss, split),
+        )
+        return fit(
+            learner,
+            split,
+            config.train,
+            run,
+            max_len=config.protocol.max_len,
+            seed=seed,
+            device=device,
+            resume=resume,
+            progress=progress,
+        )
+
+
+def _describe(
+    split: Split,
+    config: RecommendConfig,
+    seed: int,
+    content: CatalogueVectors | None,
+    store: EmbeddingStore | None,
+    data_location: dict[str, Any],
+) -> dict[str, Any]:
+    embeddings = None
+    if content is not None and store is not None:
+        embeddings = {
+            "path": str(store.path.resolve()),
+            "sha256": content.store_sha256,
+            "weights": store.recipe.weights,
+            "coverage": content.coverage,
+            "missing": content.missing,
+        }
+    return {
+        "format": FORMAT,
+        "config": config.model_dump(mode="json"),
+        "seed": seed,
+        "catalogue_sha256": split.items.sha256,
+        "card": split.card.as_dict(),
+        "data": data_location,
+        "embeddings": embeddings,
+        "provenance": provenance(),
+        "finished": False,
+    }
+
+
+def _describe_fit(result: FitResult) -> dict[str, Any]:
+    return {
+        "best_epoch": result.best.epoch,
+        "validation_ndcg_10": result.best.ndcg_10,
+        "epochs": len(result.epochs),
+        "stopped_early": result.stopped_early,
+        "seconds_per_epoch": statistics.median(log.train_seconds for log in result.epochs),
+    }
+
+
+def _open_run(out: Path, split: Split, description: dict[str, Any], resume: bool) -> RunFolder:
+    if not resume:
+        run = RunFolder.create(out)
+        run.write_catalogue(split.items, build.train_counts(split).numpy())
+        run.write_json("run.json", description)
+        return run
+    run = RunFolder.open(out)
+    _refuse_other_run(run, description)
+    return run
+
+
+def _refuse_other_run(run: RunFolder, description: dict[str, Any]) -> None:
+    """Resuming is allowed with the same data and configuration; only the number of epochs and the patience may change."""
+    before = run.info()
+    differences = []
+    if before.get("catalogue_sha256") != description["catalogue_sha256"]:
+        differences.append("another catalogue of items (mapping hash differs)")
+    if before.get("card", {}).get("dataset_sha256") != description["card"]["dataset_sha256"]:
+        differences.append("another interactions file")
+    if (before.get("embeddings") or {}).get("sha256") != (description["embeddings"] or {}).get("sha256"):
+        differences.append("other item vectors")
+    if before.get("seed") != description["seed"]:
+        differences.append(f"seed {before.get('seed')}")
+    old, new = _flatten(before.get("config", {})), _flatten(description["config"])
+    for key in sorted(old.keys() | new.keys()):
+        if key not in {"train.epochs", "train.patience"} and old.get(key) != new.get(key):
+            differences.append(f"{key} {old.get(key)} (now {new.get(key)})")
+    if differences:
+        raise InputError(f"cannot resume {run.path}: it was trained with {'; '.join(differences)}. Use the same, or start a new run.")
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
