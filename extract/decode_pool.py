@@ -8,7 +8,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
@@ -44,7 +44,7 @@ class DecodePool:
     ahead: int = 16
     clips_per_child: int = 1000
 
-    def decode(self, refs: Sequence[ClipRef], known: Mapping[str, str] | None = None) -> Iterator[Result]:
+    def decode(self, refs: Sequence[ClipRef], known: Mapping[str, str] | None = None) -> Generator[Result, None, None]:
         """What became of each clip, as they finish. Every ref gives exactly one result.
 
         Args:

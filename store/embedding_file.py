@@ -108,10 +108,10 @@ class EmbeddingFile:
     def _keep(self, rows: Rows) -> None:
         if not len(rows):
             return
-        for row, id_ in enumerate(rows.ids):
-            self._place_of[id_] = (len(self._parts), row)
-            self._failures.pop(id_, None)
         self._parts.append(rows)
+        for row, id_ in enumerate(rows.ids):
+            self._place_of[id_] = (len(self._parts) - 1, row)
+            self._failures.pop(id_, None)
 
 
 def write_embeddings(path: Path, recipe: Recipe, rows: Rows, failures: Sequence[FailedClip]) -> str:

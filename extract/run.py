@@ -1,0 +1,254 @@
+"""The extraction loop: clips in, one embedding file out, whatever single clips do.
+
+Shapes: B clips in a batch, T frames per clip, C = 3, H = W = image size, D embedding width.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..errors import Interrupted
+from ..progress import Progress
+from ..store import EmbeddingFile, FailedClip, Recipe, Rows
+from .clip import Clip, ClipRef, EmbeddingBatch, Failure
+from .clips import Catalogue, find_clips
+from .config import ExtractConfig
+from .decode_pool import DecodePool, Result
+from .reader import ClipReader, Unchanged
+from .sampling import make_sampler
+from .stop_signals import shielded, stop_on_signals
+from .summary import ExtractSummary
+
+Decode = Callable[[Sequence[ClipRef], Mapping[str, str]], Generator[Result, None, None]]
+
+
+class ClipEncoder(Protocol):
+    """What turns frames into vectors."""
+
+    @property
+    def dim(self) -> int:
+        """D, width of the vectors."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; frames are moved there."""
+
+    def embed_uint8(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
+        """(B, D) float32 vectors of (B, T, 3, H, W) uint8 RGB frames on ``device``; normalising is its own business."""
+
+
+class EmbeddingWriter(Protocol):
+    """What takes the vectors."""
+
+    @property
+    def hashes(self) -> Mapping[str, str]:
+        """Hash of the file behind every row that exists already, by id."""
+
+    def add(self, batch: EmbeddingBatch) -> Sequence[Failure]:
+        """Take vectors in; those that cannot be stored come back as failures."""
+
+    def fail(self, failure: Failure) -> None:
+        """Note a clip without a vector."""
+
+
+class FileWriter:
+    """Writes to an ``EmbeddingFile``."""
+
+    def __init__(self, file: EmbeddingFile) -> None:
+        self.file = file
+
+    @property
+    def hashes(self) -> Mapping[str, str]:
+        return self.file.hashes
+
+    def add(self, batch: EmbeddingBatch) -> Sequence[Failure]:
+        clips = batch.clips
+        rows = Rows(
+            ids=tuple(clip.id for clip in clips),
+            vectors_ND=batch.vectors_BD,
+            sha256=tuple(clip.sha256 for clip in clips),
+            times_seconds_NT=np.stack([clip.times_seconds for clip in clips]),
+            decoder=tuple(clip.decoder for clip in clips),
+            short_N=np.array([clip.short for clip in clips]),
+        )
+        return [Failure(*failed) for failed in self.file.add(rows)]
+
+    def fail(self, failure: Failure) -> None:
+        self.file.fail(FailedClip(failure.id, failure.kind, failure.message))
+
+
+@dataclass
+class Tally:
+    """What has happened so far in a run; filled by ``run_shard``, readable at any time."""
+
+    unchanged: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    decoders: Counter[str] = field(default_factory=Counter)
+    decode_wait_seconds: float = 0.0
+    encode_seconds: float = 0.0
+
+    @property
+    def embedded(self) -> int:
+        return self.decoders.total()
+
+
+def run_shard(
+    refs: Sequence[ClipRef],
+    decode: Decode,
+    encoder: ClipEncoder,
+    writer: EmbeddingWriter,
+    tally: Tally,
+    *,
+    batch_clips: int,
+    progress: Progress,
+) -> None:
+    """Read, encode and hand over clips; the one loop, wherever it runs.
+
+    Args:
+        refs: the clips, each id once.
+        decode: gives one result per ref, in any order; usually ``DecodePool(...).decode``.
+        encoder: frames to vectors.
+        writer: takes vectors and failures; clips it has already are not computed again while their file stays the same.
+        tally: counts what happens; true also when this function is left by an exception.
+        batch_clips: B, clips encoded at once.
+        progress: told about every clip.
+    """
+    known = writer.hashes
+    waiting: list[Clip] = []
+    with closing(decode(refs, known)) as results:  # whatever happens, the decoding processes end here
+        while (result := _next(results, tally)) is not None:
+            if isinstance(result, Clip):
+                waiting.append(result)
+                if len(waiting) == batch_clips:
+                    _encode_and_write(waiting, encoder, writer, tally, progress)
+                    waiting = []
+            elif isinstance(result, Unchanged):
+                tally.unchanged += 1
+                progress.advance()
+            else:
+                _note_failure(result, known, writer, tally, progress)
+        if waiting:
+            _encode_and_write(waiting, encoder, writer, tally, progress)
+
+
+def extract_catalogue(
+    videos: Path, out: Path, config: ExtractConfig, encoder: ClipEncoder, recipe: Recipe, progress: Progress
+) -> ExtractSummary:
+    """Embed every clip of a folder or manifest into one file.
+
+    A file that exists is added to: clips whose file has not changed keep their row, new, changed and failed ones are computed,
+    rows of clips that are no longer listed stay. Whatever ends the run early, what was done by then is in the file.
+
+    Raises:
+        InputError: no clips, a doubtful id, or a place that cannot be written; before any work.
+        RecipeMismatch: the file was made another way; before any work.
+        Interrupted: Ctrl-C or SIGTERM; the file is written first.
+        VivimError: the file cannot be written.
+    """
+    catalogue = find_clips(videos, config.manifest)
+    file = EmbeddingFile(out, recipe, encoder.dim)
+    writer, tally, started = FileWriter(file), Tally(), time.monotonic()
+    reader = ClipReader(make_sampler(config.frames), config.image_size, config.resize, config.decoder)
+    pool = DecodePool(reader, config.workers, config.timeout_seconds, ahead=2 * config.batch_clips)
+    known = writer.hashes
+    progress.start("extract", len(catalogue), "clips")
+    try:
+        with stop_on_signals():
+            for failure in catalogue.failures:
+                _note_failure(failure, known, writer, tally, progress)
+            run_shard(catalogue.refs, pool.decode, encoder, writer, tally, batch_clips=config.batch_clips, progress=progress)
+    except KeyboardInterrupt as stop:
+        _commit(file, tally)
+        done = tally.embedded + tally.unchanged
+        raise Interrupted(
+            f"stopped: {done} of {len(catalogue)} clips are embedded and saved in {out}. Run the same command again to do the rest."
+        ) from stop
+    except BaseException:
+        _commit(file, tally)
+        raise
+    finally:
+        progress.finish()
+    return _summary(catalogue, tally, time.monotonic() - started, _commit(file, tally))
+
+
+def _next(results: Generator[Result, None, None], tally: Tally) -> Result | None:
+    """The next result, or None at the end; the time spent waiting for it is put down."""
+    begin = time.perf_counter()
+    result = next(results, None)
+    tally.decode_wait_seconds += time.perf_counter() - begin
+    return result
+
+
+def _encode_and_write(clips: list[Clip], encoder: ClipEncoder, writer: EmbeddingWriter, tally: Tally, progress: Progress) -> None:
+    begin = time.perf_counter()
+    vectors_BD = _encode(clips, encoder, progress)
+    tally.encode_seconds += time.perf_counter() - begin
+    refused = writer.add(EmbeddingBatch(tuple(clips), vectors_BD))
+    tally.failures += refused
+    bad = {failure.id for failure in refused}
+    tally.decoders.update(clip.decoder for clip in clips if clip.id not in bad)
+    progress.advance(len(clips), _note(tally))
+
+
+def _encode(clips: Sequence[Clip], encoder: ClipEncoder, progress: Progress) -> npt.NDArray[np.float32]:
+    """(B, D) vectors; when the device has too little memory for all at once, in halves."""
+    try:
+        return _encode_at_once(clips, encoder)
+    except torch.OutOfMemoryError:
+        if len(clips) == 1:
+            raise
+    progress.say(f"the device has no memory for {len(clips)} clips at once; trying halves. A smaller batch_clips avoids this.")
+    half = len(clips) // 2
+    return np.concatenate([_encode(clips[:half], encoder, progress), _encode(clips[half:], encoder, progress)])
+
+
+def _encode_at_once(clips: Sequence[Clip], encoder: ClipEncoder) -> npt.NDArray[np.float32]:
+    frames = torch.from_numpy(np.stack([clip.frames_TCHW for clip in clips])).to(encoder.device)
+    with torch.inference_mode():
+        vectors: npt.NDArray[np.float32] = encoder.embed_uint8(frames).float().cpu().numpy()
+    return vectors
+
+
+def _note_failure(failure: Failure, known: Mapping[str, str], writer: EmbeddingWriter, tally: Tally, progress: Progress) -> None:
+    """A missing file whose row exists keeps it: an unmounted disk must not empty a catalogue."""
+    if failure.kind == "missing" and failure.id in known:
+        tally.unchanged += 1
+        progress.say(f"{failure.id}: the file is gone, its vector is kept")
+    else:
+        writer.fail(failure)
+        tally.failures.append(failure)
+    progress.advance(1, _note(tally))
+
+
+def _note(tally: Tally) -> str:
+    return f"{len(tally.failures)} failed" if tally.failures else ""
+
+
+def _commit(file: EmbeddingFile, tally: Tally) -> str:
+    """Write what there is; a second Ctrl-C cannot cut it short."""
+    if not len(file) and not tally.failures:
+        return ""
+    with shielded():
+        return file.commit()
+
+
+def _summary(catalogue: Catalogue, tally: Tally, seconds: float, sha256: str) -> ExtractSummary:
+    return ExtractSummary(
+        total=len(catalogue),
+        embedded=tally.embedded,
+        unchanged=tally.unchanged,
+        failures=tuple(sorted(tally.failures, key=lambda failure: failure.id)),
+        seconds=seconds,
+        decode_wait_seconds=tally.decode_wait_seconds,
+        encode_seconds=tally.encode_seconds,
+        decoders=dict(tally.decoders),
+        sha256=sha256,
+    )

@@ -1,0 +1,79 @@
+"""What an extraction did, in numbers and in one line."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from ..errors import TooManyFailures
+from .clip import Failure
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """The outcome of one run.
+
+    Attributes:
+        total: clips of the catalogue.
+        embedded: clips computed in this run.
+        unchanged: clips that had a row already and were not computed again.
+        failures: clips without a vector.
+        seconds: wall time of the run.
+        decode_wait_seconds: time in which the encoder waited for frames.
+        encode_seconds: time in which vectors were computed.
+        decoders: clips of this run by the decoder that read them.
+        sha256: content hash of the file that was written; empty if none was.
+    """
+
+    total: int
+    embedded: int
+    unchanged: int
+    failures: tuple[Failure, ...]
+    seconds: float
+    decode_wait_seconds: float
+    encode_seconds: float
+    decoders: dict[str, int]
+    sha256: str = ""
+
+    @property
+    def failures_by_kind(self) -> dict[str, int]:
+        """Number of failures of each kind, the most frequent first."""
+        return dict(Counter(failure.kind for failure in self.failures).most_common())
+
+    @property
+    def clips_per_second(self) -> float:
+        """Clips computed per second of the run."""
+        return self.embedded / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def bound(self) -> str:
+        """What limited the speed: ``decode-bound`` or ``encode-bound``."""
+        return "decode-bound" if self.decode_wait_seconds >= self.encode_seconds else "encode-bound"
+
+    def first_line(self) -> str:
+        """The answer: ``103 of 106 clips embedded, 3 failed (2 not_video, 1 timeout); 41 s; decode-bound``."""
+        parts = [f"{self.embedded + self.unchanged} of {self.total} clips embedded"]
+        if self.unchanged:
+            parts[0] += f" ({self.unchanged} unchanged)"
+        if self.failures:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self.failures_by_kind.items())
+            parts[0] += f", {len(self.failures)} failed ({kinds})"
+        parts.append(f"{self.seconds:.0f} s" if self.seconds >= 10 else f"{self.seconds:.1f} s")
+        if self.embedded:
+            parts.append(self.bound)
+        return "; ".join(parts)
+
+
+def check_fail_rate(summary: ExtractSummary, max_fail_rate: float) -> None:
+    """Refuse a run in which too many clips failed. Call it after the file is written: what succeeded is kept.
+
+    Raises:
+        TooManyFailures: the share of failed clips is above ``max_fail_rate`` (0..1).
+    """
+    failed = len(summary.failures)
+    if failed <= max_fail_rate * summary.total:
+        return
+    kinds = ", ".join(f"{count} {kind}" for kind, count in summary.failures_by_kind.items())
+    first = "; ".join(f"{failure.id}: {failure.message}" for failure in summary.failures[:3])
+    raise TooManyFailures(
+        f"{failed} of {summary.total} clips failed ({kinds}), more than the {max_fail_rate:.1%} that max_fail_rate allows. "
+        f"The first: {first}. Everything that succeeded is saved; repair or remove the files and run again, or raise max_fail_rate."
+    )
