@@ -12,7 +12,7 @@ from .pipeline import Pipeline
 FOLDER = Path("data")
 
 _INTERACTIONS = ("*_pairs.tsv", "*_pairs.csv", "*.inter", "interactions.csv", "interactions.tsv", "interactions.parquet")
-CLIP_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp", ".ogv"})
+
 _TITLES = ("*_titles.csv", "*_title_en.csv", "titles.csv")
 
 
@@ -62,8 +62,10 @@ def _files(folder: Path, patterns: Iterable[str]) -> list[Path]:
 
 
 def _videos(folder: Path) -> Path | None:
+    from .extract.clips import EXTENSIONS
+
     candidates = sorted({path for pattern in ("videos", "*_videos") for path in folder.glob(pattern) if path.is_dir()})
-    if not candidates and folder.is_dir() and any(path.suffix.lower() in CLIP_SUFFIXES for path in folder.iterdir()):
+    if not candidates and folder.is_dir() and any(path.suffix.lower() in EXTENSIONS for path in folder.iterdir()):
         return folder
     return _only(candidates, "folders of clips", "--videos DIR")
 

@@ -140,10 +140,9 @@ class TerminalProgress:
 
     def _plain(self, task: "_Task", *, force: bool = False) -> None:
         now = time.monotonic()
-        line = f"{task.what}: {task.state()}"
-        if line != task.line and (force or now - task.told >= PLAIN_LINE_SECONDS):
-            task.told, task.line = now, line
-            self.say(line)
+        if (task.done, task.note) != task.told_of and (force or now - task.told >= PLAIN_LINE_SECONDS):
+            task.told, task.told_of = now, (task.done, task.note)
+            self.say(f"{task.what}: {task.state()}")
 
 
 @dataclass
@@ -155,7 +154,7 @@ class _Task:
     note: str = ""
     began: float = field(default_factory=lambda: time.monotonic())
     told: float = 0.0
-    line: str = ""
+    told_of: tuple[int, str] | None = None
     bar: TaskID | None = None
 
     def state(self) -> str:

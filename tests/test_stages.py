@@ -1,0 +1,107 @@
+"""The commands' wiring, on clips made here."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from vivim import cli, stages
+from vivim.errors import InputError
+from vivim.extract.vivim import Vivim, VivimConfig
+from vivim.extract.weights import load_encoder
+from vivim.pipeline import load_pipeline
+from vivim.store import EmbeddingStore, differences
+
+SMALL = ["--size", "nano", "--frames", "2", "--workers", "1", "--device", "cpu", "--set", "extract.image_size=32"]
+
+
+def write_clip(path: Path, shade: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for number in range(8):
+            picture = np.full((64, 64, 3), shade, np.uint8)
+            picture[:, number * 8 : number * 8 + 8] = 255
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode())
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory whose ``data/`` holds two clips and a file that is none."""
+    monkeypatch.chdir(tmp_path)
+    for name, shade in (("007", 0), ("7", 120)):
+        write_clip(Path("data/videos") / f"{name}.mp4", shade)
+    Path("data/videos/page.mp4").write_text("<html>not found</html>")
+    return tmp_path / "data"
+
+
+def test_extract_finds_the_clips_writes_the_file_and_remembers_it(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["extract", *SMALL]) == 3  # one of three failed, 1 % may
+    captured = capsys.readouterr()
+    assert captured.out.startswith("2 of 3 clips embedded, 1 failed (1 not_video)")
+    assert "random (seed 1)" in captured.out
+    assert "more than the 1.0%" in captured.out
+    assert captured.err.startswith("extract: 0/3 clips\n")
+    assert Path("runs/last_embeddings").read_text() == "embeddings.h5\n"
+    store = EmbeddingStore.open("runs/embeddings.h5")
+    assert store.ids.ids == ("007", "7")
+    assert [failure.id for failure in store.failures] == ["page"]
+
+    assert cli.main(["extract", *SMALL, "--max-fail-rate", "0.5", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["embedded"], again["unchanged"], again["failed"]) == (0, 2, 1)
+    assert again["sha256"] == store.sha256
+
+
+def test_another_recipe_is_refused_with_the_fields(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["extract", *SMALL, "--max-fail-rate", "1"]) == 0
+    before = Path("runs/embeddings.h5").read_bytes()
+    assert cli.main(["extract", *SMALL, "--max-fail-rate", "1", "--frames", "3", "--seed", "2"]) == 2
+    err = capsys.readouterr().err
+    assert "frames.count: 2 in the file, 3 now" in err
+    assert "weights.source: random seed 1" in err
+    assert Path("runs/embeddings.h5").read_bytes() == before
+
+
+def test_no_clips_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["extract", *SMALL]) == 2
+    assert "give --videos DIR" in capsys.readouterr().err
+    Path("empty").mkdir()
+    assert cli.main(["extract", *SMALL, "--videos", "empty"]) == 2
+    assert "holds no clips" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("sets", "changed"),
+    [
+        (["extract.frames.fps=3"], []),  # uniform sampling does not look at it
+        (["extract.workers=3", "extract.batch_clips=2", "extract.timeout_seconds=5"], []),
+        (["extract.frames.sampler=fps"], ["frames.sampler", "frames.fps"]),
+        (["extract.image_size=96", "extract.resize=squash"], ["preprocessing.image_size", "preprocessing.resize"]),
+        (["extract.dtype=float32"], ["dtype"]),
+        (["extract.encoder.pooling=unified"], ["encoder.pooling", "encoder.dim", "weights.sha256"]),
+    ],
+)
+def test_the_recipe_holds_what_changes_a_vector_and_nothing_else(sets: list[str], changed: list[str]) -> None:
+    def recipe(*sets: str) -> object:
+        config = load_pipeline(None, ["extract.encoder.size=nano", *sets]).extract
+        encoder, weights = load_encoder("random", VivimConfig.of_size("nano", config.encoder.pooling), seed=1)
+        assert isinstance(encoder, Vivim)
+        return stages.make_recipe(config, encoder, weights)
+
+    assert [name for name, _, _ in differences(recipe(), recipe(*sets))] == changed
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert (stages.pick_device("auto"), stages.pick_device("cpu")) == ("cpu", "cpu")
+    with pytest.raises(InputError, match="torch sees no GPU"):
+        stages.pick_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (stages.pick_device("auto"), stages.pick_device("cpu"), stages.pick_device("cuda")) == ("cuda", "cpu", "cuda")
