@@ -53,7 +53,7 @@ class EncodedItems:
 
     def place(self, items: torch.Tensor) -> torch.Tensor:
         """Where the items stand in ``vectors_RD``; every one of them must be there."""
-        return items if self.rows_R is None else torch.searchsorted(self.rows_R, items)
+        return items if self.rows_R is None else torch.searchsorted(self.rows_R, items.contiguous())
 
     def at(self, items: torch.Tensor) -> torch.Tensor:
         """Vectors of ``items``, (..., D)."""

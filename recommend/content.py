@@ -19,11 +19,13 @@ class CatalogueVectors:
         vectors_NV: float32; zeros where absent.
         present_N: bool.
         store_sha256: content hash of the embedding file.
+        warning: a suspicion worth telling, or empty.
     """
 
     vectors_NV: torch.Tensor
     present_N: torch.Tensor
     store_sha256: str
+    warning: str = ""
 
     @property
     def missing(self) -> int:
@@ -42,23 +44,25 @@ def lay_out(store: EmbeddingStore, catalogue: ItemIndex, min_coverage: float) ->
         InputError: fewer than ``min_coverage`` of the items have a vector.
     """
     vectors, present = store.lookup(catalogue.ids)
-    found = CatalogueVectors(torch.from_numpy(vectors).float(), torch.from_numpy(present), store.sha256)
+    hint = _shift_hint(store.ids, catalogue) if not present.all() else ""
+    found = CatalogueVectors(torch.from_numpy(vectors).float(), torch.from_numpy(present), store.sha256, hint)
     if found.coverage < min_coverage:
         missing = [id_ for id_, there in zip(catalogue.ids, present, strict=True) if not there]
         raise InputError(
             f"{found.missing} of {len(catalogue)} items of the interactions have no vector in {store.path} "
             f"(coverage {found.coverage:.1%}, at least {min_coverage:.0%} is asked for), for example {', '.join(missing[:5])}; "
-            f"the file's ids look like {', '.join(store.ids.ids[:5])}.{_shift_hint(store.ids, catalogue)} "
+            f"the file's ids look like {', '.join(store.ids.ids[:5])}. {hint + ' ' if hint else ''}"
             "Extract the missing clips, or lower items.min_coverage."
         )
     return found
 
 
 def _shift_hint(stored: ItemIndex, catalogue: ItemIndex) -> str:
-    """Says so if ids would match when counted from one more or one less."""
+    """Says so if more ids would match when counted from one more or one less; an off-by-one gives every item its neighbour's vector."""
     numbers = [int(id_) for id_ in catalogue.ids if id_.isascii() and id_.isdigit()]
     here = sum(str(n) in stored for n in numbers)
     for shift in (1, -1):
-        if sum(str(n + shift) in stored for n in numbers) > max(2 * here, len(catalogue) // 2):
-            return f" With {shift:+d} added to each id most would match: one of the files counts from 0, the other from 1."
+        there = sum(str(n + shift) in stored for n in numbers)
+        if there == len(catalogue) or there > max(2 * here, len(catalogue) // 2):
+            return f"With {shift:+d} added to each id {there} instead of {here} would match: does one file count from 0?"
     return ""

@@ -30,7 +30,7 @@ class FaissIndex:
     def __init__(self, kind: Kind, items_ND: torch.Tensor) -> None:
         items = np.ascontiguousarray(items_ND.detach().float().cpu().numpy())
         self.kind = kind
-        self.num_items, width = items.shape
+        self.num_items = len(items)
         self.index = _BUILD[kind](items)
         self.index.add(items)
 

@@ -74,6 +74,10 @@ def train_run(
     content = None
     if store is not None and build.needs_vectors(config.items):
         content = lay_out(store, split.items, config.items.min_coverage)
+        if content.missing:
+            progress.say(f'{content.missing} of {len(split.items)} items have no vector and share one learned "unknown clip" vector')
+        if content.warning:
+            progress.say(f"warning: {content.warning}")
     description = _describe(split, config, seed, content, store, data_location)
     run = _open_run(out, split, description, resume)
     if config.model.kind in build.YARDSTICKS:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -13,3 +14,25 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real data is not here: {SHARED_DATA.parent.name}/{SHARED_DATA.name} beside the checkout")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def ring():
+    """Forty viewers who all watch 30 items round in a circle: after item i comes item i + 1, so that the truth is known.
+
+    Item ids are ``i00``..``i29``; viewer u starts at item u; lengths are 6 to 9.
+    """
+    from vivim.recommend.sequences import Interactions, Sequences
+    from vivim.store import ItemIndex
+
+    lengths = np.array([6 + u % 4 for u in range(40)])
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    items = np.concatenate([(u + np.arange(n)) % 30 for u, n in enumerate(lengths)]).astype(np.int32)
+    return Interactions(
+        users=ItemIndex(f"u{u:02d}" for u in range(40)),
+        items=ItemIndex(f"i{i:02d}" for i in range(30)),
+        histories=Sequences(offsets, items),
+        times_ms=None,
+        source="ring, made by a test",
+        sha256="0" * 64,
+    )
