@@ -72,18 +72,14 @@ def history_oddities(interactions: Interactions, min_interactions: int) -> list[
     repeats = len(interactions) - len(np.unique(user_item_pairs(interactions)))
     found = [
         *_counted(OddityKind.USERS_TOO_SHORT, short, f"users left out for fewer than {min_interactions} interactions", f"That is {left}"),
-        *_counted(
-            OddityKind.REPEATED_INTERACTIONS, repeats, "interactions that repeat an earlier one of the same user and item", "All are kept."
-        ),
+        *_counted(OddityKind.REPEATED_INTERACTIONS, repeats, "interactions that repeat an item for the user", "All are kept."),
     ]
     if times is not None:
         starts = np.zeros(len(times) + 1, np.bool_)
         starts[interactions.histories.offsets] = True
         tied = int(((np.diff(times) == 0) & ~starts[1:-1]).sum())
         odd = int(((times < _PLAUSIBLE_MS[0]) | (times > _PLAUSIBLE_MS[1])).sum())
-        found += _counted(
-            OddityKind.TIES_IN_TIME, tied, "interactions at the same time as the one before", "The order of the lines decides."
-        )
+        found += _counted(OddityKind.TIES_IN_TIME, tied, "interactions at the time of the one before", "The order of the lines decides.")
         found += _counted(OddityKind.IMPLAUSIBLE_TIMES, odd, "times before 1990 or after 2100", f"Check the unit: {interactions.source}.")
     return found
 
@@ -118,9 +114,7 @@ def id_oddities(items: ItemIndex) -> list[Oddity]:
     return [
         *about_ids(OddityKind.FLOAT_IDS, floats, "item ids that end in .0", "pandas writes whole numbers so in a column with gaps."),
         *about_ids(OddityKind.MISSING_WORD_IDS, words, "item ids that spell a missing value", "They are taken as ids."),
-        *about_ids(
-            OddityKind.SAME_NUMBER_IDS, padded, "item ids that equal another but for leading zeros", "They are taken as different items."
-        ),
+        *about_ids(OddityKind.SAME_NUMBER_IDS, padded, "item ids that equal another but for leading zeros", "All stay apart."),
     ]
 
 
@@ -137,7 +131,10 @@ def partner_oddities(items: ItemIndex, partners: Set[str], kind: str, noun: str,
     missing = [id_ for id_ in items.ids if id_ not in partners]
     unused = sorted(id_ for id_ in partners if id_ not in items)
     shift = off_by_one(items.ids, partners)
-    advice = f"Item n seems to be {noun} n{shift:+d}: all of the smaller set then agree. Check one by eye; if so, every {noun} belongs to the wrong item."
+    advice = (
+        f"Item n seems to be {noun} n{shift:+d}: with that shift all of the smaller set agree."
+        f" Check one by eye; if it is so, every {noun} belongs to the wrong item."
+    )
     return [
         *_counted(
             OddityKind[f"{kind}_OFF_BY_ONE"], min(len(items), len(partners)) if shift else 0, f"{noun} ids that look shifted", advice
