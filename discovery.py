@@ -28,7 +28,7 @@ def find_data(pipeline: Pipeline, folder: Path = FOLDER) -> Pipeline:
     found = {
         "videos": data.videos or _videos(folder),
         "interactions": data.interactions or _only(_files(folder, _INTERACTIONS), "interactions files", "--interactions FILE"),
-        "titles": data.titles or _only(_files(folder, _TITLES), "titles files", "--set data.titles=FILE"),
+        "titles": find_titles(pipeline, folder),
     }
     return pipeline.model_copy(update={"data": data.model_copy(update=found)})
 
@@ -55,6 +55,15 @@ def find_interactions(pipeline: Pipeline, folder: Path = FOLDER) -> Path:
     if found is None:
         raise InputError(f"no interactions are given and {folder}/ holds none of {', '.join(_INTERACTIONS)}; give --interactions FILE.")
     return found
+
+
+def find_titles(pipeline: Pipeline, folder: Path = FOLDER) -> Path | None:
+    """The titles file, or None if there is none.
+
+    Raises:
+        InputError: more than one candidate.
+    """
+    return pipeline.data.titles or _only(_files(folder, _TITLES), "titles files", "--set data.titles=FILE")
 
 
 def _files(folder: Path, patterns: Iterable[str]) -> list[Path]:

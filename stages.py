@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from .discovery import find_videos
+from .discovery import FOLDER, find_data, find_interactions, find_videos
 from .errors import InputError, TooManyFailures
 from .pipeline import Pipeline
 from .progress import Progress
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .extract.config import ExtractConfig
     from .extract.vivim import Vivim
     from .extract.weights import WeightsInfo
+    from .recommend.sequences import Interactions
     from .store import Recipe
 
 FAILURES_SHOWN = 20
@@ -107,3 +108,58 @@ def _used_frames(config: "ExtractConfig") -> dict[str, str | int | float]:
     """Only what the sampler looks at, so that an option without effect does not make another recipe."""
     used: dict[str, str | int | float] = {"sampler": config.frames.sampler, "count": config.frames.count}
     return used | {"fps": config.frames.fps} if config.frames.sampler == "fps" else used
+
+
+def load_interactions(pipeline: Pipeline) -> "Interactions":
+    """The histories that are given, or found in ``data/``.
+
+    Raises:
+        InputError: there are none, more than one file fits, or the file cannot be read.
+    """
+    from .recommend.readers import read_interactions
+
+    data = pipeline.data
+    path = find_interactions(pipeline)
+    return read_interactions(path, user_column=data.user_column, item_column=data.item_column, time_column=data.time_column)
+
+
+def run_check_data(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None) -> Summary:
+    """Describe interactions, and the clips, titles and vectors that belong to them.
+
+    What is not given is looked for beside the interactions; the embedding file made last is looked at only when the
+    interactions are those of ``data/``, because otherwise it was likely made of other clips.
+    """
+    from .extract.clips import find_clips
+    from .recommend.audit import audit
+    from .store import EmbeddingStore
+
+    given = pipeline.data.interactions
+    interactions = load_interactions(pipeline)
+    data = find_data(pipeline, given.parent if given else FOLDER).data
+    workspace = Workspace(pipeline.runs)
+    if embeddings is None and given is None and workspace.has_embeddings():
+        embeddings = workspace.last_embeddings()
+    clip_ids = None
+    if data.videos is not None or pipeline.extract.manifest is not None:
+        catalogue = find_clips(data.videos or FOLDER, pipeline.extract.manifest)
+        clip_ids = {ref.id for ref in catalogue.refs} | {failure.id for failure in catalogue.failures}
+    found = audit(
+        interactions,
+        clip_ids=clip_ids,
+        vector_ids=set(EmbeddingStore.open(embeddings, allow_empty=True).ids.ids) if embeddings else None,
+        titles=data.titles,
+        protocol=pipeline.protocol,
+    )
+    facts = dict(found.lines())
+    odd = [(str(oddity.kind), f"{oddity.count:,}", oddity.message) for oddity in found.oddities]
+    looked_at = {"interactions": found.source, "videos": data.videos, "titles": data.titles, "embeddings": embeddings}
+    return Summary(
+        headline=f"{facts['users']} users, {facts['items']} items, {facts['interactions']} interactions, sparsity {facts['sparsity']}; "
+        + (f"{len(odd)} kinds of oddities" if odd else "nothing odd"),
+        data={**found.as_dict(), "looked_at": {name: str(place) if place else None for name, place in looked_at.items()}},
+        tables=[
+            TableOf("", ("fact", "value"), found.lines()),
+            *([TableOf("Oddities", ("kind", "count", "what"), odd)] if odd else []),
+        ],
+        notes=[f"{name}: {place or 'none'}" for name, place in looked_at.items()],
+    )

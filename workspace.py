@@ -29,6 +29,11 @@ class Workspace:
     def remember_embeddings(self, path: Path) -> None:
         self._remember("last_embeddings", path)
 
+    def has_embeddings(self) -> bool:
+        """Is there an embedding file that is remembered and still there?"""
+        path = self._recall("last_embeddings")
+        return path is not None and path.is_file()
+
     def last_embeddings(self) -> Path:
         """The embedding file made last.
 

@@ -105,3 +105,57 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         stages.pick_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert (stages.pick_device("auto"), stages.pick_device("cpu"), stages.pick_device("cuda")) == ("cuda", "cpu", "cuda")
+
+
+PAIRS = "u1\t007 7 8\nu2\t7 8 007 9\nu3\t8 9\n"
+
+
+def test_check_data_describes_what_lies_in_the_data_folder(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "tiny_pairs.tsv").write_text(PAIRS)
+    (data / "tiny_titles.csv").write_text("item,title\n007,Bond\n7,Seven\n8,\n9,Nine\n")
+    assert cli.main(["check-data", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    facts = report["facts"]
+    assert (facts["users"], facts["items"], facts["interactions"], facts["sparsity"]) == (3, 4, 9, 0.25)
+    assert (facts["titles"], facts["items with a clip"]) == (4, 2)
+    assert "items with a vector" not in facts
+    counts = {oddity["kind"]: oddity["count"] for oddity in report["oddities"]}
+    assert counts["users too short"] == 1
+    assert counts["clips missing"] == 2  # 8 and 9
+    assert counts["clips unused"] == 1  # page
+    assert report["looked_at"]["videos"] == "data/videos"
+
+    assert cli.main(["check-data"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("3 users, 4 items, 9 interactions, sparsity 25.00%; ")
+
+
+def test_check_data_counts_the_vectors_made_last(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "tiny_pairs.tsv").write_text(PAIRS)
+    assert cli.main(["extract", *SMALL, "--max-fail-rate", "1"]) == 0
+    capsys.readouterr()
+    assert cli.main(["check-data", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["facts"]["items with a vector"] == 2
+    assert cli.main(["check-data", "--json", "--interactions", "data/tiny_pairs.tsv"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "items with a vector" not in report["facts"]
+    assert report["looked_at"]["videos"] == "data/videos"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "give --interactions FILE"),
+        ("", "empty"),
+        ("user,video_title\nu1,x\n", "no item column"),
+    ],
+)
+def test_check_data_refuses_what_cannot_be_read(
+    text: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    if text is not None:
+        Path("data/interactions.csv").write_text(text)
+    assert cli.main(["check-data"]) == 2
+    assert message in capsys.readouterr().err
