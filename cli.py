@@ -231,7 +231,7 @@ def train_rec(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> "Summary":
     """Train a recommender on watch histories."""
-    from .stages import run_train
+    from .stage_two import run_train
 
     return run_train(call.pipeline, call.progress, embeddings=embeddings, out=out, resume=resume)
 
@@ -245,7 +245,7 @@ def evaluate(
     index: Index = None,
 ) -> "Summary":
     """Measure a trained recommender: HR@K and NDCG@K over the whole catalogue, with intervals."""
-    from .stages import run_evaluate
+    from .stage_two import run_evaluate
 
     return run_evaluate(call.pipeline, call.progress, run=run, split=split.value if split else None)
 
@@ -259,7 +259,7 @@ def recommend(
     history: Annotated[str | None, typer.Option(metavar="ID,ID,...", help="Item ids, oldest first, instead of a user.")] = None,
 ) -> "Summary":
     """Recommend items to one user."""
-    from .stages import run_recommend
+    from .stage_two import run_recommend
 
     return run_recommend(call.pipeline, call.progress, run=run, user=user, k=k, history=history.split(",") if history else None)
 

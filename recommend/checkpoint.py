@@ -32,20 +32,24 @@ class RunFolder:
 
     @staticmethod
     def create(path: Path) -> "RunFolder":
-        """An empty or fresh folder for a new run; what an earlier run left there is removed.
+        """A fresh folder for a new run. Only a run that never finished an epoch is replaced.
 
         Raises:
-            InputError: the path is a file, or a folder that holds something other than a run.
+            InputError: the path is a file, holds another run, or holds something other than a run.
         """
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file; --out needs a folder for the run.")
-        if path.is_dir() and any(path.iterdir()) and not (path / "run.json").exists():
-            raise InputError(f"{path} holds files but no run.json, so it is not a run; choose another --out.")
         path.mkdir(parents=True, exist_ok=True)
-        for old in path.iterdir():
-            if old.is_file():
-                old.unlink()
-        return RunFolder(path)
+        if not any(path.iterdir()):
+            return RunFolder(path)
+        if not (path / "run.json").exists():
+            raise InputError(f"{path} holds files but no run.json, so it is not a run; choose another --out.")
+        run = RunFolder(path)
+        if run.info().get("finished"):
+            raise InputError(f"{path} already holds a finished run; choose another --out, or delete it first.")
+        if (path / "last.json").exists():
+            raise InputError(f"{path} holds an interrupted run; add --resume to go on with it, or choose another --out.")
+        return run
 
     @staticmethod
     def open(path: Path) -> "RunFolder":

@@ -68,10 +68,10 @@ def history_oddities(interactions: Interactions, min_interactions: int) -> list[
     """Short, repeated, tied or implausibly dated histories."""
     lengths, times = interactions.histories.lengths, interactions.times_ms
     short = int((lengths < min_interactions).sum())
-    left = "everyone, so nothing can be trained." if short == len(lengths) else f"{len(lengths) - short:,} users are left."
+    left = f"{len(lengths) - short:,} users are left." if short < len(lengths) else "That is everyone: nothing can be trained."
     repeats = len(interactions) - len(np.unique(user_item_pairs(interactions)))
     found = [
-        *_counted(OddityKind.USERS_TOO_SHORT, short, f"users left out for fewer than {min_interactions} interactions", f"That is {left}"),
+        *_counted(OddityKind.USERS_TOO_SHORT, short, f"users left out for fewer than {min_interactions} interactions", left),
         *_counted(OddityKind.REPEATED_INTERACTIONS, repeats, "interactions that repeat an item for the user", "All are kept."),
     ]
     if times is not None:

@@ -128,6 +128,7 @@ class MicroLensProtocol:
         window = Sequences(window.offsets, new_row[window.items])
         validation, test = _ask(window, 2, config.max_len), _ask(window, 1, config.max_len)
         train = take(window, window.offsets[:-1], sizes - 2)
+        assert_in_time_order(interactions)
         assert_no_leak(window, train, validation, test)
         users = ItemIndex(interactions.users.ids[row] for row in kept)
         items = ItemIndex(interactions.items.ids[row] for row in rows)
@@ -174,6 +175,13 @@ def _ask(window: Sequences, from_end: int, max_len: int) -> Questions:
         targets=window.items[targets],
         seen=take(window, window.offsets[:-1], before),
     )
+
+
+def assert_in_time_order(interactions: Interactions) -> None:
+    """No interaction of a user is earlier than the one before it: else a test target could precede training items."""
+    if interactions.times_ms is not None:
+        backwards = np.flatnonzero(np.diff(interactions.times_ms) < 0) + 1
+        assert np.isin(backwards, interactions.histories.offsets).all(), "histories are not in time order"
 
 
 def assert_no_leak(window: Sequences, train: Sequences, validation: Questions, test: Questions) -> None:

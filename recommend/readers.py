@@ -15,7 +15,7 @@ import polars as pl
 from ..errors import InputError
 from ..store.item_index import ItemIndex
 from .sequences import Interactions, Sequences
-from .tables import Table, first_lines, header_of, load_bytes, read_parquet, read_table
+from .tables import TYPED_NAME, Table, first_lines, header_of, load_bytes, read_parquet, read_table
 from .times import to_milliseconds
 
 SYNONYMS = {
@@ -69,8 +69,8 @@ def _is_pairs(lines: list[str]) -> bool:
 
 
 def _known_header(fields: list[str]) -> bool:
-    names = {field.split(":")[0].strip().lower() for field in fields}
-    return all(names & set(SYNONYMS[role]) for role in ("user", "item"))
+    names = {field.strip().lower() for field in fields}
+    return all(TYPED_NAME.match(field) for field in fields) or all(names & set(SYNONYMS[role]) for role in ("user", "item"))
 
 
 def _columns(path: Path, names: list[str], asked: dict[str, str | None]) -> dict[str, str]:
@@ -154,7 +154,7 @@ def _check_ids(table: Table, columns: dict[str, str]) -> None:
 def _from_pairs(path: Path, data: bytes, sha256: str) -> Interactions:
     try:
         # One column: a byte that no text holds as separator, so that the whole line comes back.
-        lines = pl.read_csv(io.BytesIO(data), schema={"line": pl.String}, has_header=False, separator="\x1f", quote_char=None)
+        lines = pl.read_csv(io.BytesIO(b"line\n" + data), schema={"line": pl.String}, separator="\x1f", quote_char=None)
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path} is not a MicroLens pairs file in UTF-8: {str(error).splitlines()[0]}") from error
     rows = np.flatnonzero(lines["line"].fill_null("").str.strip_chars().ne("").to_numpy())

@@ -87,8 +87,7 @@ class Recommender:
         Raises:
             InputError: k is not between 1 and the size of the catalogue, or nothing was watched yet.
         """
-        if not 1 <= k <= len(self.items):
-            raise InputError(f"k = {k} is not between 1 and the {len(self.items)} items of the catalogue.")
+        self.check_k(k)
         scores_1N = self._scores(state)
         if exclude_seen:
             scores_1N = scores_1N.clone()
@@ -96,6 +95,11 @@ class Recommender:
         best, rows = best_k(scores_1N, k)
         pairs = zip(rows[0].tolist(), best[0].tolist(), strict=True)
         return [(self.items.ids[row], score) for row, score in pairs if score != -torch.inf]
+
+    def check_k(self, k: int) -> None:
+        """Raise ``InputError`` unless 1 <= k <= N."""
+        if not 1 <= k <= len(self.items):
+            raise InputError(f"k = {k} is not between 1 and the {len(self.items)} items of the catalogue.")
 
     def known(self, ids: Sequence[str]) -> list[str]:
         """Those of ``ids`` that the catalogue holds, in the same order."""

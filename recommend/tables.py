@@ -20,7 +20,7 @@ import polars as pl
 from ..errors import InputError
 
 DELIMITERS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "|"}
-_TYPED_NAME = re.compile(r"^(.+):(token|float|token_seq|float_seq)$")
+TYPED_NAME = re.compile(r"^(.+):(token|float|token_seq|float_seq)$")
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -101,7 +101,7 @@ def header_of(path: Path, line: str) -> tuple[list[str], str, str]:
         allowed = ", ".join(DELIMITERS.values())
         raise InputError(f"{path}: line 1 is {line[:80]!r}: no columns found. Expected a header with columns separated by {allowed}.")
     names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter))]
-    typed = [_TYPED_NAME.match(name) for name in names]
+    typed = [TYPED_NAME.match(name) for name in names]
     kind = "tsv" if delimiter == "\t" else "csv"
     if delimiter == "\t" and all(typed):
         names, kind = [match[1] for match in typed if match], "recbole"
@@ -117,15 +117,17 @@ def read_table(path: Path, data: bytes, names: list[str], delimiter: str, kind: 
     Raises:
         InputError: invalid UTF-8, a row with too many fields, an unclosed quote.
     """
+    # Polars compares a schema with the header it finds, so it is given one whose names hold nothing special.
+    header = [f"c{n}" for n in range(len(names))]
+    body = data[data.find(b"\n") + 1 :] if b"\n" in data else b""
     try:
         frame = pl.read_csv(
-            io.BytesIO(data[data.find(b"\n") + 1 :] if b"\n" in data else b""),
-            schema=dict.fromkeys(names, pl.String),
-            has_header=False,
+            io.BytesIO(delimiter.join(header).encode() + b"\n" + body),
+            schema=dict.fromkeys(header, pl.String),
             separator=delimiter,
             quote_char=None if kind == "recbole" else '"',
             raise_if_empty=False,
-        )
+        ).rename(dict(zip(header, names, strict=True)))
     except pl.exceptions.PolarsError as error:
         raise InputError(_why_unreadable(path, data, delimiter, len(names), quoted=kind != "recbole")) from error
     blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series().to_numpy()

@@ -11,7 +11,7 @@ from ..errors import InputError
 from .tables import Table
 
 # Seconds stay below 1e11 until the year 5138, milliseconds are above it since 1973.
-_UNITS = (("s", 1e11, 1000.0), ("ms", 1e14, 1.0), ("us", 1e17, 1e-3), ("ns", float("inf"), 1e-6))
+_UNITS = (("s", 0.0, 1e11, 1000.0), ("ms", 1e11, 1e14, 1.0), ("us", 1e14, 1e17, 1e-3), ("ns", 1e17, float("inf"), 1e-6))
 _NUMBER = r"^\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*$"
 _ISO_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y/%m/%d %H:%M:%S%.f")
 _OFFSET = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
@@ -50,12 +50,9 @@ def _from_numbers(table: Table, column: str, text: pl.Series) -> Times:
     values = stripped.cast(pl.Float64).to_numpy()
     _refuse(table, column, text, ~np.isfinite(values), "not finite")
     _refuse(table, column, text, values < 0, "negative (before 1970)")
-    unit, _, factor = next(row for row in _UNITS if np.median(values) < row[1])
-    bound = dict((name, limit) for name, limit, _ in _UNITS)[unit]
-    _refuse(table, column, text, values >= bound, f"too large for the unit of the column, which is {unit}; a column has one unit")
-    if unit != "s":
-        # A cell in a smaller unit is off by 1000; small counts such as 0 are as wrong here.
-        _refuse(table, column, text, values < bound / 1e3, f"too small for the unit of the column, which is {unit}; a column has one unit")
+    unit, low, high, factor = next(row for row in _UNITS if np.median(values) < row[2])
+    _refuse(table, column, text, values >= high, f"too large for the unit of the column, which is {unit}; a column has one unit")
+    _refuse(table, column, text, values < low, f"too small for the unit of the column, which is {unit}; a column has one unit")
     if factor == 1.0 and whole.null_count() == 0:
         return Times(whole.to_numpy().astype(np.int64), unit)
     return Times(np.rint(values * factor).astype(np.int64), unit)

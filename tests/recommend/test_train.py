@@ -126,6 +126,16 @@ def test_a_run_folder_never_overwrites_something_else(ring, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "mine"
     with pytest.raises(InputError, match="is a file"):
         run(ring, tmp_path / "thesis.txt", config())
+    run(ring, tmp_path / "done", config("popularity"))
+    with pytest.raises(InputError, match="already holds a finished run"):
+        run(ring, tmp_path / "done", config("popularity"))
+    with pytest.raises(Interrupted):
+        run(ring, tmp_path / "cut", config(epochs=3), progress=StopAfter(2))
+    with pytest.raises(InputError, match="add --resume"):
+        run(ring, tmp_path / "cut", config(epochs=3))
+    with pytest.raises(Interrupted):
+        run(ring, tmp_path / "early", config(epochs=3), progress=StopAfter(1))
+    run(ring, tmp_path / "early", config(epochs=1))
 
 
 def test_damaged_runs_are_refused_by_file(ring, tmp_path):

@@ -1,0 +1,223 @@
+"""What the commands of stage two do: configuration in, summary out. The rooms do the work; this is the wiring between them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .discovery import find_interactions
+from .errors import InputError
+from .pipeline import Pipeline
+from .progress import Progress
+from .stages import pick_device
+from .terminal import Summary, TableOf
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from .recommend.checkpoint import RunFolder
+    from .recommend.config import RecommendConfig
+    from .recommend.report import Report
+    from .recommend.sequences import Interactions
+    from .recommend.train import TrainSummary
+    from .store import EmbeddingStore
+
+
+def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None, out: Path | None, resume: bool) -> Summary:
+    """Histories, and stored vectors where the items need them, to a run folder, which is remembered."""
+    from .recommend.train import train_run
+
+    config = recommend_config(pipeline)
+    workspace = Workspace(pipeline.runs)
+    path = find_interactions(pipeline).resolve()
+    location = {"path": str(path)} | {key: getattr(pipeline.data, key) for key in _COLUMNS}
+    interactions = read_again(location)
+    store = _open_store(workspace, config, embeddings)
+    folder = out or (workspace.last_run() if resume else workspace.new_run(_run_name(config)))
+    done = train_run(
+        interactions,
+        store,
+        config,
+        folder,
+        seed=pipeline.seed,
+        device=pick_device(pipeline.device),
+        resume=resume,
+        progress=progress,
+        data_location=location,
+    )
+    workspace.remember_run(folder)
+    return Summary(headline=_train_headline(config, done), data=_train_data(done), notes=_train_notes(store, done))
+
+
+def run_evaluate(pipeline: Pipeline, progress: Progress, *, run: Path | None, split: str | None) -> Summary:
+    """Measure a run and write results.json, results.md and ranks.parquet into it."""
+    from .recommend.evaluation import evaluate_run
+
+    folder = open_run(pipeline, run)
+    report = evaluate_run(
+        folder,
+        interactions_of(pipeline, folder),
+        pipeline.evaluate,
+        splits=(split,) if split else ("validation", "test"),
+        device=pick_device(pipeline.device),
+        progress=progress,
+    )
+    return Summary(
+        headline=_evaluate_headline(report),
+        data=report.as_dict(),
+        tables=report_tables(report),
+        notes=[*report.lines(), f"written: {folder.path}/results.json, results.md, ranks.parquet"],
+    )
+
+
+def run_recommend(
+    pipeline: Pipeline, progress: Progress, *, run: Path | None, user: str | None, k: int, history: list[str] | None
+) -> Summary:
+    """The best unseen items for a user of the data, or for a history given by hand."""
+    from .recommend.recommender import Recommender
+
+    if (user is None) == (history is None):
+        raise InputError("give either --user ID, a user of the training data, or --history ID,ID,... with item ids, oldest first.")
+    folder = open_run(pipeline, run)
+    recommender = Recommender.open(folder.path, pick_device(pipeline.device))
+    notes = []
+    if user is not None:
+        interactions = interactions_of(pipeline, folder)
+        watched = [interactions.items.ids[row] for row in interactions.histories[interactions.users.row_of(user)]]
+        history = recommender.known(watched)
+        if len(history) < len(watched):
+            notes.append(f"{len(watched) - len(history)} items of the history are not in the catalogue of this run and were left out.")
+    assert history is not None
+    # The newest items are what the model was trained to read; everything watched is left out of the list.
+    state = recommender.state(history[-recommender.max_len :])
+    seen = set(history)
+    wanted = min(len(recommender.items), k + len(seen))
+    recommender.check_k(k)
+    best = [(id_, score) for id_, score in recommender.top_k(state, wanted, exclude_seen=False) if id_ not in seen][:k]
+    titles = _titles(pipeline)
+    rows = [(str(place), id_, f"{score:.4f}", titles.get(id_, "")) for place, (id_, score) in enumerate(best, 1)]
+    columns = ("place", "item", "score", "title") if titles else ("place", "item", "score")
+    return Summary(
+        headline=f"{len(best)} items for {f'user {user}' if user is not None else 'the history given'}, {len(history)} watched",
+        data={"user": user, "history": history, "recommendations": [{"item": i, "score": s} for i, s in best], "run": str(folder.path)},
+        tables=[TableOf("Recommended", columns, [row[: len(columns)] for row in rows])],
+        notes=notes,
+    )
+
+
+_COLUMNS = ("user_column", "item_column", "time_column")
+
+
+def recommend_config(pipeline: Pipeline) -> "RecommendConfig":
+    """The part of the configuration that decides what is learned."""
+    from .recommend.config import RecommendConfig
+
+    return RecommendConfig(protocol=pipeline.protocol, items=pipeline.items, model=pipeline.model, loss=pipeline.loss, train=pipeline.train)
+
+
+def open_run(pipeline: Pipeline, run: Path | None) -> "RunFolder":
+    """The run given, or the one made last."""
+    from .recommend.checkpoint import RunFolder
+
+    return RunFolder.open(run or Workspace(pipeline.runs).last_run())
+
+
+def interactions_of(pipeline: Pipeline, run: "RunFolder") -> "Interactions":
+    """The interactions a run was trained on, or those given for this command."""
+    location = run.info()["data"]
+    if pipeline.data.interactions is not None:
+        location = {"path": str(pipeline.data.interactions)} | {key: getattr(pipeline.data, key) for key in _COLUMNS}
+    if not Path(location["path"]).is_file():
+        moved = "--set data.interactions=FILE says where it is now."
+        raise InputError(f"the interactions file of {run.path}, {location['path']}, is gone; {moved}")
+    return read_again(location)
+
+
+def read_again(location: dict[str, Any]) -> "Interactions":
+    """Read interactions from where run.json says they are."""
+    from .recommend.readers import read_interactions
+
+    return read_interactions(location["path"], **{key: location.get(key) for key in _COLUMNS})
+
+
+def report_tables(report: "Report") -> list[TableOf]:
+    """A report's numbers with their intervals, one table per split."""
+    tables = []
+    for s in report.splits:
+        rows = []
+        for k in report.ks:
+            hits, gain = s.metrics[f"hit_rate@{k}"], s.metrics[f"ndcg@{k}"]
+            rows.append((str(k), f"{hits.value:.4f}", _interval(hits), f"{gain.value:.4f}", _interval(gain)))
+        mrr = s.metrics["mrr"]
+        title = f"{s.name}: {s.questions:,} users, MRR {mrr.value:.4f} {_interval(mrr)}"
+        tables.append(TableOf(title, ("K", "HR@K", "95 %", "NDCG@K", "95 %"), rows))
+    return tables
+
+
+def _interval(estimate: Any) -> str:
+    return f"[{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+def _open_store(workspace: Workspace, config: "RecommendConfig", embeddings: Path | None) -> "EmbeddingStore | None":
+    from .recommend.build import YARDSTICKS, needs_vectors
+    from .store import EmbeddingStore
+
+    if not needs_vectors(config.items) or config.model.kind in YARDSTICKS:
+        return None
+    return EmbeddingStore.open(embeddings or workspace.last_embeddings())
+
+
+def _run_name(config: "RecommendConfig") -> str:
+    from .recommend.build import YARDSTICKS
+
+    return config.model.kind if config.model.kind in YARDSTICKS else f"{config.model.kind}-{config.items.kind}"
+
+
+def _train_headline(config: "RecommendConfig", done: "TrainSummary") -> str:
+    name = config.model.kind
+    if done.fit is None:
+        return f"{name} counted over {len(done.split.train.items):,} training interactions of {len(done.split.items):,} items"
+    best = done.fit.best
+    return (
+        f"{name} over {config.items.kind}: best epoch {best.epoch} of {len(done.fit.epochs)}, "
+        f"validation HR@10 {best.hit_rate_10:.4f}, NDCG@10 {best.ndcg_10:.4f}; {done.seconds_per_epoch():.1f} s per epoch, "
+        f"peak memory {done.peak_memory_mb:,} MiB"
+    )
+
+
+def _train_data(done: "TrainSummary") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "run": str(done.run),
+        "users": len(done.split.users),
+        "items": len(done.split.items),
+        "epochs": [asdict(log) for log in done.fit.epochs] if done.fit else [],
+        "best": asdict(done.fit.best) if done.fit else None,
+        "stopped_early": done.fit.stopped_early if done.fit else None,
+        "seconds_per_epoch": done.seconds_per_epoch(),
+        "coverage": done.coverage,
+        "peak_memory_mb": done.peak_memory_mb,
+        "protocol_card": done.split.card.as_dict(),
+    }
+
+
+def _train_notes(store: "EmbeddingStore | None", done: "TrainSummary") -> list[str]:
+    notes = [f"run: {done.run}"]
+    if store is not None and done.coverage is not None:
+        notes.append(f"{done.coverage:.1%} of the items have a vector in {store.path}; encoder weights: {store.recipe.weights['source']}")
+    if done.split.dropped_users:
+        notes.append(f"{done.split.dropped_users:,} users have too few interactions and were left out")
+    return [*notes, f"next: vivim evaluate --run {done.run} --k 10 20"]
+
+
+def _evaluate_headline(report: "Report") -> str:
+    last = report.splits[-1]
+    k = report.ks[0]
+    hits, gain = last.metrics[f"hit_rate@{k}"], last.metrics[f"ndcg@{k}"]
+    return f"{report.model}: {last.name} HR@{k} {hits}, NDCG@{k} {gain}"
+
+
+def _titles(pipeline: Pipeline) -> dict[str, str]:
+    from .discovery import find_data
+    from .recommend.titles import read_titles
+
+    path = find_data(pipeline).data.titles
+    return dict(read_titles(path)) if path else {}
