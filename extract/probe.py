@@ -126,8 +126,7 @@ def _choose_stream(file: InputContainer) -> VideoStream:
         raise ClipError("no_video_stream", f"its streams are: {kinds}" + (" (cover art)" if file.streams.video else ""))
     supported = [stream for stream in films if stream.codec_context is not None and stream.codec_context.codec.is_decoder]
     if not supported:
-        tags = ", ".join(str(stream.name or "unknown") for stream in films)
-        raise ClipError("unsupported_codec", f"no decoder for its video codec ({tags})")
+        raise ClipError("unsupported_codec", "no decoder here knows the codec of its video stream")
     return max(supported, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index))
 
 

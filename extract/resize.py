@@ -21,7 +21,8 @@ def resize(
     whole picture and ignores proportions, as MicroLens does.
 
     The filter is swscale's bilinear, widened when shrinking (antialiased): within 2 grey levels of
-    ``torch.nn.functional.interpolate(..., mode="bilinear", antialias=True)``, without importing torch in every decoding process.
+    ``torch.nn.functional.interpolate(..., mode="bilinear", antialias=True)`` except in the outermost rows and columns, where edges
+    are continued differently; and it needs no torch in every decoding process.
     """
     if mode == "crop":
         frame_HWC = _centre_square(frame_HWC, pixel_aspect)
