@@ -293,7 +293,7 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A smaller world: checks that everything runs, shows little.")] = False,
 ) -> "Summary":
     """Run everything on a small rendered world with a known truth."""
-    from .stages import run_demo
+    from .demo.command import run_demo
 
     return run_demo(call.pipeline, call.progress, out=out, quick=quick)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .discovery import find_interactions
+from .discovery import find_interactions, find_titles
 from .errors import InputError
 from .pipeline import Pipeline
 from .progress import Progress
@@ -24,8 +24,8 @@ def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None
     """Histories, and stored vectors where the items need them, to a run folder, which is remembered."""
     from .recommend.train import train_run
 
-    config = recommend_config(pipeline)
     workspace = Workspace(pipeline.runs)
+    config = recommend_config(pipeline, has_vectors=embeddings is not None or workspace.has_embeddings())
     path = find_interactions(pipeline).resolve()
     location = {"path": str(path)} | {key: getattr(pipeline.data, key) for key in _COLUMNS}
     interactions = read_again(location)
@@ -105,11 +105,16 @@ def run_recommend(
 _COLUMNS = ("user_column", "item_column", "time_column")
 
 
-def recommend_config(pipeline: Pipeline) -> "RecommendConfig":
-    """The part of the configuration that decides what is learned."""
+def recommend_config(pipeline: Pipeline, *, has_vectors: bool) -> "RecommendConfig":
+    """The part of the configuration that decides what is learned, with ``items.kind: auto`` made concrete."""
+    from .recommend.build import YARDSTICKS
     from .recommend.config import RecommendConfig
 
-    return RecommendConfig(protocol=pipeline.protocol, items=pipeline.items, model=pipeline.model, loss=pipeline.loss, train=pipeline.train)
+    items = pipeline.items
+    if items.kind == "auto":
+        content = has_vectors and pipeline.model.kind not in YARDSTICKS
+        items = items.model_copy(update={"kind": "ids+frozen" if content else "ids"})
+    return RecommendConfig(protocol=pipeline.protocol, items=items, model=pipeline.model, loss=pipeline.loss, train=pipeline.train)
 
 
 def open_run(pipeline: Pipeline, run: Path | None) -> "RunFolder":
@@ -216,8 +221,7 @@ def _evaluate_headline(report: "Report") -> str:
 
 
 def _titles(pipeline: Pipeline) -> dict[str, str]:
-    from .discovery import find_data
     from .recommend.titles import read_titles
 
-    path = find_data(pipeline).data.titles
-    return dict(read_titles(path)) if path else {}
+    path = find_titles(pipeline)
+    return read_titles(path).by_id if path else {}

@@ -33,6 +33,7 @@ _LOSSES: dict[str, Callable[[LossConfig, Split], Loss]] = {
 
 def needs_vectors(config: ItemsConfig) -> bool:
     """Does this item encoder read an embedding file?"""
+    assert config.kind != "auto", "resolve auto before building"
     return config.kind != "ids"
 
 

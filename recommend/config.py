@@ -1,6 +1,6 @@
 """What can be chosen for stage two."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -30,11 +30,11 @@ class ItemsConfig(Settings):
 
     Attributes:
         kind: ``ids`` (a learned table), ``frozen`` (stored vectors through a learned projection), ``ids+frozen`` (the projection plus a
-            zero-initialised id delta).
+            zero-initialised id delta). ``auto``: ``ids+frozen`` if there is an embedding file, else ``ids``; the summary says which.
         min_coverage: share of the catalogue that must have a stored vector; below it training is refused.
     """
 
-    kind: Literal["ids", "frozen", "ids+frozen"] = "ids"
+    kind: Literal["auto", "ids", "frozen", "ids+frozen"] = "auto"
     min_coverage: float = Field(0.9, ge=0, le=1)
 
 
@@ -107,7 +107,7 @@ class EvaluateConfig(Settings):
         batch: questions scored at once.
     """
 
-    k: tuple[int, ...] = (10, 20)
+    k: tuple[Annotated[int, Field(ge=1)], ...] = Field((10, 20), min_length=1)
     index: Literal["flat", "hnsw", "ivf"] = "flat"
     batch: int = Field(512, ge=1)
 

@@ -52,7 +52,7 @@ def lay_out(store: EmbeddingStore, catalogue: ItemIndex, min_coverage: float) ->
             f"{found.missing} of {len(catalogue)} items of the interactions have no vector in {store.path} "
             f"(coverage {found.coverage:.1%}, at least {min_coverage:.0%} is asked for), for example {', '.join(missing[:5])}; "
             f"the file's ids look like {', '.join(store.ids.ids[:5])}. {hint + ' ' if hint else ''}"
-            "Extract the missing clips, or lower items.min_coverage."
+            "Extract the missing clips, lower items.min_coverage, or do without vectors: --items ids."
         )
     return found
 
