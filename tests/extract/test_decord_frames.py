@@ -21,7 +21,7 @@ def test_frames_are_those_of_pyav(tmp_path, clips):
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_turned_clips_come_out_upright_too(tmp_path, clips, degrees):
-    path = clips.write(tmp_path / "a.mp4", 2, width=96, height=80, picture=lambda k: clips.two_halves(k, 96, 80))
+    path = clips.write(tmp_path / "a.mp4", 2, width=160, height=128, picture=lambda k: clips.two_halves(k, 160, 128))
     clips.turn(path, degrees)
     probe = probe_clip(path, "mov", Limits())
     quick, careful = dict(read_frames(path, probe, [0])), dict(read_timed(path, probe, [0]))

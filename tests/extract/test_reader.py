@@ -61,7 +61,7 @@ def test_a_slow_and_a_late_clip_are_sampled_by_time(tmp_path, clips):
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
 def test_turned_a_quarter(tmp_path, clips, decoder):
-    path = clips.write(tmp_path / "a.mp4", 2, width=96, height=80, picture=lambda k: clips.two_halves(k, 96, 80))
+    path = clips.write(tmp_path / "a.mp4", 2, width=160, height=128, picture=lambda k: clips.two_halves(k, 160, 128))
     clip = read(clips.turn(path, 90), Uniform(1), decoder=decoder)
     assert clip.decoder == ("decord" if decoder == "auto" else "pyav")
     square = clip.frames_TCHW[0].astype(int)
