@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from vivim.errors import VivimError
@@ -75,6 +75,7 @@ def test_all_the_same_has_no_width() -> None:
     assert mrr(ranks(2, 2, 2)) == Estimate(0.5, 0.5, 0.5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.integers(1, 60).map(float), st.integers(2, 120).map(lambda n: n / 2), st.just(INF)), min_size=1, max_size=50))
 def test_every_ranking_passes_the_arithmetic(values: list[float]) -> None:
     result = accuracy(ranks(*values), (20, 5, 10, 1, 40))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vivim.errors import InputError
 from vivim.recommend.config import ProtocolConfig
@@ -93,6 +93,7 @@ def test_take_by_hand() -> None:
 HISTORIES = st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=20), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(HISTORIES, st.integers(3, 15), st.integers(1, 12), st.integers(3, 6), st.booleans())
 def test_against_a_plain_loop(histories: list[list[int]], keep_last: int, max_len: int, least: int, full: bool) -> None:
     config = ProtocolConfig(keep_last=keep_last, max_len=max_len, min_interactions=least, full_catalogue=full)
@@ -115,6 +116,7 @@ def test_against_a_plain_loop(histories: list[list[int]], keep_last: int, max_le
     assert split.card.repeated_test == sum(window[-1] in window[:-1] for _, window in kept)
 
 
+@settings(deadline=None)
 @given(HISTORIES, st.data())
 def test_the_last_interactions_do_not_change_what_is_trained_on(histories: list[list[int]], data: st.DataObject) -> None:
     """Other targets, same training: nothing of the future reaches the past."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vivim.errors import VivimError
 from vivim.recommend.ranker import Ranks, best_k, exact_ranks, rank_questions, top_k
@@ -73,6 +73,7 @@ WORLD = st.integers(1, 9).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(WORLD, st.integers(1, 9), st.integers(1, 12))
 def test_ranks_and_lists_equal_the_oracle(world: list[tuple[list[float], int, list[int], int]], batch: int, k: int) -> None:
     scores = [row for row, *_ in world]
