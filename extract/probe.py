@@ -78,7 +78,9 @@ def open_clip(path: Path, container: str) -> Iterator[InputContainer]:
         opened = av.open(f"file:{path.absolute()}", format=container, options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except av.error.EOFError as error:
         raise ClipError("truncated", f"the file ends inside its {container} header") from error
-    except av.error.InvalidDataError as error:
+    except MemoryError:
+        raise
+    except av.FFmpegError as error:
         raise ClipError("decode_error", f"its {container} header is damaged") from error
     with opened:
         yield opened

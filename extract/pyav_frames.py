@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from .failures import ClipError
@@ -138,6 +139,7 @@ def _open_stream(path: Path, probe: Probe) -> Iterator[tuple[InputContainer, Vid
 
 def _upright(frame: VideoFrame) -> Picture:
     """(H, W, 3) RGB, turned as its display matrix says; angles that are no quarter turns (damaged matrices) are ignored."""
-    picture = frame.reformat(format="rgb24", threads=1).to_ndarray()
+    # Bicubic, for colour planes of half size, is what decord uses: the two agree to the bit except beyond 8 bits a channel.
+    picture = frame.reformat(format="rgb24", interpolation=Interpolation.BICUBIC, threads=1).to_ndarray()
     turns, rest = divmod(frame.rotation, 90)
     return np.rot90(picture, turns) if rest == 0 else picture  # type: ignore[return-value]

@@ -24,7 +24,9 @@ class ItemIndex:
         self._row_of = {id_: row for row, id_ in enumerate(self.ids)}
         bad = [id_ for id_ in self.ids if not id_ or any(ord(c) < 32 or ord(c) == 127 for c in id_)]
         if bad:
-            raise InputError(f"{len(bad)} ids are empty or hold control characters, the first is {bad[0]!r}; clean the ids in the source file.")
+            raise InputError(
+                f"{len(bad)} ids are empty or hold control characters, the first is {bad[0]!r}; clean the ids in the source file."
+            )
         if len(self._row_of) != len(self.ids):
             seen: set[str] = set()
             twice = sorted({id_ for id_ in self.ids if id_ in seen or seen.add(id_)})  # type: ignore[func-returns-value]

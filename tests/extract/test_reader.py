@@ -3,8 +3,12 @@
 import hashlib
 import os
 
+import av
 import numpy as np
 import pytest
+from av.stream import Disposition
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from vivim.extract.clip import Clip, ClipRef
 from vivim.extract.failures import ClipError
 from vivim.extract.reader import ClipReader, Unchanged, decoder_versions
@@ -123,6 +127,54 @@ def test_names_that_ffmpeg_could_take_for_something_else(tmp_path, clips):
     for name in ["-i.mp4", "http:x.mp4", "concat:a|b.mp4", "%d.mp4", "a b'\"\n.mp4", "日本🎬.mp4"]:
         path = clips.write(tmp_path / "plain.mp4", 3).rename(tmp_path / name)
         assert read(path).sha256
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_cover_art_is_not_the_film(tmp_path, decoder):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as file:
+        art, film = file.add_stream("png", rate=1), file.add_stream("libx264", rate=20)
+        art.width, art.height, art.pix_fmt, art.disposition = 640, 480, "rgb24", Disposition.attached_pic
+        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        for stream, count, level in ((art, 1, 255), (film, 10, 40)):
+            for k in range(count):
+                frame = av.VideoFrame.from_ndarray(np.full((stream.height, stream.width, 3), level, np.uint8), format="rgb24")
+                frame.pts = k
+                file.mux(stream.encode(frame))
+            file.mux(stream.encode(None))
+    clip = read(path, decoder=decoder)
+    assert clip.decoder == "pyav"
+    assert np.abs(clip.frames_TCHW.astype(int) - 40).max() <= 2
+
+
+def test_a_size_that_changes_on_the_way(tmp_path, clips):
+    small = clips.write(tmp_path / "a.ts", 20, rate=20)
+    bright = np.full((64, 96, 3), 200, np.uint8)
+    large = clips.write(tmp_path / "b.ts", 20, rate=20, width=96, height=64, pts=range(20, 40), picture=lambda _: bright)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    levels = read(path).frames_TCHW.mean((1, 2, 3))
+    assert clips.grey(0) <= levels[0] < levels[1] <= clips.grey(19)
+    assert np.abs(levels[2:] - 200).max() <= 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_damaged_bytes_give_a_clip_or_a_class_and_the_same_each_time(tmp_path_factory, clips, data):
+    folder = tmp_path_factory.mktemp("damage")
+    name, codec = data.draw(st.sampled_from([("a.mp4", "libx264"), ("a.mkv", "libvpx"), ("a.avi", "mpeg4")]))
+    path = clips.write(folder / name, 12, codec=codec)
+    content = bytearray(path.read_bytes())
+    for position in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=20)):
+        content[position] ^= 0xFF
+    path.write_bytes(content)
+    outcomes = []
+    for _ in range(2):
+        try:
+            outcomes.append(read(path, Uniform(3), decoder="pyav").frames_TCHW.tobytes())
+        except ClipError as error:
+            outcomes.append((error.kind, error.message))
+    assert outcomes[0] == outcomes[1]
 
 
 def test_the_recipe_names_the_libraries():

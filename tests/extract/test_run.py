@@ -251,4 +251,6 @@ def test_all_real_clips_and_both_decoders_hardly_differ(shared_data, tmp_path):
     a, b = EmbeddingStore.open(tmp_path / "auto.h5"), EmbeddingStore.open(tmp_path / "pyav.h5")
     assert a.rows.sha256 == b.rows.sha256
     assert np.abs(a.rows.times_seconds_NT - b.rows.times_seconds_NT).max() == 0
-    assert np.abs(a.vectors_ND - b.vectors_ND).max() < 0.01
+    difference_N = np.abs(a.vectors_ND - b.vectors_ND).max(axis=1)
+    assert (difference_N == 0).sum() >= 100  # the others have more than 8 bits a channel
+    assert difference_N.max() < 0.05  # of a range of 1
