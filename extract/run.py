@@ -17,7 +17,7 @@ import torch
 
 from ..errors import Interrupted
 from ..progress import Progress
-from ..store import EmbeddingFile, FailedClip, Recipe, Rows
+from ..store import EmbeddingFile, Recipe
 from .clip import Clip, ClipRef, EmbeddingBatch, Failure
 from .clips import Catalogue, find_clips
 from .config import ExtractConfig
@@ -26,6 +26,7 @@ from .reader import ClipReader, Unchanged
 from .sampling import make_sampler
 from .stop_signals import shielded, stop_on_signals
 from .summary import ExtractSummary
+from .writer import EmbeddingWriter, FileWriter
 
 Decode = Callable[[Sequence[ClipRef], Mapping[str, str]], Generator[Result, None, None]]
 
@@ -43,46 +44,6 @@ class ClipEncoder(Protocol):
 
     def embed_uint8(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
         """(B, D) float32 vectors of (B, T, 3, H, W) uint8 RGB frames on ``device``; normalising is its own business."""
-
-
-class EmbeddingWriter(Protocol):
-    """What takes the vectors."""
-
-    @property
-    def hashes(self) -> Mapping[str, str]:
-        """Hash of the file behind every row that exists already, by id."""
-
-    def add(self, batch: EmbeddingBatch) -> Sequence[Failure]:
-        """Take vectors in; those that cannot be stored come back as failures."""
-
-    def fail(self, failure: Failure) -> None:
-        """Note a clip without a vector."""
-
-
-class FileWriter:
-    """Writes to an ``EmbeddingFile``."""
-
-    def __init__(self, file: EmbeddingFile) -> None:
-        self.file = file
-
-    @property
-    def hashes(self) -> Mapping[str, str]:
-        return self.file.hashes
-
-    def add(self, batch: EmbeddingBatch) -> Sequence[Failure]:
-        clips = batch.clips
-        rows = Rows(
-            ids=tuple(clip.id for clip in clips),
-            vectors_ND=batch.vectors_BD,
-            sha256=tuple(clip.sha256 for clip in clips),
-            times_seconds_NT=np.stack([clip.times_seconds for clip in clips]),
-            decoder=tuple(clip.decoder for clip in clips),
-            short_N=np.array([clip.short for clip in clips]),
-        )
-        return [Failure(*failed) for failed in self.file.add(rows)]
-
-    def fail(self, failure: Failure) -> None:
-        self.file.fail(FailedClip(failure.id, failure.kind, failure.message))
 
 
 @dataclass

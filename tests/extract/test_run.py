@@ -12,7 +12,8 @@ from vivim.errors import InputError, Interrupted, RecipeMismatch
 from vivim.extract.clip import Clip, ClipRef, Failure
 from vivim.extract.config import ExtractConfig, FramesConfig
 from vivim.extract.reader import Unchanged
-from vivim.extract.run import FileWriter, Tally, extract_catalogue, run_shard
+from vivim.extract.run import Tally, extract_catalogue, run_shard
+from vivim.extract.writer import FileWriter
 from vivim.progress import SILENT, SilentProgress
 from vivim.store import EmbeddingFile, EmbeddingStore, Recipe
 
