@@ -5,6 +5,7 @@ Legend: B batch, L tokens, D channels, N state size, G groups of B and C (a grou
 """
 
 import logging
+from collections.abc import Callable
 from enum import Enum
 from functools import cache
 
@@ -12,6 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from . import reference, torch_scan
+from .native import library as native_library
+from .native import scan as native
 from .order import FORWARD, Order
 
 _log = logging.getLogger("vivim.ssm")
@@ -20,20 +23,30 @@ _log = logging.getLogger("vivim.ssm")
 class Backend(Enum):
     """Who computes the scan. ``AUTO`` takes the fastest that can.
 
-    ``REFERENCE`` is the plain loop, the definition; ``TORCH`` is chunked plain torch with its own backward.
+    ``REFERENCE`` is the plain loop, the definition; ``TORCH`` is chunked plain torch with its own backward; ``NATIVE`` is compiled
+    C++ for CPUs, float32.
     """
 
     AUTO = "auto"
     REFERENCE = "reference"
     TORCH = "torch"
+    NATIVE = "native"
 
 
-def resolve(backend: Backend, device: torch.device, dtype: torch.dtype) -> Backend:
-    """The concrete backend that ``backend`` means for tensors of this device and dtype; the choice of AUTO is logged once."""
+def resolve(backend: Backend, u: torch.Tensor, A: torch.Tensor) -> Backend:
+    """The concrete backend that ``backend`` means for these tensors; the choice of AUTO is logged once.
+
+    Raises:
+        ValueError: a backend was asked for by name that cannot take them.
+    """
+    if backend is Backend.NATIVE:
+        reason = native.unsupported(u, A)
+        if reason is not None:
+            raise ValueError(f"the native scan cannot be used: {reason}; choose Backend.AUTO or Backend.TORCH")
     if backend is not Backend.AUTO:
         return backend
-    chosen = Backend.TORCH
-    _log_choice(chosen, device.type, dtype)
+    chosen = Backend.NATIVE if native.unsupported(u, A) is None else Backend.TORCH
+    _log_choice(chosen, u.device.type, u.dtype)
     return chosen
 
 
@@ -44,7 +57,7 @@ def _log_choice(backend: Backend, device: str, dtype: torch.dtype) -> None:
 
 def available_backends() -> dict[str, str]:
     """Backend name -> ``"ok"`` or the reason why it cannot be used here; for ``vivim doctor``."""
-    return {Backend.REFERENCE.value: "ok", Backend.TORCH.value: "ok"}
+    return {Backend.REFERENCE.value: "ok", Backend.TORCH.value: "ok", Backend.NATIVE.value: native_library.why_not() or "ok"}
 
 
 def selective_scan(
@@ -91,27 +104,53 @@ def selective_scan(
         ValueError: shapes, dtypes or devices that do not fit together.
     """
     B, C, groups = _check(u, delta, A, B, C, D, z, delta_bias, seq_idx, initial_state)
+    keep = None if seq_idx is None else _keep(order.apply(seq_idx))
+    match resolve(backend, u, A):
+        case Backend.NATIVE:
+            y, last = native.scan(u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order)
+        case Backend.REFERENCE:
+            y, last = _unfused(reference.scan, u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order, groups)
+        case _:
+            y, last = _unfused(torch_scan.scan, u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order, groups)
+    return (y, last) if return_last_state else y
+
+
+def _unfused(
+    run: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor | None,
+    z: torch.Tensor | None,
+    delta_bias: torch.Tensor | None,
+    initial_state: torch.Tensor | None,
+    keep: torch.Tensor | None,
+    softplus: bool,
+    order: Order,
+    groups: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Step size, walk, skip and gate in plain torch around the recurrence ``run``."""
     dt = delta if delta_bias is None else delta + delta_bias
-    if delta_softplus:
+    if softplus:
         dt = F.softplus(dt)
     state_shape = (u.shape[0], groups, u.shape[2] // groups, A.shape[1])
-    start = u.new_zeros(state_shape) if initial_state is None else initial_state.reshape(state_shape)
-    run = reference.scan if resolve(backend, u.device, u.dtype) is Backend.REFERENCE else torch_scan.scan
     y, last = run(
         order.apply(u).unflatten(2, (groups, -1)),
         order.apply(dt).unflatten(2, (groups, -1)),
         A.unflatten(0, (groups, -1)),
         order.apply(B),
         order.apply(C),
-        start,
-        None if seq_idx is None else _keep(order.apply(seq_idx)),
+        u.new_zeros(state_shape) if initial_state is None else initial_state.reshape(state_shape),
+        keep,
     )
     y = order.undo(y.flatten(2))
     if D is not None:
         y = y + D * u
     if z is not None:
         y = y * F.silu(z)
-    return (y, last.flatten(1, 2)) if return_last_state else y
+    return y, last.flatten(1, 2)
 
 
 def _keep(seq_idx: torch.Tensor) -> torch.Tensor:

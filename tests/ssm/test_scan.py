@@ -5,10 +5,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vivim.ssm import FORWARD, REVERSE, Backend, selective_scan, time_major
+from vivim.ssm import FORWARD, REVERSE, Backend, available_backends, selective_scan, time_major
 
 NAMES = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state")
-SIZES = [(2, 1, 5, 1, 1), (2, 7, 6, 8, 2), (1, 63, 24, 16, 3), (3, 128, 5, 4, 1), (1, 1000, 4, 16, 1), (2, 11, 500, 16, 1)]
+# Backends that compute in single precision here.
+SINGLE = [Backend.TORCH] + ([Backend.NATIVE] if available_backends()["native"] == "ok" else [])
+SIZES = [
+    (2, 1, 5, 1, 1),
+    (2, 7, 6, 8, 2),
+    (1, 63, 24, 16, 3),
+    (3, 128, 5, 4, 1),
+    (1, 1000, 4, 16, 1),
+    (2, 11, 500, 16, 1),
+    (40, 6, 36, 32, 1),
+]
 
 
 def make(batch, length, channels, state, groups, dtype=torch.float64, scale=1.0, seed=0):
@@ -59,26 +69,30 @@ def resets(batch, length, every):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("case", ["forward", "reverse", "packed", "every-token"])
-def test_torch_backend_equals_the_reference_in_every_output_and_gradient(size, case):
+@pytest.mark.parametrize("case", ["forward", "reverse", "packed", "every-token", "packed-reverse"])
+def test_every_backend_equals_the_reference_in_every_output_and_gradient(size, case):
     kwargs = {
         "forward": {},
         "reverse": {"order": REVERSE},
         "packed": {"seq_idx": resets(size[0], size[1], 5)},
         "every-token": {"seq_idx": resets(size[0], size[1], 1)},
+        "packed-reverse": {"seq_idx": resets(size[0], size[1], 3), "order": REVERSE},
     }[case]
     want = run(make(*size), Backend.REFERENCE, **kwargs)
     exact = run(make(*size), Backend.TORCH, **kwargs)
-    single = run(make(*size, dtype=torch.float32), Backend.TORCH, **kwargs)
-    for name, w, e, s in zip(("y", "last", *NAMES), want, exact, single, strict=True):
+    for name, w, e in zip(("y", "last", *NAMES), want, exact, strict=True):
         assert relative(e, w) < 1e-12, name
-        assert relative(s, w) < (2e-6 if name == "y" else 5e-6), name
+    for backend in SINGLE:
+        single = run(make(*size, dtype=torch.float32), backend, **kwargs)
+        for name, w, s in zip(("y", "last", *NAMES), want, single, strict=True):
+            assert relative(s, w) < (2e-6 if name == "y" else 5e-6), (backend, name)
 
 
-def test_large_steps_underflow_without_nan():
+@pytest.mark.parametrize("backend", SINGLE)
+def test_large_steps_underflow_without_nan(backend):
     tensors = make(1, 200, 4, 16, 1, dtype=torch.float32, scale=200.0)
     want = run(make(1, 200, 4, 16, 1, scale=200.0), Backend.REFERENCE)
-    for w, g in zip(want, run(tensors, Backend.TORCH), strict=True):
+    for w, g in zip(want, run(tensors, backend), strict=True):
         assert torch.isfinite(g).all()
         assert relative(g, w) < 1e-5
 
@@ -94,11 +108,12 @@ def test_reference_passes_gradcheck():
 
 
 @pytest.mark.parametrize("order", [FORWARD, REVERSE, time_major(4)])
-def test_an_order_is_the_scan_of_reordered_tokens(order):
-    t = make(2, 24, 3, 4, 1)
-    y = selective_scan(t["u"], t["delta"], t["A"], t["B"], t["C"], order=order)
+@pytest.mark.parametrize("backend", SINGLE)
+def test_an_order_is_the_scan_of_reordered_tokens(order, backend):
+    t = make(2, 24, 3, 4, 1, dtype=torch.float32)
+    y = selective_scan(t["u"], t["delta"], t["A"], t["B"], t["C"], order=order, backend=backend)
     moved = [order.apply(t[n]) for n in ("u", "delta")]
-    again = selective_scan(moved[0], moved[1], t["A"], order.apply(t["B"]), order.apply(t["C"]))
+    again = selective_scan(moved[0], moved[1], t["A"], order.apply(t["B"]), order.apply(t["C"]), backend=backend)
     torch.testing.assert_close(order.undo(again), y)
 
 
@@ -127,9 +142,9 @@ def test_packed_sequences_equal_separate_ones():
 
 
 @pytest.mark.parametrize(("batch", "length"), [(0, 5), (2, 0)])
-@pytest.mark.parametrize("backend", [Backend.REFERENCE, Backend.TORCH])
+@pytest.mark.parametrize("backend", [Backend.REFERENCE, *SINGLE])
 def test_nothing_in_gives_nothing_out(batch, length, backend):
-    t = make(batch, length, 3, 2, 1)
+    t = make(batch, length, 3, 2, 1, dtype=torch.float32)
     y, last = selective_scan(
         t["u"], t["delta"], t["A"], t["B"], t["C"], return_last_state=True, initial_state=t["initial_state"], backend=backend
     )
@@ -137,11 +152,13 @@ def test_nothing_in_gives_nothing_out(batch, length, backend):
     assert torch.equal(last, t["initial_state"]) or batch == 0
 
 
-def test_nan_in_delta_reaches_the_output():
-    t = make(1, 9, 3, 2, 1)
+@pytest.mark.parametrize("backend", [Backend.REFERENCE, *SINGLE])
+@pytest.mark.parametrize("softplus", [True, False])
+def test_nan_in_delta_reaches_the_output(backend, softplus):
+    t = make(1, 9, 3, 2, 1, dtype=torch.float32)
     delta = t["delta"].detach().clone()
     delta[0, 4, 1] = float("nan")
-    y = selective_scan(t["u"], delta, t["A"], t["B"], t["C"])
+    y = selective_scan(t["u"], delta, t["A"], t["B"], t["C"], delta_softplus=softplus, backend=backend)
     assert not torch.isnan(y[0, :4]).any()
     assert torch.isnan(y[0, 4:, 1]).all()
 
@@ -167,7 +184,7 @@ def test_bare_scan_equals_the_official_reference(shared_data):
     g = {k: torch.from_numpy(v) for k, v in np.load(shared_data.parent / "golden" / "e2_selective_scan_ref.npz").items()}
     u, delta, z, B, C = (g[k].transpose(-1, -2) for k in ("u", "delta", "z", "B", "C"))
     args = {"D": g["D"], "z": z, "delta_bias": g["delta_bias"], "delta_softplus": True}
-    for backend in (Backend.REFERENCE, Backend.TORCH):
+    for backend in (Backend.REFERENCE, *SINGLE):
         y, last = selective_scan(u, delta, g["A"], B, C, **args, return_last_state=True, backend=backend)
         close(y.transpose(1, 2), g["out_full"])
         close(last, g["last_state"])

@@ -1,0 +1,410 @@
+// The selective scan on a CPU, forward and backward, float32, channels last. C ABI, no dependency but OpenMP.
+//
+// Sixteen channels go side by side in one vector; the N states of a channel block stay in registers (N = 16: sixteen
+// vectors). Step size bias, softplus, skip and gate are fused. The backward recomputes states chunk by chunk from
+// checkpoints that the forward left. Work is cut into tasks of a fixed size, each with its own partial sums, which are
+// added in a fixed order: the result does not depend on the number of threads.
+//
+// Legend: B batch, L tokens, D channels, N states, G groups of B and C (a group serves D / G channels), P positions of a walk.
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int LANES = 16;            // channels of a block
+constexpr int BLOCKS_PER_TASK = 2;   // channel blocks of a task
+constexpr int CHUNK = 32;            // positions between checkpoints
+constexpr int BATCH_TASKS = 16;      // at most this many tasks share the batch
+
+typedef float vec __attribute__((vector_size(LANES * 4)));
+typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
+
+inline vec splat(float x) { return x - vec{}; }
+
+// 2^x to 1e-7, by a polynomial on [-1/2, 1/2] and the exponent's bits. Below -126 it stays at 2^-126; NaN stays NaN.
+inline vec exp2v(vec x) {
+    x = x < -126.0f ? splat(-126.0f) : x;
+    x = x > 126.0f ? splat(126.0f) : x;
+    const vec whole = (x + 12582912.0f) - 12582912.0f;
+    const vec r = x - whole;
+    vec y = splat(0.00015345800f);
+    y = y * r + 0.0013399932f;
+    y = y * r + 0.0096184890f;
+    y = y * r + 0.0555032878f;
+    y = y * r + 0.2402264689f;
+    y = y * r + 0.6931472057f;
+    y = y * r + 1.0f;
+    const ivec bits = (__builtin_convertvector(whole, ivec) + 127) << 23;
+    return y * (vec)bits;
+}
+
+constexpr float LOG2E = 1.4426950408889634f;
+
+inline vec sigmoid(vec x) { return 1.0f / (1.0f + exp2v(x * -LOG2E)); }
+
+// log(1 + e^x) = max(x, 0) + log1p(e^-|x|), with log1p(t) = 2 atanh(t / (2 + t)).
+inline vec softplus(vec x) {
+    const vec positive = x > 0.0f ? x : splat(0.0f);
+    const vec magnitude = x > 0.0f ? x : -x;
+    const vec t = exp2v(magnitude * -LOG2E);
+    const vec s = t / (2.0f + t);
+    const vec q = s * s;
+    vec y = splat(2.0f / 15.0f);
+    y = y * q + 2.0f / 13.0f;
+    y = y * q + 2.0f / 11.0f;
+    y = y * q + 2.0f / 9.0f;
+    y = y * q + 2.0f / 7.0f;
+    y = y * q + 2.0f / 5.0f;
+    y = y * q + 2.0f / 3.0f;
+    y = y * q + 2.0f;
+    return positive + y * s;
+}
+
+inline vec load(const float* p, int width) {
+    vec x = {};
+    if (width == LANES) std::memcpy(&x, p, sizeof x);
+    else std::memcpy(&x, p, sizeof(float) * width);
+    return x;
+}
+
+inline void store(float* p, vec x, int width) {
+    if (width == LANES) std::memcpy(p, &x, sizeof x);
+    else std::memcpy(p, &x, sizeof(float) * width);
+}
+
+inline float sum(vec x) {
+    float total = 0.0f;
+    for (int i = 0; i < LANES; ++i) total += x[i];
+    return total;
+}
+
+}  // namespace
+
+// Strides are in floats; channels and states are contiguous. Pointers marked "or null" may be absent.
+struct Scan {
+    int64_t batch, length, channels, states, groups;
+    const float *u, *delta;          // (B, L, D)
+    const float* A;                  // (D, N)
+    const float *Bm, *Cm;            // (B, L, G, N)
+    const float *skip, *z, *bias;    // (D,), (B, L, D), (D,); or null
+    const float* start;              // (B, D, N) state before the walk; or null
+    const int32_t* tokens;           // (G, L) token at each position of each group's walk; or null: forward
+    const uint8_t* keep;             // (B, G, L) 0 where the state is emptied before the position; or null
+    int64_t u_batch, u_token, delta_batch, delta_token, B_batch, B_token, B_group, C_batch, C_token, C_group, z_batch, z_token;
+    int32_t softplus, threads;
+    float *y, *last;                 // (B, L, D), (B, D, N)
+    float* checkpoints;              // (B, chunks, D, N) state before each chunk; null: not wanted
+    // backward only
+    const float *grad_y, *grad_last;                   // (B, L, D) contiguous, (B, D, N); grad_last or null
+    float *grad_u, *grad_delta, *grad_z;               // (B, L, D); grad_z null without z
+    float *grad_A, *grad_skip, *grad_bias, *grad_start;  // (D, N), (D,), (D,), (B, D, N); all but grad_A null if unwanted
+    float *grad_B, *grad_C;                            // (B, L, G, N)
+};
+
+namespace {
+
+struct Task {
+    int64_t first_row, end_row;   // rows of the batch
+    int64_t group, channel, end;  // channels [channel, end) of the group
+    int64_t split;                // which part of its group
+};
+
+struct Plan {
+    std::vector<Task> tasks;
+    int64_t splits, row_tasks;
+};
+
+Plan plan(const Scan& s) {
+    const int64_t per_group = s.channels / s.groups, width = LANES * BLOCKS_PER_TASK;
+    const int64_t splits = (per_group + width - 1) / width;
+    const int64_t rows = s.batch < BATCH_TASKS ? 1 : (s.batch + BATCH_TASKS - 1) / BATCH_TASKS;
+    Plan p{{}, splits, (s.batch + rows - 1) / rows};
+    for (int64_t r = 0; r < p.row_tasks; ++r)
+        for (int64_t g = 0; g < s.groups; ++g)
+            for (int64_t k = 0; k < splits; ++k) {
+                const int64_t channel = g * per_group + k * width, group_end = (g + 1) * per_group;
+                const int64_t end_row = (r + 1) * rows;
+                p.tasks.push_back({r * rows, end_row < s.batch ? end_row : s.batch, g, channel,
+                                   channel + width < group_end ? channel + width : group_end, k});
+            }
+    return p;
+}
+
+inline int64_t token_at(const Scan& s, int64_t group, int64_t position) {
+    return s.tokens ? s.tokens[group * s.length + position] : position;
+}
+
+inline bool kept(const Scan& s, int64_t b, int64_t group, int64_t position) {
+    return !s.keep || s.keep[(b * s.groups + group) * s.length + position];
+}
+
+inline vec step_size(const Scan& s, vec raw) { return s.softplus ? softplus(raw) : raw; }
+
+// (width, N) rows of a (.., D, N) array to N vectors over the channels, and back.
+template <int NP>
+inline void gather(const float* p, int64_t N, int width, vec* out, float scale = 1.0f) {
+    for (int n = 0; n < NP; ++n) out[n] = vec{};
+    for (int lane = 0; lane < width; ++lane)
+        for (int64_t n = 0; n < N; ++n) out[n][lane] = p[lane * N + n] * scale;
+}
+
+template <int NP>
+inline void scatter(float* p, int64_t N, int width, const vec* in) {
+    for (int lane = 0; lane < width; ++lane)
+        for (int64_t n = 0; n < N; ++n) p[lane * N + n] = in[n][lane];
+}
+
+template <int NP>
+inline void load_states(const float* p, int64_t N, float* out) {
+    if (N == NP) std::memcpy(out, p, sizeof(float) * NP);
+    else {
+        std::memset(out, 0, sizeof(float) * NP);
+        std::memcpy(out, p, sizeof(float) * N);
+    }
+}
+
+template <int NP>
+void forward_block(const Scan& s, int64_t b, int64_t group, int64_t channel, int width) {
+    const int64_t N = s.states, L = s.length, chunks = (L + CHUNK - 1) / CHUNK;
+    vec A[NP], h[NP];
+    gather<NP>(s.A + channel * N, N, width, A, LOG2E);
+    if (s.start) gather<NP>(s.start + (b * s.channels + channel) * N, N, width, h);
+    else for (int n = 0; n < NP; ++n) h[n] = vec{};
+    const vec bias = s.bias ? load(s.bias + channel, width) : vec{}, skip = s.skip ? load(s.skip + channel, width) : vec{};
+    for (int64_t p = 0; p < L; ++p) {
+        if (s.checkpoints && p % CHUNK == 0)
+            scatter<NP>(s.checkpoints + ((b * chunks + p / CHUNK) * s.channels + channel) * N, N, width, h);
+        if (!kept(s, b, group, p)) for (int n = 0; n < NP; ++n) h[n] = vec{};
+        const int64_t t = token_at(s, group, p);
+        const vec u = load(s.u + b * s.u_batch + t * s.u_token + channel, width);
+        const vec dt = step_size(s, load(s.delta + b * s.delta_batch + t * s.delta_token + channel, width) + bias);
+        float Bv[NP], Cv[NP];
+        load_states<NP>(s.Bm + b * s.B_batch + t * s.B_token + group * s.B_group, N, Bv);
+        load_states<NP>(s.Cm + b * s.C_batch + t * s.C_token + group * s.C_group, N, Cv);
+        const vec dtu = dt * u;
+        vec y = skip * u;
+#pragma GCC unroll 16
+        for (int n = 0; n < NP; ++n) {
+            h[n] = exp2v(dt * A[n]) * h[n] + dtu * Bv[n];
+            y += h[n] * Cv[n];
+        }
+        if (s.z) {
+            const vec z = load(s.z + b * s.z_batch + t * s.z_token + channel, width);
+            y *= z * sigmoid(z);
+        }
+        store(s.y + (b * L + t) * s.channels + channel, y, width);
+    }
+    scatter<NP>(s.last + (b * s.channels + channel) * N, N, width, h);
+}
+
+// What one task adds up over rows and positions, before the tasks are added in order.
+struct Partial {
+    std::vector<float> A, skip, bias;  // (channels of the task) x N, and x 1
+};
+
+template <int NP>
+struct Work {
+    vec before[CHUNK][NP], after[CHUNK][NP], decay[CHUNK][NP];
+    vec dt[CHUNK], u[CHUNK], raw[CHUNK], z[CHUNK], dy[CHUNK], inner[CHUNK];
+    vec dB[CHUNK][NP], dC[CHUNK][NP];
+    vec q[BLOCKS_PER_TASK][NP], dA[BLOCKS_PER_TASK][NP], dskip[BLOCKS_PER_TASK], dbias[BLOCKS_PER_TASK];
+};
+
+// States of one chunk again, from its checkpoint, with everything the reverse sweep needs.
+template <int NP>
+void recompute(const Scan& s, Work<NP>& w, int64_t b, int64_t group, int64_t channel, int width, int64_t first, int count) {
+    const int64_t N = s.states, L = s.length, chunks = (L + CHUNK - 1) / CHUNK;
+    vec A[NP], h[NP];
+    gather<NP>(s.A + channel * N, N, width, A, LOG2E);
+    gather<NP>(s.checkpoints + ((b * chunks + first / CHUNK) * s.channels + channel) * N, N, width, h);
+    const vec bias = s.bias ? load(s.bias + channel, width) : vec{}, skip = s.skip ? load(s.skip + channel, width) : vec{};
+    for (int k = 0; k < count; ++k) {
+        const int64_t t = token_at(s, group, first + k);
+        const bool keep = kept(s, b, group, first + k);
+        w.u[k] = load(s.u + b * s.u_batch + t * s.u_token + channel, width);
+        w.raw[k] = load(s.delta + b * s.delta_batch + t * s.delta_token + channel, width) + bias;
+        w.dt[k] = step_size(s, w.raw[k]);
+        w.dy[k] = load(s.grad_y + (b * L + t) * s.channels + channel, width);
+        float Bv[NP], Cv[NP];
+        load_states<NP>(s.Bm + b * s.B_batch + t * s.B_token + group * s.B_group, N, Bv);
+        load_states<NP>(s.Cm + b * s.C_batch + t * s.C_token + group * s.C_group, N, Cv);
+        const vec dtu = w.dt[k] * w.u[k];
+        vec y = skip * w.u[k];
+#pragma GCC unroll 16
+        for (int n = 0; n < NP; ++n) {
+            const vec decay = keep ? exp2v(w.dt[k] * A[n]) : vec{};
+            w.before[k][n] = h[n];
+            w.decay[k][n] = decay;
+            h[n] = decay * h[n] + dtu * Bv[n];
+            w.after[k][n] = h[n];
+            y += h[n] * Cv[n];
+        }
+        w.inner[k] = y;
+        if (s.z) w.z[k] = load(s.z + b * s.z_batch + t * s.z_token + channel, width);
+    }
+}
+
+template <int NP>
+void reverse(const Scan& s, Work<NP>& w, int block, int64_t b, int64_t group, int64_t channel, int width, int64_t first, int count) {
+    const int64_t N = s.states, L = s.length;
+    vec A[NP], q[NP], dA[NP];
+    gather<NP>(s.A + channel * N, N, width, A);
+    for (int n = 0; n < NP; ++n) q[n] = w.q[block][n], dA[n] = w.dA[block][n];
+    const vec skip = s.skip ? load(s.skip + channel, width) : vec{};
+    for (int k = count - 1; k >= 0; --k) {
+        const int64_t t = token_at(s, group, first + k), at = (b * L + t) * s.channels + channel;
+        vec dy = w.dy[k];
+        if (s.z) {
+            const vec gate = sigmoid(w.z[k]);
+            store(s.grad_z + at, dy * w.inner[k] * gate * (1.0f + w.z[k] * (1.0f - gate)), width);
+            dy *= w.z[k] * gate;
+        }
+        float Bv[NP], Cv[NP];
+        load_states<NP>(s.Bm + b * s.B_batch + t * s.B_token + group * s.B_group, N, Bv);
+        load_states<NP>(s.Cm + b * s.C_batch + t * s.C_token + group * s.C_group, N, Cv);
+        const vec dt = w.dt[k], u = w.u[k], dtu = dt * u;
+        vec along = {}, ddt = {};
+#pragma GCC unroll 16
+        for (int n = 0; n < NP; ++n) {
+            const vec g = q[n] + dy * Cv[n];
+            w.dC[k][n] += w.after[k][n] * dy;
+            w.dB[k][n] += g * dtu;
+            along += g * Bv[n];
+            q[n] = g * w.decay[k][n];
+            const vec through = q[n] * w.before[k][n];
+            ddt += through * A[n];
+            dA[n] += through * dt;
+        }
+        ddt += u * along;
+        if (s.softplus) ddt *= sigmoid(w.raw[k]);
+        store(s.grad_u + at, dt * along + skip * dy, width);
+        store(s.grad_delta + at, ddt, width);
+        w.dskip[block] += dy * u;
+        w.dbias[block] += ddt;
+    }
+    for (int n = 0; n < NP; ++n) w.q[block][n] = q[n], w.dA[block][n] = dA[n];
+}
+
+template <int NP>
+void backward_task(const Scan& s, const Task& task, Partial& partial, float* part_B, float* part_C) {
+    const int64_t N = s.states, L = s.length, chunks = (L + CHUNK - 1) / CHUNK;
+    const int blocks = int((task.end - task.channel + LANES - 1) / LANES);
+    Work<NP>* w = new Work<NP>;
+    for (int k = 0; k < blocks; ++k) {
+        w->dskip[k] = w->dbias[k] = vec{};
+        for (int n = 0; n < NP; ++n) w->dA[k][n] = vec{};
+    }
+    auto channel_of = [&](int k) { return task.channel + k * LANES; };
+    auto width_of = [&](int k) { const int64_t left = task.end - channel_of(k); return int(left < LANES ? left : LANES); };
+    for (int64_t b = task.first_row; b < task.end_row; ++b) {
+        for (int k = 0; k < blocks; ++k) {
+            if (s.grad_last) gather<NP>(s.grad_last + (b * s.channels + channel_of(k)) * N, N, width_of(k), w->q[k]);
+            else for (int n = 0; n < NP; ++n) w->q[k][n] = vec{};
+        }
+        for (int64_t c = chunks - 1; c >= 0; --c) {
+            const int64_t first = c * CHUNK;
+            const int count = int(L - first < CHUNK ? L - first : CHUNK);
+            for (int k = 0; k < count; ++k)
+                for (int n = 0; n < NP; ++n) w->dB[k][n] = w->dC[k][n] = vec{};
+            for (int k = 0; k < blocks; ++k) {
+                recompute<NP>(s, *w, b, task.group, channel_of(k), width_of(k), first, count);
+                reverse<NP>(s, *w, k, b, task.group, channel_of(k), width_of(k), first, count);
+            }
+            for (int k = 0; k < count; ++k) {
+                const int64_t at = ((b * L + token_at(s, task.group, first + k)) * s.groups + task.group) * N;
+                for (int64_t n = 0; n < N; ++n) {
+                    part_B[at + n] = sum(w->dB[k][n]);
+                    part_C[at + n] = sum(w->dC[k][n]);
+                }
+            }
+        }
+        if (s.grad_start)
+            for (int k = 0; k < blocks; ++k) scatter<NP>(s.grad_start + (b * s.channels + channel_of(k)) * N, N, width_of(k), w->q[k]);
+    }
+    partial.A.resize((task.end - task.channel) * N);
+    partial.skip.resize(task.end - task.channel);
+    partial.bias.resize(task.end - task.channel);
+    for (int k = 0; k < blocks; ++k) {
+        scatter<NP>(partial.A.data() + k * LANES * N, N, width_of(k), w->dA[k]);
+        store(partial.skip.data() + k * LANES, w->dskip[k], width_of(k));
+        store(partial.bias.data() + k * LANES, w->dbias[k], width_of(k));
+    }
+    delete w;
+}
+
+template <int NP>
+void run_forward(const Scan& s) {
+    const Plan p = plan(s);
+#pragma omp parallel for schedule(dynamic) num_threads(s.threads)
+    for (int64_t i = 0; i < (int64_t)p.tasks.size(); ++i) {
+        const Task& task = p.tasks[i];
+        for (int64_t b = task.first_row; b < task.end_row; ++b)
+            for (int64_t c = task.channel; c < task.end; c += LANES)
+                forward_block<NP>(s, b, task.group, c, int(task.end - c < LANES ? task.end - c : LANES));
+    }
+}
+
+template <int NP>
+void run_backward(const Scan& s) {
+    const Plan p = plan(s);
+    const int64_t N = s.states, shared = s.batch * s.length * s.groups * N;
+    // Split 0 writes straight into the result, the others into parts that are added in order.
+    std::vector<float> parts_B((p.splits - 1) * shared), parts_C((p.splits - 1) * shared);
+    std::vector<Partial> partials(p.tasks.size());
+#pragma omp parallel for schedule(dynamic) num_threads(s.threads)
+    for (int64_t i = 0; i < (int64_t)p.tasks.size(); ++i) {
+        const int64_t split = p.tasks[i].split;
+        backward_task<NP>(s, p.tasks[i], partials[i], split ? parts_B.data() + (split - 1) * shared : s.grad_B,
+                          split ? parts_C.data() + (split - 1) * shared : s.grad_C);
+    }
+#pragma omp parallel for num_threads(s.threads)
+    for (int64_t i = 0; i < shared; ++i)
+        for (int64_t k = 0; k < p.splits - 1; ++k) {
+            s.grad_B[i] += parts_B[k * shared + i];
+            s.grad_C[i] += parts_C[k * shared + i];
+        }
+    std::memset(s.grad_A, 0, sizeof(float) * s.channels * N);
+    if (s.grad_skip) std::memset(s.grad_skip, 0, sizeof(float) * s.channels);
+    if (s.grad_bias) std::memset(s.grad_bias, 0, sizeof(float) * s.channels);
+    for (size_t i = 0; i < p.tasks.size(); ++i) {
+        const Task& task = p.tasks[i];
+        for (int64_t c = task.channel; c < task.end; ++c) {
+            for (int64_t n = 0; n < N; ++n) s.grad_A[c * N + n] += partials[i].A[(c - task.channel) * N + n];
+            if (s.grad_skip) s.grad_skip[c] += partials[i].skip[c - task.channel];
+            if (s.grad_bias) s.grad_bias[c] += partials[i].bias[c - task.channel];
+        }
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+int vivim_scan_max_states() { return 64; }
+int vivim_scan_chunk() { return CHUNK; }
+int vivim_scan_struct_bytes() { return int(sizeof(Scan)); }
+
+// 0: done; 1: more states than supported.
+int vivim_scan_forward(const Scan* s) {
+    if (s->states <= 4) run_forward<4>(*s);
+    else if (s->states <= 8) run_forward<8>(*s);
+    else if (s->states <= 16) run_forward<16>(*s);
+    else if (s->states <= 32) run_forward<32>(*s);
+    else if (s->states <= 64) run_forward<64>(*s);
+    else return 1;
+    return 0;
+}
+
+int vivim_scan_backward(const Scan* s) {
+    if (s->states <= 4) run_backward<4>(*s);
+    else if (s->states <= 8) run_backward<8>(*s);
+    else if (s->states <= 16) run_backward<16>(*s);
+    else if (s->states <= 32) run_backward<32>(*s);
+    else if (s->states <= 64) run_backward<64>(*s);
+    else return 1;
+    return 0;
+}
+
+}  // extern "C"
