@@ -15,7 +15,7 @@ from ..progress import SILENT, Progress
 from .scene import Scene
 from .world import World, WorldClip, WorldConfig, WorldFiles, write_tables
 
-RENDER_VERSION = 1  # raise when the same configuration gives other pixels or other tables
+RENDER_VERSION = 2  # raise when the same configuration gives other pixels or other tables
 _OWN_VIDEO = re.compile(r"c\d{4}\.mp4(\.part)?")
 
 

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from .world import Motion, Palette, Pattern, WorldClip, WorldConfig
 
-CELL = 0.25  # side of a lattice cell, widths
-SPEED = 0.2  # widths per second
+CELL = 0.3  # side of a lattice cell, widths
+SPEED = 0.25  # widths per second
 TINT = 5.0  # standard deviation of a clip's shift in colour, of 255
 JITTER = 0.05  # cells and speeds of a category's clips differ by up to this share
-DULLEST = 0.88  # brightness of the dullest lattice cell; the brightest has 1
+DULLEST = 0.9  # brightness of the dullest lattice cell; the brightest has 1
 NOISE = 2.5  # standard deviation of the camera noise, of 255
 SHAKE = 0.002  # standard deviation of the camera shake, widths
 _CELLS = 32  # the lattice's brightness repeats after so many cells
@@ -104,9 +104,9 @@ def _cover(pattern: Pattern, wave_x: npt.NDArray[np.float64], wave_y: npt.NDArra
     x, y = wave_x[None, :].astype(np.float32), wave_y[:, None].astype(np.float32)
     match pattern:
         case Pattern.DOTS:
-            inside = x + y - 0.55
+            inside = x + y - 0.2
         case Pattern.NET:
-            inside = 2 * (np.maximum(x, y) - 0.78)
+            inside = 2 * (np.maximum(x, y) - 0.9)
     return 1 / (1 + np.exp(-5 * inside))
 
 
