@@ -25,9 +25,9 @@ _USER_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
     "sasrec": lambda config, max_len: SasRecUserModel(config, max_len),
 }
 
-_LOSSES: dict[str, Callable[[LossConfig, Split], Loss]] = {
-    "full": lambda config, split: FullSoftmax(config.chunk_mb),
-    "in-batch": lambda config, split: InBatchSoftmax(train_counts(split)),
+_LOSSES: dict[str, Callable[[LossConfig, Split, torch.Tensor | None], Loss]] = {
+    "full": lambda config, split, candidates: FullSoftmax(config.chunk_mb, candidates),
+    "in-batch": lambda config, split, candidates: InBatchSoftmax(train_counts(split)),
 }
 
 
@@ -48,7 +48,7 @@ def item_encoder(config: ItemsConfig, num_items: int, d_model: int, content: Cat
     if content is None:
         raise InputError(f"--items {config.kind} needs stored vectors; give --embeddings FILE.h5, or run `vivim extract` first.")
     frozen = FrozenItems(content.vectors_NV, content.present_N, d_model)
-    return frozen if config.kind == "frozen" else ContentAndIdItems(frozen, d_model)
+    return frozen if config.kind == "frozen" else ContentAndIdItems(frozen, d_model, config.delta_dropout)
 
 
 def user_model(config: ModelConfig, max_len: int) -> nn.Module:
@@ -59,9 +59,15 @@ def user_model(config: ModelConfig, max_len: int) -> nn.Module:
         raise InputError(f"the model cannot be built: {error}") from error
 
 
-def loss(config: LossConfig, split: Split) -> Loss:
-    """The loss, with what it needs of the training data."""
-    return _LOSSES[config.kind](config, split)
+def loss(config: LossConfig, items: ItemsConfig, split: Split) -> Loss:
+    """The loss, with what it needs of the training data.
+
+    With content, an item that nobody watched in training is no negative: it may be too new to have been watched, and as a
+    negative it would be taught never to be recommended. With ids alone that is all that can be known of it, so it stays one.
+    """
+    counts = train_counts(split)
+    candidates = counts.nonzero()[:, 0] if needs_vectors(items) else None
+    return _LOSSES[config.kind](config, split, candidates)
 
 
 def train_counts(split: Split) -> torch.Tensor:

@@ -31,10 +31,12 @@ class ItemsConfig(Settings):
     Attributes:
         kind: ``ids`` (a learned table), ``frozen`` (stored vectors through a learned projection), ``ids+frozen`` (the projection plus a
             zero-initialised id delta). ``auto``: ``ids+frozen`` if there is an embedding file, else ``ids``; the summary says which.
+        delta_dropout: share of items whose id delta is left out of a training step (``ids+frozen``).
         min_coverage: share of the catalogue that must have a stored vector; below it training is refused.
     """
 
     kind: Literal["auto", "ids", "frozen", "ids+frozen"] = "auto"
+    delta_dropout: float = Field(0.5, ge=0, lt=1)
     min_coverage: float = Field(0.9, ge=0, le=1)
 
 

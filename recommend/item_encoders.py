@@ -82,20 +82,33 @@ class FrozenItems(nn.Module):
 class ContentAndIdItems(nn.Module):
     """Content plus an id delta that starts at zero and decays: what an item looks like, corrected by who watched it.
 
-    An item nobody watched keeps a delta of zero and is placed by its content alone ("Let It Go? Not Quite", RecSys 2025).
+    An item nobody watched keeps a delta of zero and is placed by its content alone ("Let It Go? Not Quite", RecSys 2025). In
+    training the delta of a random share of items is left out, so that content alone is a place the model knows (Volkovs et al.,
+    "DropoutNet", 2017).
+
+    Args:
+        content: the projection of the stored vectors.
+        d_model: D.
+        delta_dropout: share of items whose delta is left out of a training step.
     """
 
-    def __init__(self, content: FrozenItems, d_model: int) -> None:
+    def __init__(self, content: FrozenItems, d_model: int, delta_dropout: float = 0.0) -> None:
         super().__init__()
         self.num_items = content.num_items
         self.content = content
         self.delta = IdItems(content.num_items, d_model, std=0.0)
+        self.delta_dropout = delta_dropout
 
     def forward(self, rows_R: torch.Tensor) -> torch.Tensor:
-        return self.content(rows_R) + self.delta(rows_R)
+        return self._add(self.content(rows_R), self.delta(rows_R))
 
     def all(self) -> torch.Tensor:
-        return self.content.all() + self.delta.all()
+        return self._add(self.content.all(), self.delta.all())
+
+    def _add(self, content: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+        if self.training and self.delta_dropout:
+            delta = delta * (torch.rand(delta.shape[:-1], device=delta.device) >= self.delta_dropout)[..., None]
+        return content + delta
 
 
 def _standardise(vectors_NV: torch.Tensor, present_N: torch.Tensor) -> torch.Tensor:

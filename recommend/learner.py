@@ -31,7 +31,7 @@ class Learner(nn.Module):
         self.loss = loss
 
     def forward(self, batch: TrainBatch) -> torch.Tensor:
-        items = self.encode(None if self.loss.whole_catalogue else batch.sequences.items_BL.unique())
+        items = self.encode(self.loss.rows(batch))
         hidden_BLD = self.model(items.at(batch.inputs_BL))
         return self.loss(hidden_BLD[batch.valid_BL], batch, items)
 

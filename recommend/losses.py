@@ -14,7 +14,8 @@ from .batches import EncodedItems, TrainBatch
 class Loss(Protocol):
     """(user vectors at every valid position, the batch, the encoded items) -> a scalar, mean over positions."""
 
-    whole_catalogue: bool
+    def rows(self, batch: TrainBatch) -> torch.Tensor | None:
+        """Rows that have to be encoded for this batch, ascending; None: the whole catalogue."""
 
     def __call__(self, users_PD: torch.Tensor, batch: TrainBatch, items: EncodedItems) -> torch.Tensor:
         """``users_PD`` is in the order of ``batch.targets_P``; ``items`` holds the catalogue, or at least every item of the batch."""
@@ -25,12 +26,17 @@ class FullSoftmax:
 
     Args:
         chunk_mb: MiB of logits at a time.
+        candidates_R: int64 rows, ascending, that compete; None: all. Every item of a batch must be among them.
     """
 
-    whole_catalogue = True
-
-    def __init__(self, chunk_mb: int = 32) -> None:
+    def __init__(self, chunk_mb: int = 32, candidates_R: torch.Tensor | None = None) -> None:
         self.chunk_bytes = chunk_mb * 2**20
+        self.candidates_R = candidates_R
+
+    def rows(self, batch: TrainBatch) -> torch.Tensor | None:
+        if self.candidates_R is not None:
+            self.candidates_R = self.candidates_R.to(batch.sequences.items_BL.device)
+        return self.candidates_R
 
     def __call__(self, users_PD: torch.Tensor, batch: TrainBatch, items: EncodedItems) -> torch.Tensor:
         positions = max(1, self.chunk_bytes // (4 * len(items.vectors_RD)))
@@ -48,11 +54,12 @@ class InBatchSoftmax:
         train_counts_N: how often each item occurs in training; items of a batch count at least 1.
     """
 
-    whole_catalogue = False
-
     def __init__(self, train_counts_N: torch.Tensor) -> None:
         counts = train_counts_N.double().clamp_min(1)
         self.log_popularity_N = torch.log(counts / counts.sum()).float()
+
+    def rows(self, batch: TrainBatch) -> torch.Tensor | None:
+        return batch.sequences.items_BL.unique()
 
     def __call__(self, users_PD: torch.Tensor, batch: TrainBatch, items: EncodedItems) -> torch.Tensor:
         slots_BL = batch.sequences.items_BL

@@ -4,6 +4,7 @@ Shapes: U users, S sequences, Q questions, N items of the catalogue, B sequences
 Items are rows of an ``ItemIndex``, counted from 0. Inside every sequence the oldest item comes first.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,9 @@ class Sequences:
 
     def __getitem__(self, s: int) -> npt.NDArray[np.int32]:
         return self.items[self.offsets[s] : self.offsets[s + 1]]
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.int32]]:
+        return (self[s] for s in range(len(self)))
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:

@@ -108,7 +108,7 @@ def _learn(
         learner = Learner(
             build.item_encoder(config.items, len(split.items), config.model.d_model, content),
             build.user_model(config.model, config.protocol.max_len),
-            build.loss(config.loss, split),
+            build.loss(config.loss, config.items, split),
         )
         return fit(
             learner,
