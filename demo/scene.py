@@ -103,7 +103,7 @@ def _cover(pattern: Pattern, wave_x: npt.NDArray[np.float64], wave_y: npt.NDArra
     """How much of each pixel the pattern covers, 0..1, softly; the waves are 1 at cell centres and -1 between them."""
     x, y = wave_x[None, :].astype(np.float32), wave_y[:, None].astype(np.float32)
     match pattern:
-        case Pattern.DOTS:
+        case Pattern.DIAMONDS:
             inside = x + y - 0.2
         case Pattern.NET:
             inside = 2 * (np.maximum(x, y) - 0.9)

@@ -30,7 +30,7 @@ class Palette(StrEnum):
 class Pattern(StrEnum):
     """What moves."""
 
-    DOTS = "dots"
+    DIAMONDS = "diamonds"
     NET = "net"
 
 
@@ -130,7 +130,7 @@ class Category:
 
     @property
     def appearance(self) -> str:
-        """The part that one frame shows, for example ``"ocean dots"``."""
+        """The part that one frame shows, for example ``"ocean diamonds"``."""
         return f"{self.palette} {self.pattern}"
 
 

@@ -20,7 +20,7 @@ EVIL = '<script>alert("1")</script> & more'
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "c0000.mp4"
-    clip = WorldClip("c0000", "a clip", Category(Palette.EMBER, Pattern.DOTS, Motion.RIGHT), cold=False, appeal=1.0)
+    clip = WorldClip("c0000", "a clip", Category(Palette.EMBER, Pattern.DIAMONDS, Motion.RIGHT), cold=False, appeal=1.0)
     render_clip(WorldConfig(width=72, height=128, seconds=1), clip, 0, path)
     return path
 

@@ -11,16 +11,16 @@ from vivim.demo.probe import linear_probe
 from vivim.demo.render import is_rendered, render_world
 from vivim.demo.scene import SPEED, Scene
 from vivim.demo.viewers import build_world
-from vivim.demo.world import Category, Motion, Palette, Pattern, World, WorldClip, WorldConfig, WorldFiles
+from vivim.demo.world import OPPOSITES, Category, Motion, Palette, Pattern, World, WorldClip, WorldConfig, WorldFiles
 from vivim.errors import InputError
 
 TINY = WorldConfig(
-    clips=6, viewers=4, palettes=(Palette.OCEAN,), patterns=(Pattern.DOTS,), motions=(Motion.LEFT, Motion.RISE), width=48, height=80,
+    clips=6, viewers=4, palettes=(Palette.OCEAN,), patterns=(Pattern.DIAMONDS,), motions=(Motion.LEFT, Motion.RISE), width=48, height=80,
     history_min=3, history_max=4, seconds=0.5,
 )  # fmt: skip
 
 
-def clip_of(motion: Motion, palette: Palette = Palette.OCEAN, pattern: Pattern = Pattern.DOTS) -> WorldClip:
+def clip_of(motion: Motion, palette: Palette = Palette.OCEAN, pattern: Pattern = Pattern.DIAMONDS) -> WorldClip:
     return WorldClip("c0000", "a clip", Category(palette, pattern, motion), cold=False, appeal=1.0)
 
 
@@ -54,16 +54,18 @@ def test_things_move_the_way_the_truth_says(motion: Motion, sign: tuple[int, int
         assert np.allclose(moved, 4 * np.array(sign), atol=1), (motion, moved)
 
 
-def test_one_frame_tells_looks_but_not_motions_and_two_frames_tell_motions() -> None:
-    """A probe on one frame is at chance for left and right; products of neighbours in two frames give it away."""
+@pytest.mark.parametrize("pair", OPPOSITES)
+def test_one_frame_does_not_tell_opposite_motions_and_two_frames_do(pair: tuple[Motion, Motion]) -> None:
+    """A probe on one frame is at chance; products of neighbours in two frames give the direction away."""
     config = WorldConfig(width=64, height=64)
-    motions = [Motion.LEFT, Motion.RIGHT] * 60
+    motions = list(pair) * 60
     frames = np.stack([gray_frames(config, clip_of(motion), row, (0.5, 0.75)) for row, motion in enumerate(motions)])
     frames -= frames.mean(axis=(2, 3), keepdims=True)
     one = frames[:, 0]
-    within = [(one * np.roll(one, shift, axis=2)).mean(axis=(1, 2)) for shift in range(1, 9)]
+    axis = 2 if pair[0] is Motion.LEFT else 1
+    within = [(one * np.roll(one, shift, axis=axis)).mean(axis=(1, 2)) for shift in range(1, 9)]
     single_frame = np.column_stack([[coarse(frame).ravel() for frame in one], *within])
-    between = [(one * np.roll(frames[:, 1], shift, axis=2)).mean(axis=(1, 2)) for shift in range(-8, 9)]
+    between = [(one * np.roll(frames[:, 1], shift, axis=axis)).mean(axis=(1, 2)) for shift in range(-8, 9)]
     assert 0.35 < np.mean([linear_probe(single_frame, motions, seed) for seed in range(5)]) < 0.65
     assert linear_probe(np.column_stack(between), motions) > 0.95
 

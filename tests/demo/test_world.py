@@ -103,7 +103,7 @@ def test_the_smallest_world_works() -> None:
         clips=4,
         viewers=3,
         palettes=(Palette.EMBER,),
-        patterns=(Pattern.DOTS,),
+        patterns=(Pattern.DIAMONDS,),
         motions=(Motion.LEFT, Motion.RIGHT),
         cold_clips=0.25,
         cold_viewers=1,
