@@ -293,7 +293,7 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="A smaller world: checks that everything runs, shows little.")] = False,
 ) -> "Summary":
     """Run everything on a small rendered world with a known truth."""
-    from .demo.command import run_demo
+    from .demo_summary import run_demo
 
     return run_demo(call.pipeline, call.progress, out=out, quick=quick)
 
@@ -304,6 +304,8 @@ def main(args: list[str] | None = None) -> int:
 
     args = sys.argv[1:] if args is None else args
     debug = "--debug" in args
+    # Read when torch is loaded. Threads that spin while they wait cost ten times their work when the cores are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _prepare_streams()
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: saved, exit code 130
     try:

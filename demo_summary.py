@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from ..pipeline import Pipeline
-from ..progress import Progress
-from ..stages import pick_device
-from ..terminal import Summary, TableOf
-from .run import K, DemoResult, run_demo_world
+from .demo.run import DemoResult, K, run_demo_world
+from .pipeline import Pipeline
+from .progress import Progress
+from .stages import pick_device
+from .terminal import Summary, TableOf
 
 
 def run_demo(pipeline: Pipeline, progress: Progress, *, out: Path | None, quick: bool) -> Summary:

@@ -1,0 +1,164 @@
+"""train-rec, evaluate and recommend as they are typed, on a small file with a known answer."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from vivim import cli
+from vivim.store import Recipe, Rows, write_embeddings
+
+FAST = ["--device", "cpu", "--set", "model.d_model=16", "model.layers=1", "model.dropout=0", "train.lr=0.01", "train.batch=16"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory whose data/ holds 40 viewers who watch 30 items round in a circle."""
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data"
+    data.mkdir()
+    lines = [f"{u + 1}\t{' '.join(str((u + i) % 30 + 1) for i in range(6 + u % 4))}" for u in range(40)]
+    (data / "ring_pairs.tsv").write_text("\n".join(lines) + "\n")
+    (data / "ring_titles.csv").write_text("item,title\n" + "\n".join(f'{i},"clip, number {i}"' for i in range(1, 31)) + "\n")
+    return tmp_path
+
+
+def write_vectors(path: Path, ids, dim=8):
+    rng = np.random.default_rng(0)
+    count = len(ids)
+    rows = Rows(
+        ids=list(ids),
+        vectors_ND=rng.normal(size=(count, dim)).astype(np.float16),
+        sha256=["0" * 64] * count,
+        times_seconds_NT=np.zeros((count, 2)),
+        decoder=["pyav"] * count,
+        short_N=np.zeros(count, bool),
+    )
+    recipe = Recipe(encoder={"kind": "test"}, weights={"source": "random seed 0"}, frames={}, preprocessing={}, dtype="float16", decoder={})
+    write_embeddings(path, recipe, rows, [])
+
+
+def run(capsys, *args):
+    code = cli.main([str(a) for a in args])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_three_commands_follow_each_other_without_arguments(here, capsys):
+    code, out, _ = run(capsys, "train-rec", "--epochs", 20, *FAST)
+    assert code == 0
+    assert out.startswith("mamba over ids: best epoch")
+    code, out, _ = run(capsys, "evaluate", "--k", 1, 5, "--device", "cpu", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result["k"] == [1, 5]
+    assert result["splits"]["test"]["metrics"]["hit_rate@1"]["value"] > 0.8
+    assert result["splits"]["test"]["index_agreement"] == {"1": 1.0, "5": 1.0}
+    code, out, _ = run(capsys, "recommend", "--user", 1, "--k", 3, "--device", "cpu", "--json")
+    assert code == 0
+    recommended = json.loads(out)["recommendations"]
+    assert recommended[0]["item"] == "7"  # viewer 1 watched 1 to 6
+    code, out, _ = run(capsys, "recommend", "--history", "28,29,30", "--k", 1, "--device", "cpu")
+    assert code == 0
+    assert "clip, number 1" in out
+
+
+def test_vectors_are_used_where_there_are_any(here, capsys):
+    write_vectors(here / "v.h5", [str(i) for i in range(1, 29)])
+    code, out, err = run(capsys, "train-rec", "--embeddings", "v.h5", "--epochs", 2, *FAST)
+    assert code == 0
+    assert out.startswith("mamba over ids+frozen")
+    assert "93.3% of the items have a vector" in out
+    assert "2 of 30 items have no vector" in err
+    code, out, _ = run(capsys, "evaluate", "--k", 3, "--split", "test", "--device", "cpu", "--json")
+    assert code == 0
+    assert list(json.loads(out)["splits"]) == ["test"]
+
+
+@pytest.mark.parametrize("model", ["popularity", "item-knn", "sasrec"])
+@pytest.mark.parametrize("loss", ["full", "in-batch"])
+def test_every_model_trains_and_evaluates(here, capsys, model, loss):
+    assert run(capsys, "train-rec", "--model", model, "--loss", loss, "--epochs", 1, *FAST)[0] == 0
+    code, out, _ = run(capsys, "evaluate", "--k", 10, "--device", "cpu")
+    assert code == 0
+    assert "HR@10" in out
+    assert "protocol microlens" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["recommend", "--user", "nobody"], "unknown id 'nobody'"),
+        (["recommend", "--history", "1,999"], "unknown id '999'"),
+        (["recommend", "--user", "1", "--k", "31"], "k = 31 is not between 1 and the 30 items"),
+        (["recommend"], "give either --user ID"),
+        (["evaluate", "--k", "31"], "k = 31 is larger than the catalogue of 30 items"),
+        (["evaluate", "--k", "0"], "evaluate.k"),
+        (["evaluate", "--run", "nowhere"], "is not a run"),
+        (["train-rec", "--items", "frozen"], "no embedding file is remembered"),
+        (["train-rec", "--interactions", "absent.tsv"], "absent.tsv"),
+        (["train-rec", "--set", "train.epoch=3"], "train.epochs"),
+        (["train-rec", "--set", "model.d_model=15", "--model", "sasrec"], "must divide by model.heads"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(here, capsys, args, says):
+    assert run(capsys, "train-rec", "--model", "item-knn")[0] == 0
+    code, out, err = run(capsys, *args, "--device", "cpu")
+    assert code == 2
+    assert says in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_command_before_its_stage_says_what_to_run_first(here, capsys):
+    code, _, err = run(capsys, "evaluate", "--device", "cpu")
+    assert code == 2
+    assert "run 'vivim train-rec' first" in err
+
+
+@pytest.mark.parametrize("damage", ["truncated", "nan", "lacks all", "not hdf5"])
+def test_a_bad_embedding_file_is_refused(here, capsys, damage):
+    path = here / "v.h5"
+    write_vectors(path, [str(i) for i in range(1, 31)] if damage != "lacks all" else [f"x{i}" for i in range(30)])
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-2000])
+    elif damage == "nan":
+        with h5py.File(path, "r+") as file:
+            file["embeddings"][3] = np.nan
+    elif damage == "not hdf5":
+        path.write_text("no")
+    code, _, err = run(capsys, "train-rec", "--embeddings", path, "--epochs", 1, *FAST)
+    assert code == 2
+    assert "v.h5" in err
+    if damage == "lacks all":
+        assert "30 of 30 items" in err
+
+
+def test_another_interactions_file_is_refused_by_its_catalogue(here, capsys):
+    assert run(capsys, "train-rec", "--model", "popularity")[0] == 0
+    text = (here / "data" / "ring_pairs.tsv").read_text().replace("\t1 ", "\t77 ")
+    (here / "other_pairs.tsv").write_text(text)
+    code, _, err = run(capsys, "evaluate", "--k", 5, "--set", "data.interactions=other_pairs.tsv", "--device", "cpu")
+    assert code == 2
+    assert "another catalogue" in err
+
+
+def test_an_interrupted_training_resumes_with_the_same_command(here, capsys, monkeypatch):
+    from vivim.terminal import TerminalProgress
+
+    original = TerminalProgress.start
+
+    def press_ctrl_c(self, what, total, unit):
+        if what == "epoch 2":
+            raise KeyboardInterrupt
+        return original(self, what, total, unit)
+
+    monkeypatch.setattr(TerminalProgress, "start", press_ctrl_c)
+    code, _, err = run(capsys, "train-rec", "--epochs", 3, "--out", "runs/r", *FAST)
+    assert code == 130
+    assert "--resume" in err
+    monkeypatch.setattr(TerminalProgress, "start", original)
+    code, out, _ = run(capsys, "train-rec", "--epochs", 3, "--out", "runs/r", "--resume", *FAST)
+    assert code == 0
+    assert "of 3" in out
