@@ -141,10 +141,10 @@ class Vivim(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
         self.apply(_init_weights)
-        # The mixers have an initialisation of their own, which the general rule above must not overwrite.
+        # Temporal Mamba Blocks have an initialisation of their own, which the general rule above must not overwrite.
         for module in self.modules():
             if isinstance(module, TemporalMambaBlock):
-                module.mixer.reset_parameters(config.init)
+                module.reset_parameters(config.init)
 
     @property
     def dim(self) -> int:
