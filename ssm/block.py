@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .conv import causal_conv1d
+from .conv import causal_conv1d, conv_step
 from .order import FORWARD, REVERSE, Order, Walk, time_major
 from .scan import Backend, selective_scan
 
@@ -117,12 +117,8 @@ class MambaBlock(nn.Module):
         if seq_idx is not None and self.directions != CAUSAL:
             raise ValueError("seq_idx packs several sequences into one row, which only a causal block supports")
         x_BLD, z_BLD = self.in_proj(x_BLC).chunk(2, dim=-1)
-        convolved = [
-            F.silu(causal_conv1d(order.apply(x_BLD), self.conv_weight[s], self.conv_bias[s], seq_idx=seq_idx))
-            for s, order in enumerate(orders)
-        ]
-        y_BLSD, _ = self._scan(torch.stack(convolved, 2), seq_idx, None)
-        y_BLD = sum(order.undo(y_BLSD[:, :, s]) for s, order in enumerate(orders)) / len(orders)
+        walked = [self._walk(x_BLD, s, order, seq_idx) for s, order in enumerate(orders)]
+        y_BLD = walked[0] if len(walked) == 1 else torch.stack(walked).sum(0) / len(walked)
         return self.out_proj(y_BLD * F.silu(z_BLD))
 
     def _order(self, walk: Walk, frames: int | None) -> Order:
@@ -136,30 +132,36 @@ class MambaBlock(nn.Module):
                     raise ValueError("a walk along time needs the number of frames of the clip")
                 return time_major(frames)
 
+    def _walk(self, x_BLD: torch.Tensor, s: int, order: Order, seq_idx: torch.Tensor | None) -> torch.Tensor:
+        """Convolution and scan of walk ``s``; in and out in token order, so that nothing is ever permuted."""
+        convolved = causal_conv1d(
+            x_BLD, self.conv_weight[s], self.conv_bias[s], silu=True, order=order, seq_idx=seq_idx, backend=self.backend
+        )
+        return self._scan(convolved, s, order, seq_idx, None)[0]
+
     def _scan(
-        self, x_BLSD: torch.Tensor, seq_idx: torch.Tensor | None, state_BDN: torch.Tensor | None
+        self, x_BLD: torch.Tensor, s: int, order: Order, seq_idx: torch.Tensor | None, state_BDN: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """All walks in one scan: channels of walk s are group s. fp32 whatever the autocast."""
-        projected = torch.einsum("blsd,sed->blse", x_BLSD, self.x_proj.to(x_BLSD.dtype))
+        """The scan of walk ``s``, in fp32 whatever the autocast: (y, last state)."""
+        projected = F.linear(x_BLD, self.x_proj[s])
         low, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        delta = torch.einsum("blsr,sdr->blsd", low, self.dt_proj.to(low.dtype))
         result = selective_scan(
-            x_BLSD.flatten(2).float(),
-            delta.flatten(2).float(),
-            -torch.exp(self.A_log.flatten(0, 1).float()),
+            x_BLD.float(),
+            F.linear(low, self.dt_proj[s]).float(),
+            -torch.exp(self.A_log[s].float()),
             B.float(),
             C.float(),
-            self.D.flatten().float(),
-            delta_bias=self.dt_bias.flatten().float(),
+            self.D[s].float(),
+            delta_bias=self.dt_bias[s].float(),
             delta_softplus=True,
             return_last_state=True,
+            order=order,
             seq_idx=seq_idx,
             initial_state=state_BDN,
             backend=self.backend,
         )
         assert isinstance(result, tuple)
-        y, last = result
-        return y.unflatten(2, (x_BLSD.shape[2], -1)).to(x_BLSD.dtype), last
+        return result[0].to(x_BLD.dtype), result[1]
 
     def initial_state(self, batch: int) -> MambaState:
         """The state of an empty sequence."""
@@ -182,10 +184,9 @@ class MambaBlock(nn.Module):
         """
         self._require_causal()
         x_BD, z_BD = self.in_proj(x_BC).chunk(2, dim=-1)
-        convolved = F.silu(causal_conv1d(x_BD[:, None], self.conv_weight[0], self.conv_bias[0], initial_BKD=state.conv_BKD))
-        y_BLSD, ssm = self._scan(convolved[:, :, None], None, state.ssm_BDN)
-        conv = torch.cat([state.conv_BKD[:, 1:], x_BD[:, None]], 1) if state.conv_BKD.shape[1] else state.conv_BKD
-        return self.out_proj(y_BLSD[:, 0, 0] * F.silu(z_BD)), MambaState(conv, ssm)
+        convolved, conv = conv_step(x_BD, state.conv_BKD, self.conv_weight[0], self.conv_bias[0])
+        y_BLD, ssm = self._scan(F.silu(convolved)[:, None], 0, FORWARD, None, state.ssm_BDN)
+        return self.out_proj(y_BLD[:, 0] * F.silu(z_BD)), MambaState(conv, ssm)
 
     def _require_causal(self) -> None:
         if self.directions != CAUSAL:

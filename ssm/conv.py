@@ -6,37 +6,68 @@ Legend: B batch, L tokens, D channels, K taps.
 import torch
 import torch.nn.functional as F
 
+from .native import conv as native
+from .order import FORWARD, Order
+from .scan import Backend, starts_kept
+
 
 def causal_conv1d(
     x_BLD: torch.Tensor,
     weight_DK: torch.Tensor,
     bias_D: torch.Tensor | None = None,
     *,
+    silu: bool = False,
+    order: Order = FORWARD,
     seq_idx: torch.Tensor | None = None,
-    initial_BKD: torch.Tensor | None = None,
+    backend: Backend = Backend.AUTO,
 ) -> torch.Tensor:
-    """Depthwise causal convolution: y_l = bias + sum_k weight_k x_{l-K+1+k}, zeros before the first token.
+    """Depthwise causal convolution along a walk: y_p = bias + sum_k weight_k x_{p-K+1+k}, zeros before the first token.
 
     Args:
         x_BLD: input.
         weight_DK: taps, oldest first.
         bias_D: added to every token.
+        silu: apply SiLU to the result.
+        order: in which order the tokens follow each other; input and output are in token order.
         seq_idx: (B, L) integers; taps do not reach across a change of value.
-        initial_BKD: the K - 1 inputs before the first token, oldest first; zeros if None.
+        backend: ``REFERENCE`` and ``TORCH`` both mean plain torch here.
 
     Returns:
         (B, L, D).
     """
-    taps = weight_DK.shape[1]
-    length = x_BLD.shape[1]
-    padded = F.pad(x_BLD, (0, 0, taps - 1, 0)) if initial_BKD is None else torch.cat([initial_BKD, x_BLD], 1)
+    keep_BL = None if seq_idx is None else starts_kept(order.apply(seq_idx))
+    if backend in (Backend.AUTO, Backend.NATIVE) and native.unsupported(x_BLD, weight_DK) is None:
+        return native.conv(x_BLD, weight_DK, bias_D, keep_BL, silu, order)
+    y = order.undo(_in_torch(order.apply(x_BLD), weight_DK, bias_D, keep_BL))
+    return F.silu(y) if silu else y
+
+
+def _in_torch(x_BLD: torch.Tensor, weight_DK: torch.Tensor, bias_D: torch.Tensor | None, keep_BL: torch.Tensor | None) -> torch.Tensor:
+    taps, length = weight_DK.shape[1], x_BLD.shape[1]
     y = x_BLD * weight_DK[:, -1]
     if bias_D is not None:
         y = y + bias_D
-    for back in range(1, taps):
-        reached = padded[:, taps - 1 - back : taps - 1 - back + length]
-        if seq_idx is not None:
-            same = F.pad(seq_idx[:, back:] == seq_idx[:, : length - back], (min(back, length), 0))
+    # Number of the sequence that a position belongs to; taps stay inside it.
+    sequence_BL = None if keep_BL is None else (~keep_BL.bool()).cumsum(1)
+    for back in range(1, min(taps, length)):
+        reached = F.pad(x_BLD[:, : length - back], (0, 0, back, 0))
+        if sequence_BL is not None:
+            same = F.pad(sequence_BL[:, back:] == sequence_BL[:, : length - back], (back, 0))
             reached = reached * same[..., None]
         y = y + reached * weight_DK[:, taps - 1 - back]
     return y
+
+
+def conv_step(
+    x_BD: torch.Tensor, before_BKD: torch.Tensor, weight_DK: torch.Tensor, bias_D: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One more token: (its output (B, D), the K - 1 newest inputs (B, K - 1, D)).
+
+    Args:
+        x_BD: the token.
+        before_BKD: the K - 1 inputs before it, oldest first.
+        weight_DK: taps, oldest first.
+        bias_D: added.
+    """
+    window_BKD = torch.cat([before_BKD, x_BD[:, None]], 1)
+    return torch.einsum("bkd,dk->bd", window_BKD, weight_DK) + bias_D, window_BKD[:, 1:]

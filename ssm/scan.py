@@ -104,7 +104,7 @@ def selective_scan(
         ValueError: shapes, dtypes or devices that do not fit together.
     """
     B, C, groups = _check(u, delta, A, B, C, D, z, delta_bias, seq_idx, initial_state)
-    keep = None if seq_idx is None else _keep(order.apply(seq_idx))
+    keep = None if seq_idx is None else starts_kept(order.apply(seq_idx))
     match resolve(backend, u, A):
         case Backend.NATIVE:
             y, last = native.scan(u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order)
@@ -153,7 +153,7 @@ def _unfused(
     return y, last.flatten(1, 2)
 
 
-def _keep(seq_idx: torch.Tensor) -> torch.Tensor:
+def starts_kept(seq_idx: torch.Tensor) -> torch.Tensor:
     """0 at the first token of every sequence but the first of a row, else 1; (B, L) bool."""
     return F.pad(seq_idx[:, 1:] == seq_idx[:, :-1], (1, 0), value=True)
 

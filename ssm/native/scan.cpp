@@ -1,4 +1,5 @@
-// The selective scan on a CPU, forward and backward, float32, channels last. C ABI, no dependency but OpenMP.
+// The selective scan and the causal convolution before it on a CPU, forward and backward, float32, channels last. C ABI, no
+// dependency but OpenMP.
 //
 // Sixteen channels go side by side in one vector; the N states of a channel block stay in registers (N = 16: sixteen
 // vectors). Step size bias, softplus, skip and gate are fused. The backward recomputes states chunk by chunk from
@@ -378,6 +379,104 @@ void run_backward(const Scan& s) {
     }
 }
 
+constexpr int MAX_TAPS = 8;
+
+}  // namespace
+
+// Depthwise causal convolution along a walk, with optional SiLU: y[p] = f(bias + sum_j w[K - 1 - j] x[p - j]).
+struct Conv {
+    int64_t batch, length, channels, taps;
+    const float *x, *weight, *bias;  // (B, L, D), (D, K), (D,) or null
+    const int32_t* tokens;           // (L,) token at each position; or null: forward
+    const uint8_t* keep;             // (B, L) 0 where a sequence begins; or null
+    int64_t x_batch, x_token;
+    int32_t silu, threads;
+    float* y;                        // (B, L, D)
+    // backward only
+    const float* grad_y;             // (B, L, D) contiguous
+    float *grad_x, *grad_weight, *grad_bias;  // (B, L, D), (D, K), (D,) or null
+};
+
+namespace {
+
+// One channel block of one row: the last taps live in registers, newest first.
+struct Taps {
+    vec weight[MAX_TAPS];  // weight[j] belongs to the input j positions back
+    vec bias;
+    int count;
+};
+
+inline Taps load_taps(const Conv& c, int64_t channel, int width) {
+    Taps t{};
+    t.count = int(c.taps);
+    for (int lane = 0; lane < width; ++lane)
+        for (int j = 0; j < t.count; ++j) t.weight[j][lane] = c.weight[(channel + lane) * c.taps + c.taps - 1 - j];
+    if (c.bias) t.bias = load(c.bias + channel, width);
+    return t;
+}
+
+inline int64_t conv_token(const Conv& c, int64_t p) { return c.tokens ? c.tokens[p] : p; }
+
+inline bool begins(const Conv& c, int64_t b, int64_t p) { return c.keep && !c.keep[b * c.length + p]; }
+
+void conv_forward_block(const Conv& c, int64_t b, int64_t channel, int width) {
+    const Taps taps = load_taps(c, channel, width);
+    vec past[MAX_TAPS] = {};
+    for (int64_t p = 0; p < c.length; ++p) {
+        if (begins(c, b, p)) for (int j = 0; j < taps.count; ++j) past[j] = vec{};
+        const int64_t t = conv_token(c, p);
+        for (int j = taps.count - 1; j > 0; --j) past[j] = past[j - 1];
+        past[0] = load(c.x + b * c.x_batch + t * c.x_token + channel, width);
+        vec y = taps.bias;
+        for (int j = 0; j < taps.count; ++j) y += taps.weight[j] * past[j];
+        if (c.silu) y *= sigmoid(y);
+        store(c.y + (b * c.length + t) * c.channels + channel, y, width);
+    }
+}
+
+// Adds to grad_weight (K vectors, by distance back) and grad_bias.
+void conv_backward_block(const Conv& c, int64_t b, int64_t channel, int width, vec* grad_weight, vec& grad_bias) {
+    const Taps taps = load_taps(c, channel, width);
+    vec ahead[MAX_TAPS] = {};  // gradients of the pre-activations j positions ahead
+    for (int64_t p = c.length - 1; p >= 0; --p) {
+        if (p + 1 < c.length && begins(c, b, p + 1)) for (int j = 0; j < taps.count; ++j) ahead[j] = vec{};
+        vec x[MAX_TAPS] = {};
+        vec pre = taps.bias;
+        for (int j = 0; j < taps.count && p - j >= 0; ++j) {
+            x[j] = load(c.x + b * c.x_batch + conv_token(c, p - j) * c.x_token + channel, width);
+            pre += taps.weight[j] * x[j];
+            if (begins(c, b, p - j)) break;
+        }
+        const int64_t at = (b * c.length + conv_token(c, p)) * c.channels + channel;
+        vec g = load(c.grad_y + at, width);
+        if (c.silu) {
+            const vec gate = sigmoid(pre);
+            g *= gate * (1.0f + pre * (1.0f - gate));
+        }
+        for (int j = taps.count - 1; j > 0; --j) ahead[j] = ahead[j - 1];
+        ahead[0] = g;
+        vec grad_x = {};
+        for (int j = 0; j < taps.count; ++j) {
+            grad_x += taps.weight[j] * ahead[j];
+            grad_weight[j] += g * x[j];
+        }
+        grad_bias += g;
+        store(c.grad_x + at, grad_x, width);
+    }
+}
+
+template <class Body>
+void each_conv_task(const Conv& c, int64_t tasks_of_rows, int64_t rows, Body body) {
+    const int64_t blocks = (c.channels + LANES - 1) / LANES;
+#pragma omp parallel for schedule(dynamic) num_threads(c.threads)
+    for (int64_t i = 0; i < tasks_of_rows * blocks; ++i) {
+        const int64_t first = (i / blocks) * rows, end = first + rows < c.batch ? first + rows : c.batch;
+        const int64_t channel = (i % blocks) * LANES;
+        const int width = int(c.channels - channel < LANES ? c.channels - channel : LANES);
+        body(i, first, end, channel, width);
+    }
+}
+
 }  // namespace
 
 extern "C" {
@@ -385,6 +484,39 @@ extern "C" {
 int vivim_scan_max_states() { return 64; }
 int vivim_scan_chunk() { return CHUNK; }
 int vivim_scan_struct_bytes() { return int(sizeof(Scan)); }
+int vivim_conv_struct_bytes() { return int(sizeof(Conv)); }
+int vivim_conv_max_taps() { return MAX_TAPS; }
+
+// 0: done; 1: more taps than supported.
+int vivim_conv_forward(const Conv* c) {
+    if (c->taps > MAX_TAPS) return 1;
+    each_conv_task(*c, c->batch, 1, [&](int64_t, int64_t first, int64_t, int64_t channel, int width) {
+        conv_forward_block(*c, first, channel, width);
+    });
+    return 0;
+}
+
+int vivim_conv_backward(const Conv* c) {
+    if (c->taps > MAX_TAPS) return 1;
+    const int64_t rows = c->batch < BATCH_TASKS ? 1 : (c->batch + BATCH_TASKS - 1) / BATCH_TASKS;
+    const int64_t row_tasks = (c->batch + rows - 1) / rows, blocks = (c->channels + LANES - 1) / LANES;
+    std::vector<vec> weights(row_tasks * blocks * MAX_TAPS), biases(row_tasks * blocks);
+    each_conv_task(*c, row_tasks, rows, [&](int64_t i, int64_t first, int64_t end, int64_t channel, int width) {
+        for (int64_t b = first; b < end; ++b) conv_backward_block(*c, b, channel, width, &weights[i * MAX_TAPS], biases[i]);
+    });
+    for (int64_t block = 0; block < blocks; ++block)
+        for (int lane = 0; lane < LANES && block * LANES + lane < c->channels; ++lane) {
+            const int64_t channel = block * LANES + lane;
+            float bias = 0.0f, weight[MAX_TAPS] = {};
+            for (int64_t r = 0; r < row_tasks; ++r) {
+                bias += biases[r * blocks + block][lane];
+                for (int j = 0; j < c->taps; ++j) weight[j] += weights[(r * blocks + block) * MAX_TAPS + j][lane];
+            }
+            if (c->grad_bias) c->grad_bias[channel] = bias;
+            for (int j = 0; j < c->taps; ++j) c->grad_weight[channel * c->taps + c->taps - 1 - j] = weight[j];
+        }
+    return 0;
+}
 
 // 0: done; 1: more states than supported.
 int vivim_scan_forward(const Scan* s) {

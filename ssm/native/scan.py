@@ -11,6 +11,7 @@ import torch
 
 from ..order import FORWARD, Order
 from . import library
+from .tensors import pointer, tokens_of, unit_stride
 
 
 class _Arguments(ctypes.Structure):
@@ -140,9 +141,9 @@ class _Inputs:
     ) -> None:
         batch, length, channels = u.shape
         groups = B.shape[2]
-        u, delta, B, C = (_unit_stride(x) for x in (u, delta, B, C))
-        z = None if z is None else _unit_stride(z)
-        tokens = None if options.order == FORWARD else _tokens(options.order, length).expand(groups, length).contiguous()
+        u, delta, B, C = (unit_stride(x) for x in (u, delta, B, C))
+        z = None if z is None else unit_stride(z)
+        tokens = None if options.order == FORWARD else tokens_of(options.order, length).expand(groups, length).contiguous()
         if keep is not None:
             keep = keep.to(torch.uint8)[:, None].expand(batch, groups, length).contiguous()
         pointers = {"u": u, "delta": delta, "A": A.contiguous(), "B": B, "C": C, "z": z, "tokens": tokens, "keep": keep}
@@ -158,7 +159,7 @@ class _Inputs:
             groups=groups,
             softplus=options.softplus,
             threads=torch.get_num_threads(),
-            **{name: _pointer(x) for name, x in pointers.items()},
+            **{name: pointer(x) for name, x in pointers.items()},
             **{f"{name}_batch": x.stride(0) for name, x in strides.items() if x is not None},
             **{f"{name}_token": x.stride(1) for name, x in strides.items() if x is not None},
             **{f"{name}_{axis}": x.stride(i) for name, x in (("B", B), ("C", C)) for i, axis in enumerate(("batch", "token", "group"))},
@@ -170,23 +171,10 @@ class _Inputs:
         assert found is not None
         assert found.vivim_scan_struct_bytes() == ctypes.sizeof(_Arguments)
         for name, tensor in tensors.items():
-            setattr(self.arguments, name, _pointer(tensor))
+            setattr(self.arguments, name, pointer(tensor))
         code = getattr(found, function)(ctypes.byref(self.arguments))
         assert code == 0, code
 
 
-def _tokens(order: Order, length: int) -> torch.Tensor:
-    """(L,) int32, the token at each position of the walk."""
-    return order.apply(torch.arange(length, dtype=torch.int32)[None])[0]
-
-
-def _pointer(tensor: torch.Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
 def _whole(tensor: torch.Tensor | None) -> torch.Tensor | None:
     return None if tensor is None else tensor.contiguous()
-
-
-def _unit_stride(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
