@@ -54,7 +54,14 @@ class _Dumper(yaml.SafeDumper):
     """Quotes whatever the library or the loader above would read as something else than text."""
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """The library writes Unicode's own line breaks as they are, and reads them back as other breaks; escaped they survive."""
+    style = '"' if any(line_break in text for line_break in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+_Dumper.add_representer(str, _represent_text)
 
 
 def parse(text: str | bytes, source: str) -> Any:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from vivim import strict_yaml
 from vivim.errors import InputError
@@ -180,6 +180,8 @@ def test_a_printed_configuration_reads_back_to_the_same() -> None:
 
 
 @settings(max_examples=200, deadline=None)
+@example("\x85")
+@example(["a\u2028b", "\u2029", "two\nlines\x85"])
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
