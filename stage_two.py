@@ -107,14 +107,11 @@ _COLUMNS = ("user_column", "item_column", "time_column")
 
 def recommend_config(pipeline: Pipeline, *, has_vectors: bool) -> "RecommendConfig":
     """The part of the configuration that decides what is learned, with ``items.kind: auto`` made concrete."""
-    from .recommend.build import YARDSTICKS
+    from .recommend.build import resolved
     from .recommend.config import RecommendConfig
 
-    items = pipeline.items
-    if items.kind == "auto":
-        content = has_vectors and pipeline.model.kind not in YARDSTICKS
-        items = items.model_copy(update={"kind": "ids+frozen" if content else "ids"})
-    return RecommendConfig(protocol=pipeline.protocol, items=items, model=pipeline.model, loss=pipeline.loss, train=pipeline.train)
+    parts = {name: getattr(pipeline, name) for name in RecommendConfig.model_fields}
+    return resolved(RecommendConfig(**parts), has_vectors=has_vectors)
 
 
 def open_run(pipeline: Pipeline, run: Path | None) -> "RunFolder":

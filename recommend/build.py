@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from .config import ItemsConfig, LossConfig, ModelConfig
+from .config import ItemsConfig, LossConfig, ModelConfig, RecommendConfig
 from .content import CatalogueVectors
 from .item_encoders import ContentAndIdItems, FrozenItems, IdItems
 from .losses import FullSoftmax, InBatchSoftmax, Loss
@@ -29,6 +29,15 @@ _LOSSES: dict[str, Callable[[LossConfig, Split, torch.Tensor | None], Loss]] = {
     "full": lambda config, split, candidates: FullSoftmax(config.chunk_mb, candidates),
     "in-batch": lambda config, split, candidates: InBatchSoftmax(train_counts(split)),
 }
+
+
+def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
+    """The configuration with ``items.kind: auto`` made concrete: content where there are vectors and a model that uses them."""
+    if config.items.kind != "auto":
+        return config
+    content = has_vectors and config.model.kind not in YARDSTICKS
+    items = config.items.model_copy(update={"kind": "ids+frozen" if content else "ids"})
+    return config.model_copy(update={"items": items})
 
 
 def needs_vectors(config: ItemsConfig) -> bool:

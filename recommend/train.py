@@ -62,7 +62,7 @@ def train_run(
     """Train what ``config`` describes and leave it in the folder ``out``.
 
     Args:
-        store: stored item vectors, for item encoders that read them.
+        store: stored item vectors, for item encoders that read them; where there are any, ``items.kind: auto`` uses them.
         resume: go on with the interrupted run in ``out``.
         data_location: how to read the interactions again, kept in run.json.
 
@@ -70,6 +70,7 @@ def train_run(
         InputError: data, embeddings or an earlier run that do not fit.
         Interrupted: Ctrl-C; finished epochs are kept.
     """
+    config = build.resolved(config, has_vectors=store is not None)
     split = MicroLensProtocol(config.protocol).split(interactions)
     content = None
     if store is not None and build.needs_vectors(config.items):
