@@ -132,7 +132,7 @@ MaxFailRate = Annotated[
 ]
 
 Items = Annotated[str | None, typer.Option(metavar="ids|frozen|ids+frozen", help="How an item becomes a vector."), Sets("items.kind")]
-Model = Annotated[str | None, typer.Option(metavar="mamba|sasrec|popularity|item-knn", help="User model."), Sets("model.kind")]
+Model = Annotated[str | None, typer.Option(metavar="mamba|mamba2|sasrec|popularity|item-knn", help="User model."), Sets("model.kind")]
 Loss = Annotated[str | None, typer.Option(metavar="full|in-batch", help="What is minimised."), Sets("loss.kind")]
 Epochs = Annotated[str | None, typer.Option(metavar="N", help="At most."), Sets("train.epochs")]
 K = Annotated[list[str] | None, typer.Option(metavar="K...", help="List lengths, as in --k 10 20."), Sets("evaluate.k")]

@@ -1,15 +1,24 @@
 """Training batches: a pure function of seed and epoch, so that a resumed run sees exactly what an uninterrupted one would.
 
-Legend: B sequences, L inputs of the longest, P valid positions of the batch, R rows of some items, D model width.
+Histories are short and of different lengths, so a row holds several of them, one after another: padded to the longest, more
+than half of what a model reads on MicroLens would be padding.
+
+Legend: B sequences, L inputs of the longest, P predictions of the batch, S rows of W places that the model reads, R rows of some
+items, D model width.
 """
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from .sequences import SequenceBatch, Sequences
+
+# Places of a row that holds several histories: enough for little waste, few enough for many rows to be read side by side.
+ROW_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -18,16 +27,39 @@ class TrainBatch:
 
     Attributes:
         sequences: (B, L + 1) items, each sequence at least 2 long.
+        inputs_SW: int64 items as the model reads them; places between histories and row end hold 0 and mean nothing.
+        seq_idx_SW: int64 number of the history that a place belongs to, -1 for none; None: one history per row.
+        place_P: int64 place among all S * W of every prediction, in the order of ``targets_P``.
     """
 
     sequences: SequenceBatch
+    inputs_SW: torch.Tensor
+    seq_idx_SW: torch.Tensor | None
+    place_P: torch.Tensor
+
+    @staticmethod
+    def padded(sequences: SequenceBatch) -> "TrainBatch":
+        """One history per row, padded to the longest."""
+        inputs_BL = sequences.items_BL[:, :-1]
+        return TrainBatch(sequences, inputs_BL, None, sequences.valid_BL[:, 1:].flatten().nonzero()[:, 0])
+
+    @staticmethod
+    def packed(sequences: SequenceBatch, row_tokens: int = ROW_TOKENS) -> "TrainBatch":
+        """Rows of about ``row_tokens`` places, or of the longest history; for sequences on the CPU."""
+        lengths_B = sequences.lengths_B.numpy() - 1
+        first_B, rows, width = _pack(lengths_B, row_tokens)
+        owner_P = np.repeat(np.arange(len(lengths_B)), lengths_B)
+        position_P = np.arange(len(owner_P)) - np.repeat(np.cumsum(lengths_B) - lengths_B, lengths_B)
+        place_P = first_B[owner_P] + position_P
+        inputs, seq_idx = np.zeros(rows * width, np.int64), np.full(rows * width, -1, np.int64)
+        inputs[place_P] = sequences.items_BL.numpy()[owner_P, position_P]
+        seq_idx[place_P] = owner_P
+        arrays = (inputs.reshape(rows, width), seq_idx.reshape(rows, width), place_P)
+        return TrainBatch(sequences, *map(torch.from_numpy, arrays))
 
     def to(self, device: torch.device) -> "TrainBatch":
-        return TrainBatch(self.sequences.to(device))
-
-    @property
-    def inputs_BL(self) -> torch.Tensor:
-        return self.sequences.items_BL[:, :-1]
+        seq_idx_SW = None if self.seq_idx_SW is None else self.seq_idx_SW.to(device)
+        return TrainBatch(self.sequences.to(device), self.inputs_SW.to(device), seq_idx_SW, self.place_P.to(device))
 
     @property
     def valid_BL(self) -> torch.Tensor:
@@ -37,6 +69,19 @@ class TrainBatch:
     @property
     def targets_P(self) -> torch.Tensor:
         return self.sequences.items_BL[:, 1:][self.valid_BL]
+
+
+def _pack(lengths_B: npt.NDArray[np.int64], row_tokens: int) -> tuple[npt.NDArray[np.int64], int, int]:
+    """(place of each history's first item, number of rows, their width): the longest first, each into the emptiest row."""
+    rows = max(1, -(-int(lengths_B.sum()) // max(row_tokens, int(lengths_B.max(initial=0)))))
+    row_B, start_B = np.zeros_like(lengths_B), np.zeros_like(lengths_B)
+    filled = [(0, row) for row in range(rows)]
+    for b in np.argsort(-lengths_B, kind="stable"):
+        start, row = filled[0]
+        row_B[b], start_B[b] = row, start
+        heapq.heapreplace(filled, (start + int(lengths_B[b]), row))
+    width = max(used for used, _ in filled)
+    return row_B * width + start_B, rows, width
 
 
 @dataclass(frozen=True)
@@ -69,7 +114,7 @@ def train_batches(train: Sequences, *, batch: int, max_len: int, seed: int, epoc
     order = np.random.default_rng((seed, epoch)).permutation(usable)
     newest = _newest(train, max_len + 1)
     for start in range(0, len(order), batch):
-        yield TrainBatch(SequenceBatch.of(newest, order[start : start + batch]))
+        yield TrainBatch.packed(SequenceBatch.of(newest, order[start : start + batch]))
 
 
 def num_batches(train: Sequences, batch: int) -> int:

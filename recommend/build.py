@@ -12,7 +12,7 @@ from .content import CatalogueVectors
 from .item_encoders import ContentAndIdItems, FrozenItems, IdItems
 from .losses import FullSoftmax, InBatchSoftmax, Loss
 from .models.item_knn import ItemKnn
-from .models.mamba import MambaUserModel
+from .models.mamba import MambaUserModel, mamba1, mamba2
 from .models.popularity import Popularity
 from .models.sasrec import SasRecUserModel
 from .protocol import Split
@@ -21,7 +21,8 @@ from .protocol import Split
 YARDSTICKS: dict[str, type[Popularity] | type[ItemKnn]] = {"popularity": Popularity, "item-knn": ItemKnn}
 
 _USER_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
-    "mamba": lambda config, max_len: MambaUserModel(config),
+    "mamba": lambda config, max_len: MambaUserModel(config, mamba1),
+    "mamba2": lambda config, max_len: MambaUserModel(config, mamba2),
     "sasrec": lambda config, max_len: SasRecUserModel(config, max_len),
 }
 

@@ -44,22 +44,24 @@ class ModelConfig(Settings):
     """Which user model.
 
     Attributes:
-        kind: ``mamba``, ``sasrec``, or one of the yardsticks without learning, ``popularity`` and ``item-knn``.
+        kind: ``mamba``, ``mamba2``, ``sasrec``, or one of the yardsticks without learning, ``popularity`` and ``item-knn``.
         d_model: width of item and user vectors.
         layers: blocks.
-        d_state: N, state per channel (mamba).
-        d_conv: K, taps of the causal convolution (mamba).
-        expand: inner width over d_model (mamba).
+        d_state: N, state per channel (mamba, mamba2; 64 costs mamba2 little more than 16).
+        d_conv: K, taps of the causal convolution (mamba, mamba2).
+        expand: inner width over d_model (mamba, mamba2).
+        headdim: channels that share a step size and a decay (mamba2); must divide expand * d_model.
         heads: attention heads (sasrec).
         dropout: share of activations dropped in training.
     """
 
-    kind: Literal["mamba", "sasrec", "popularity", "item-knn"] = "mamba"
+    kind: Literal["mamba", "mamba2", "sasrec", "popularity", "item-knn"] = "mamba"
     d_model: int = Field(128, ge=1)
     layers: int = Field(2, ge=1)
     d_state: int = Field(16, ge=1)
     d_conv: int = Field(4, ge=1)
     expand: int = Field(2, ge=1)
+    headdim: int = Field(64, ge=1)
     heads: int = Field(2, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
 

@@ -1,6 +1,6 @@
 """What is trained: an item encoder, a user model and a loss, seen as one module.
 
-Legend: B sequences, L inputs, P valid positions, N items, D model width.
+Legend: S rows of W places, P predictions, N items, D model width.
 """
 
 from typing import Any, cast
@@ -32,8 +32,8 @@ class Learner(nn.Module):
 
     def forward(self, batch: TrainBatch) -> torch.Tensor:
         items = self.encode(self.loss.rows(batch))
-        hidden_BLD = self.model(items.at(batch.inputs_BL))
-        return self.loss(hidden_BLD[batch.valid_BL], batch, items)
+        hidden_SWD = self.model(items.at(batch.inputs_SW), batch.seq_idx_SW)
+        return self.loss(hidden_SWD.flatten(0, 1)[batch.place_P], batch, items)
 
     def encode(self, rows_R: torch.Tensor | None) -> EncodedItems:
         """Vectors of the items ``rows_R``, or of the whole catalogue."""

@@ -126,7 +126,7 @@ def _one_epoch(
         if config.clip_norm:
             fabric.clip_gradients(module, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
         optimizer.step()
-        count = int(batch.valid_BL.sum())
+        count = len(batch.place_P)
         total, positions = total + value * count, positions + count
         progress.advance(1, f"loss {total / positions:.4f}")
     progress.finish()

@@ -1,6 +1,7 @@
 """The selective scan and the Mamba layer, shared by both stages; knows neither video nor users."""
 
 from .block import CAUSAL, VIDEO, MambaBlock, MambaState
+from .mamba2 import Mamba2Block
 from .order import FORWARD, REVERSE, Order, Walk, time_major
 from .scan import Backend, available_backends, resolve, selective_scan
 
@@ -10,6 +11,7 @@ __all__ = [
     "REVERSE",
     "VIDEO",
     "Backend",
+    "Mamba2Block",
     "MambaBlock",
     "MambaState",
     "Order",

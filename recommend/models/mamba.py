@@ -1,30 +1,53 @@
-"""The Mamba user model: causal Mamba-1 blocks over a watch history, with a constant-time update.
+"""The Mamba user models: causal Mamba-1 or Mamba-2 blocks over a watch history, with a constant-time update.
 
-Source: Gu and Dao, "Mamba" (2023); the use for next-item prediction follows Liu et al., "Mamba4Rec" (2024), with pre-norm
-residual blocks and a loss at every position. Legend: B histories, L positions, D model width.
+Source: Gu and Dao, "Mamba" (2023) and Dao and Gu, "Transformers are SSMs" (2024); the use for next-item prediction follows Liu et
+al., "Mamba4Rec" (2024), with pre-norm residual blocks and a loss at every position. Legend: B histories, L positions, D model width.
 """
+
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import nn
 
-from ...ssm import MambaBlock, MambaState
+from ...ssm import Mamba2Block, MambaBlock, MambaState
 from ..config import ModelConfig
 
 
-class MambaLayer(nn.Module):
-    """x += mamba(norm x); x += feed-forward(norm x)."""
+class Mixer(Protocol):
+    """What a layer asks of the block that carries information from item to item."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __call__(self, x_BLD: torch.Tensor, *, seq_idx: torch.Tensor | None = None) -> torch.Tensor: ...
+
+    def initial_state(self, batch: int) -> MambaState: ...
+
+    def step(self, x_BC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]: ...
+
+
+def mamba1(config: ModelConfig) -> MambaBlock:
+    """A step size and a state matrix per channel."""
+    return MambaBlock(config.d_model, config.d_state, config.d_conv, config.expand)
+
+
+def mamba2(config: ModelConfig) -> Mamba2Block:
+    """One step size and one decay per head."""
+    return Mamba2Block(config.d_model, config.d_state, config.d_conv, config.expand, config.headdim)
+
+
+class MambaLayer(nn.Module):
+    """x += mixer(norm x); x += feed-forward(norm x)."""
+
+    def __init__(self, config: ModelConfig, mixer: MambaBlock | Mamba2Block) -> None:
         super().__init__()
         d = config.d_model
         self.norm1 = nn.LayerNorm(d)
-        self.mixer = MambaBlock(d, config.d_state, config.d_conv, config.expand)
+        self.mixer: Mixer = mixer
         self.norm2 = nn.LayerNorm(d)
         self.ffn = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * d, d))
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BLD: torch.Tensor) -> torch.Tensor:
-        x_BLD = x_BLD + self.dropout(self.mixer(self.norm1(x_BLD)))
+    def forward(self, x_BLD: torch.Tensor, seq_idx_BL: torch.Tensor | None) -> torch.Tensor:
+        x_BLD = x_BLD + self.dropout(self.mixer(self.norm1(x_BLD), seq_idx=seq_idx_BL))
         return x_BLD + self.dropout(self.ffn(self.norm2(x_BLD)))
 
     def step(self, x_BD: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
@@ -34,19 +57,24 @@ class MambaLayer(nn.Module):
 
 
 class MambaUserModel(nn.Module):
-    """A ``VectorModel``. Its state is the convolution and scan states of its layers: constant size, whatever the history."""
+    """A ``VectorModel``. Its state is the convolution and scan states of its layers: constant size, whatever the history.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Args:
+        config: see ``ModelConfig``.
+        mixer: makes the mixer of a layer, ``mamba1`` or ``mamba2``.
+    """
+
+    def __init__(self, config: ModelConfig, mixer: Callable[[ModelConfig], MambaBlock | Mamba2Block] = mamba1) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(config.d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(MambaLayer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(MambaLayer(config, mixer(config)) for _ in range(config.layers))
         self.norm_out = nn.LayerNorm(config.d_model)
 
-    def forward(self, items_BLD: torch.Tensor) -> torch.Tensor:
+    def forward(self, items_BLD: torch.Tensor, seq_idx_BL: torch.Tensor | None = None) -> torch.Tensor:
         x_BLD = self.dropout(self.norm_in(items_BLD))
         for layer in self.layers:
-            x_BLD = layer(x_BLD)
+            x_BLD = layer(x_BLD, seq_idx_BL)
         return self.norm_out(x_BLD)
 
     def initial_state(self, batch: int) -> tuple[MambaState, ...]:

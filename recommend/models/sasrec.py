@@ -28,11 +28,11 @@ class AttentionLayer(nn.Module):
         self.ffn = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * d, d))
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BLD: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BLD: torch.Tensor, mask_B1LL: torch.Tensor | None) -> torch.Tensor:
         q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in self.qkv(self.norm1(x_BLD)).chunk(3, -1))
         dropout = self.attention_dropout if self.training else 0.0
         # Padding stands on the right, so the causal mask already keeps it out of every real position.
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_B1LL, is_causal=mask_B1LL is None, dropout_p=dropout)
         x_BLD = x_BLD + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
         return x_BLD + self.dropout(self.ffn(self.norm2(x_BLD)))
 
@@ -54,14 +54,26 @@ class SasRecUserModel(nn.Module):
         self.layers = nn.ModuleList(AttentionLayer(config) for _ in range(config.layers))
         self.norm_out = nn.LayerNorm(config.d_model)
 
-    def forward(self, items_BLD: torch.Tensor) -> torch.Tensor:
-        length = items_BLD.shape[1]
+    def forward(self, items_BLD: torch.Tensor, seq_idx_BL: torch.Tensor | None = None) -> torch.Tensor:
+        if seq_idx_BL is None:
+            self._require_room(items_BLD.shape[1])
+            positions, mask_B1LL = self.positions_LD[: items_BLD.shape[1]], None
+        else:
+            begin_BL = _begin(seq_idx_BL)
+            ages_L = torch.arange(seq_idx_BL.shape[1], device=seq_idx_BL.device)
+            since_BL = ages_L - begin_BL
+            self._require_room(int(since_BL.max()) + 1 if since_BL.numel() else 0)
+            positions = F.embedding(since_BL, self.positions_LD)
+            # A key is seen if it is not later than the query and not before the query's own history.
+            mask_B1LL = ((ages_L <= ages_L[:, None]) & (ages_L >= begin_BL[..., None]))[:, None]
+        x_BLD = self.dropout(self.norm_in(items_BLD + positions))
+        for layer in self.layers:
+            x_BLD = layer(x_BLD, mask_B1LL)
+        return self.norm_out(x_BLD)
+
+    def _require_room(self, length: int) -> None:
         if length > self.max_len:
             raise ValueError(f"{length} items are more than the {self.max_len} positions of this SASRec; keep the newest {self.max_len}")
-        x_BLD = self.dropout(self.norm_in(items_BLD + self.positions_LD[:length]))
-        for layer in self.layers:
-            x_BLD = layer(x_BLD)
-        return self.norm_out(x_BLD)
 
     def initial_state(self, batch: int) -> torch.Tensor:
         return self.positions_LD.new_zeros(batch, 0, self.positions_LD.shape[1])
@@ -69,3 +81,10 @@ class SasRecUserModel(nn.Module):
     def step(self, item_BD: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         state = torch.cat([state, item_BD[:, None]], 1)[:, -self.max_len :]
         return self(state)[:, -1], state
+
+
+def _begin(seq_idx_BL: torch.Tensor) -> torch.Tensor:
+    """(B, L) place in its row of the first item of each place's history."""
+    changed_BL = F.pad(seq_idx_BL[:, 1:] != seq_idx_BL[:, :-1], (1, 0), value=True)
+    places_L = torch.arange(seq_idx_BL.shape[1], device=seq_idx_BL.device)
+    return (changed_BL * places_L).cummax(1).values

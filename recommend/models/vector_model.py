@@ -16,8 +16,12 @@ class VectorModel(Protocol, Generic[State]):
     Strictly causal: the vector at position l depends on items 0..l alone.
     """
 
-    def __call__(self, items_BLD: torch.Tensor) -> torch.Tensor:
-        """(B, L, D) user vectors after each item. Rows shorter than L are padded on the right, with anything."""
+    def __call__(self, items_BLD: torch.Tensor, seq_idx_BL: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, L, D) user vectors after each item. Rows shorter than L are padded on the right, with anything.
+
+        With ``seq_idx_BL`` a row holds several histories, one after another: where its value changes another one begins, and
+        nothing of the one before is left. Equal to one history per row.
+        """
 
     def initial_state(self, batch: int) -> State:
         """What the model remembers of users who watched nothing yet."""

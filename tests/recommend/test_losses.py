@@ -14,7 +14,7 @@ from vivim.recommend.sequences import SequenceBatch
 def batch_of(*sequences):
     longest = max(len(s) for s in sequences)
     rows = torch.tensor([list(s) + [0] * (longest - len(s)) for s in sequences])
-    return TrainBatch(SequenceBatch(rows, torch.tensor([len(s) for s in sequences])))
+    return TrainBatch.padded(SequenceBatch(rows, torch.tensor([len(s) for s in sequences])))
 
 
 BATCH = batch_of([3, 1, 4, 6], [2, 3], [5, 0, 1])

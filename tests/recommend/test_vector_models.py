@@ -5,12 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vivim.recommend.config import ModelConfig
-from vivim.recommend.models.mamba import MambaUserModel
+from vivim.recommend.models.mamba import MambaUserModel, mamba2
 from vivim.recommend.models.sasrec import SasRecUserModel
 
 MODELS = {
     "mamba": lambda: MambaUserModel(ModelConfig(kind="mamba", d_model=16, d_state=8)),
     "mamba one layer, no expansion": lambda: MambaUserModel(ModelConfig(kind="mamba", d_model=8, layers=1, expand=1, d_conv=2)),
+    "mamba2": lambda: MambaUserModel(ModelConfig(kind="mamba2", d_model=16, d_state=8, headdim=8), mamba2),
     "sasrec": lambda: SasRecUserModel(ModelConfig(kind="sasrec", d_model=16), max_len=12),
 }
 
@@ -55,9 +56,25 @@ def test_step_by_step_equals_the_whole_history(name, length, batch, seed):
             torch.testing.assert_close(user, whole[:, l], rtol=1e-5, atol=1e-5)
 
 
+@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=8), tail=st.integers(0, 5), seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize("name", MODELS)
+def test_histories_in_one_row_equal_histories_in_rows_of_their_own(name, lengths, tail, seed):
+    torch.manual_seed(seed)
+    model = MODELS[name]().eval()
+    histories = [torch.randn(1, n, width(model)) for n in lengths]
+    seq_idx = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    row = torch.cat([*histories, torch.full((1, tail, width(model)), 9.0)], 1)
+    with torch.no_grad():
+        packed = model(row, torch.cat([seq_idx, torch.full((tail,), -1)])[None])
+        separate = torch.cat([model(h) for h in histories], 1)
+    torch.testing.assert_close(packed[:, : len(seq_idx)], separate, rtol=1e-5, atol=1e-5)
+
+
 @torch.no_grad()
-def test_the_state_of_mamba_does_not_grow():
-    model = MODELS["mamba"]().eval()
+@pytest.mark.parametrize("name", ["mamba", "mamba2"])
+def test_the_state_of_mamba_does_not_grow(name):
+    model = MODELS[name]().eval()
     state = model.initial_state(1)
     sizes = set()
     for _ in range(30):
@@ -76,5 +93,7 @@ def test_sasrec_reads_the_newest_items_and_refuses_more_than_it_has_positions():
     torch.testing.assert_close(user, model(items[:, -12:])[:, -1])
     with pytest.raises(ValueError, match="20 items are more than the 12 positions"):
         model(items)
+    with pytest.raises(ValueError, match="20 items are more than the 12 positions"):
+        model(torch.randn(1, 26, 16), torch.arange(26)[None] // 20)
     with pytest.raises(ValueError, match="must divide"):
         SasRecUserModel(ModelConfig(kind="sasrec", d_model=10, heads=3), 5)
