@@ -34,7 +34,7 @@ class SheetClip:
     cold: bool = False
 
 
-def write_contact_sheet(path: Path, viewer: str, history: Sequence[SheetClip], rows: dict[str, list[SheetClip]]) -> None:
+def write_contact_sheet(path: Path, viewer: str, history: Sequence[SheetClip], rows: dict[str, list[SheetClip]], note: str = "") -> None:
     """Write the page of ``viewer``.
 
     Args:
@@ -42,12 +42,13 @@ def write_contact_sheet(path: Path, viewer: str, history: Sequence[SheetClip], r
         viewer: external id.
         history: what was watched, oldest first; its last clip may be the one marked ``watched_next``, which the models did not see.
         rows: per model, in the order shown, its recommendations, best first.
+        note: why this viewer is shown; any text, it is escaped.
     """
     strips = _Strips()
     sections = [_section("Watched", "oldest first", history, strips, css_class="watched")]
     sections += [_section(name, _verdict(clips), clips, strips, css_class="") for name, clips in rows.items()]
     title = escape(f"Viewer {viewer}")
-    page = _PAGE.format(title=title, style=_STYLE, sections="\n".join(sections))
+    page = _PAGE.format(title=title, note=f"<p>{escape(note)}</p>\n" if note else "", style=_STYLE, sections="\n".join(sections))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(page, encoding="utf-8")
@@ -148,7 +149,7 @@ _PAGE = """<!doctype html>
 <h1>{title}</h1>
 <p>Each picture is three moments of one clip, from left to right. Below the history: what each model puts first. A green frame marks
 the clip that was really watched next; &ldquo;new clip&rdquo; means that nobody had watched it when the models were trained.</p>
-</header>
+{note}</header>
 {sections}
 </body>
 </html>

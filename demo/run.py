@@ -27,6 +27,13 @@ from .viewers import build_world
 from .world import World, WorldConfig, WorldFiles
 
 K = 10
+TRIED = 50
+FOUND = (
+    f"This viewer was picked to show what video can do: the first one whose next clip is new and stands in the {K} of ids + video. "
+    "How often that happens is in the demo's table, under cold."
+)
+NOT_FOUND = f"This is the first viewer whose next clip is new; for none of the first {TRIED} such viewers did ids + video find it."
+NO_NEW_CLIP = "This is the first viewer; nobody's next clip is new in this world."
 
 # Name in the table -> what is trained. The learned ones share everything but how an item becomes a vector.
 ROWS: dict[str, dict[str, str]] = {
@@ -174,26 +181,27 @@ def draw_page(path: Path, world: World, files: WorldFiles, interactions: Interac
     def shown(id_: str, target: str, score: float | None = None) -> SheetClip:
         return SheetClip(id_, by_id[id_].title, files.video(id_), score, watched_next=id_ == target, cold=by_id[id_].cold)
 
-    viewer, history = _viewer_to_show(world, interactions, Recommender.open(runs["ids + video"]))
+    viewer, history, note = _viewer_to_show(world, interactions, Recommender.open(runs["ids + video"]))
     target = history[-1]
     rows = {}
     for name, run in runs.items():
         recommender = Recommender.open(run)
         best = recommender.top_k(recommender.state(history[:-1][-recommender.max_len :]), K)
         rows[name] = [shown(id_, target, score) for id_, score in best]
-    write_contact_sheet(path, viewer, [shown(id_, target) for id_ in history], rows)
+    write_contact_sheet(path, viewer, [shown(id_, target) for id_ in history], rows, note)
 
 
-def _viewer_to_show(world: World, interactions: Interactions, recommender: Recommender) -> tuple[str, list[str]]:
+def _viewer_to_show(world: World, interactions: Interactions, recommender: Recommender) -> tuple[str, list[str], str]:
+    """A viewer, their history, and how they were chosen: a reader must not take a picked example for an average one."""
     candidates = []
     for viewer, rows in zip(interactions.users.ids, interactions.histories, strict=True):
         history = [interactions.items.ids[row] for row in rows]
         if history[-1] in world.cold_ids:
             candidates.append((viewer, history))
-    for viewer, history in candidates[:50]:
+    for viewer, history in candidates[:TRIED]:
         state = recommender.state(history[:-1][-recommender.max_len :])
         if history[-1] in {id_ for id_, _ in recommender.top_k(state, K)}:
-            return viewer, history
+            return viewer, history, FOUND
     if candidates:
-        return candidates[0]
-    return interactions.users.ids[0], [interactions.items.ids[row] for row in interactions.histories[0]]
+        return *candidates[0], NOT_FOUND
+    return interactions.users.ids[0], [interactions.items.ids[row] for row in interactions.histories[0]], NO_NEW_CLIP

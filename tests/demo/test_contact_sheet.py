@@ -68,12 +68,12 @@ def test_a_strip_shows_three_different_moments(video: Path) -> None:
 def test_all_text_is_escaped(tmp_path: Path, video: Path) -> None:
     path = tmp_path / "sheet.html"
     clip = SheetClip(EVIL, EVIL, video, score=1.5)
-    write_contact_sheet(path, EVIL, [clip], {EVIL: [clip]})
+    write_contact_sheet(path, EVIL, [clip], {EVIL: [clip]}, note=EVIL)
     html = path.read_text(encoding="utf-8")
     page = Page(html)
     assert "<script" not in html
     assert "script" not in page.tags
-    assert page.text.count(EVIL) == 7  # page title, heading, row name, and title and id of two clips
+    assert page.text.count(EVIL) == 8  # page title, heading, note, row name, and title and id of two clips
     assert ("alt", f"three frames of {EVIL}") in page.attributes
 
 
