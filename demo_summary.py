@@ -7,7 +7,7 @@ from .demo.run import DemoResult, K, run_demo_world
 from .pipeline import Pipeline
 from .progress import Progress
 from .stages import pick_device
-from .terminal import Summary, TableOf
+from .terminal import Summary, TableOf, program
 
 
 def run_demo(pipeline: Pipeline, progress: Progress, *, out: Path | None, quick: bool) -> Summary:
@@ -30,7 +30,7 @@ def run_demo(pipeline: Pipeline, progress: Progress, *, out: Path | None, quick:
             done.weights,
             parts,
             f"the page of one viewer whose next clip is new: {done.page}",
-            f"next: vivim recommend --run {done.rows[-1].run} --user {_first_user(done)} --k 5",
+            f"next: {program()} recommend --run {done.rows[-1].run} --user {_first_user(done)} --k 5",
         ],
     )
 

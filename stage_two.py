@@ -8,12 +8,15 @@ from .errors import InputError
 from .pipeline import Pipeline
 from .progress import Progress
 from .stages import pick_device
-from .terminal import Summary, TableOf
+from .terminal import Summary, TableOf, program
 from .workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .recommend.checkpoint import RunFolder
     from .recommend.config import RecommendConfig
+    from .recommend.metrics import Estimate
     from .recommend.report import Report
     from .recommend.sequences import Interactions
     from .recommend.train import TrainSummary
@@ -30,18 +33,24 @@ def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None
     location = {"path": str(path)} | {key: getattr(pipeline.data, key) for key in _COLUMNS}
     interactions = read_again(location)
     store = _open_store(workspace, config, embeddings)
-    folder = out or (workspace.last_run() if resume else workspace.new_run(_run_name(config)))
-    done = train_run(
-        interactions,
-        store,
-        config,
-        folder,
-        seed=pipeline.seed,
-        device=pick_device(pipeline.device),
-        resume=resume,
-        progress=progress,
-        data_location=location,
-    )
+    device = pick_device(pipeline.device)
+    folder = out or (_interrupted_run(workspace.runs) if resume else workspace.new_run(_run_name(config)))
+    try:
+        done = train_run(
+            interactions,
+            store,
+            config,
+            folder,
+            seed=pipeline.seed,
+            device=device,
+            resume=resume,
+            progress=progress,
+            data_location=location,
+        )
+    except InputError:
+        if out is None and not any(folder.iterdir()):
+            folder.rmdir()  # made for this run, which was refused before it began
+        raise
     workspace.remember_run(folder)
     return Summary(headline=_train_headline(config, done), data=_train_data(done), notes=_train_notes(store, done))
 
@@ -63,7 +72,11 @@ def run_evaluate(pipeline: Pipeline, progress: Progress, *, run: Path | None, sp
         headline=_evaluate_headline(report),
         data=report.as_dict(),
         tables=report_tables(report),
-        notes=[*report.lines(), f"written: {folder.path}/results.json, results.md, ranks.parquet"],
+        notes=[
+            *report.lines(),
+            f"written: {folder.path}/results.json, results.md, ranks.parquet",
+            f"next: {program()} recommend --run {folder.path} --user ID --k 10",
+        ],
     )
 
 
@@ -77,7 +90,7 @@ def run_recommend(
         raise InputError("give either --user ID, a user of the training data, or --history ID,ID,... with item ids, oldest first.")
     folder = open_run(pipeline, run)
     recommender = Recommender.open(folder.path, pick_device(pipeline.device))
-    notes = []
+    notes: list[str] = []
     if user is not None:
         interactions = interactions_of(pipeline, folder)
         watched = [interactions.items.ids[row] for row in interactions.histories[interactions.users.row_of(user)]]
@@ -91,7 +104,9 @@ def run_recommend(
     wanted = min(len(recommender.items), k + len(seen))
     recommender.check_k(k)
     best = [(id_, score) for id_, score in recommender.top_k(state, wanted, exclude_seen=False) if id_ not in seen][:k]
-    titles = _titles(pipeline)
+    if len(best) < k:
+        notes.append(f"fewer than {k}: the other {len(seen)} of the {len(recommender.items)} items of the catalogue were watched.")
+    titles = _titles(pipeline, folder)
     rows = [(str(place), id_, f"{score:.4f}", titles.get(id_, "")) for place, (id_, score) in enumerate(best, 1)]
     columns = ("place", "item", "score", "title") if titles else ("place", "item", "score")
     return Summary(
@@ -132,6 +147,16 @@ def interactions_of(pipeline: Pipeline, run: "RunFolder") -> "Interactions":
     return read_again(location)
 
 
+def _interrupted_run(runs: Path) -> Path:
+    """The newest run in ``runs`` that has finished epochs and is not finished itself; names begin with the time."""
+    from .recommend.checkpoint import RunFolder
+
+    for state in sorted(runs.glob("*/last.json"), reverse=True):
+        if not RunFolder.open(state.parent).info().get("finished"):
+            return state.parent
+    raise InputError(f"--resume: {runs}/ holds no interrupted run; leave --resume out to start one, or name the run with --out RUN.")
+
+
 def read_again(location: dict[str, Any]) -> "Interactions":
     """Read interactions from where run.json says they are."""
     from .recommend.readers import read_interactions
@@ -140,20 +165,24 @@ def read_again(location: dict[str, Any]) -> "Interactions":
 
 
 def report_tables(report: "Report") -> list[TableOf]:
-    """A report's numbers with their intervals, one table per split."""
+    """A report's numbers with their intervals; per split one table over all, one by how often the target was seen in training."""
     tables = []
+    columns = ("K", "HR@K", "95 %", "NDCG@K", "95 %")
     for s in report.splits:
-        rows = []
-        for k in report.ks:
-            hits, gain = s.metrics[f"hit_rate@{k}"], s.metrics[f"ndcg@{k}"]
-            rows.append((str(k), f"{hits.value:.4f}", _interval(hits), f"{gain.value:.4f}", _interval(gain)))
         mrr = s.metrics["mrr"]
         title = f"{s.name}: {s.questions:,} users, MRR {mrr.value:.4f} {_interval(mrr)}"
-        tables.append(TableOf(title, ("K", "HR@K", "95 %", "NDCG@K", "95 %"), rows))
+        tables.append(TableOf(title, columns, [_metrics_row(s.metrics, k) for k in report.ks]))
+        rows = [(g.name, f"{g.questions:,}", *_metrics_row(g.metrics, k)) for g in s.groups for k in report.ks]
+        tables.append(TableOf(f"{s.name}, by how often training saw the target", ("seen", "users", *columns), rows))
     return tables
 
 
-def _interval(estimate: Any) -> str:
+def _metrics_row(metrics: "Mapping[str, Estimate]", k: int) -> tuple[str, ...]:
+    hits, gain = metrics[f"hit_rate@{k}"], metrics[f"ndcg@{k}"]
+    return str(k), f"{hits.value:.4f}", _interval(hits), f"{gain.value:.4f}", _interval(gain)
+
+
+def _interval(estimate: "Estimate") -> str:
     return f"[{estimate.low:.4f}, {estimate.high:.4f}]"
 
 
@@ -207,7 +236,7 @@ def _train_notes(store: "EmbeddingStore | None", done: "TrainSummary") -> list[s
         notes.append(f"{done.coverage:.1%} of the items have a vector in {store.path}; encoder weights: {store.recipe.weights['source']}")
     if done.split.dropped_users:
         notes.append(f"{done.split.dropped_users:,} users have too few interactions and were left out")
-    return [*notes, f"next: vivim evaluate --run {done.run} --k 10 20"]
+    return [*notes, f"next: {program()} evaluate --run {done.run} --k 10 20"]
 
 
 def _evaluate_headline(report: "Report") -> str:
@@ -217,8 +246,10 @@ def _evaluate_headline(report: "Report") -> str:
     return f"{report.model}: {last.name} HR@{k} {hits}, NDCG@{k} {gain}"
 
 
-def _titles(pipeline: Pipeline) -> dict[str, str]:
+def _titles(pipeline: Pipeline, run: "RunFolder") -> dict[str, str]:
+    """Titles by item, from the file given, or else from beside the interactions: ids of another data set are other items."""
     from .recommend.titles import read_titles
 
-    path = find_titles(pipeline)
+    given = pipeline.data.interactions
+    path = find_titles(pipeline, (given or Path(run.info()["data"]["path"])).parent)
     return read_titles(path).by_id if path else {}

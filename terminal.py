@@ -4,11 +4,13 @@ A bar on a terminal; elsewhere (a pipe, a log, ``TERM=dumb``) one plain line eve
 """
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich import box
@@ -80,6 +82,12 @@ def print_error(text: str) -> None:
     console.print(Text.assemble(("error: ", "bold red"), _clean(text)), soft_wrap=True)
 
 
+def program() -> str:
+    """What to type to call this program: ``vivim``, or its path where that is not on the search path, as after ``make demo``."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "vivim" and called.is_file() and shutil.which("vivim") is None else "vivim"
+
+
 class TerminalProgress:
     """``progress.Progress`` on stderr."""
 
@@ -87,12 +95,13 @@ class TerminalProgress:
         self._console = _console(stream or sys.stderr)
         self._tasks: list[_Task] = []
         self._bars: Progress | None = None
+        self._last_plain = -PLAIN_LINE_SECONDS
 
     def start(self, what: str, total: int, unit: str) -> None:
         task = _Task(what, total, unit)
         self._tasks.append(task)
         if not self._live:
-            self._plain(task, force=True)
+            self._plain(task)
             return
         if self._bars is None:
             self._bars = _bars(self._console)
@@ -115,7 +124,7 @@ class TerminalProgress:
             return
         task = self._tasks.pop()
         if self._bars is None:
-            self._plain(task, force=True)
+            self._plain(task, force=task.told)
             return
         if task.bar is not None:
             self._bars.update(task.bar, state=_clean(task.state()).plain)
@@ -139,9 +148,10 @@ class TerminalProgress:
         return self._console.is_terminal and not self._console.is_dumb_terminal
 
     def _plain(self, task: "_Task", *, force: bool = False) -> None:
+        """A line at most every few seconds, whatever the number of tasks; the end of a task that was spoken of is always told."""
         now = time.monotonic()
-        if (task.done, task.note) != task.told_of and (force or now - task.told >= PLAIN_LINE_SECONDS):
-            task.told, task.told_of = now, (task.done, task.note)
+        if (task.done, task.note) != task.told_of and (force or now - self._last_plain >= PLAIN_LINE_SECONDS):
+            self._last_plain, task.told, task.told_of = now, True, (task.done, task.note)
             self.say(f"{task.what}: {task.state()}")
 
 
@@ -153,7 +163,7 @@ class _Task:
     done: int = 0
     note: str = ""
     began: float = field(default_factory=lambda: time.monotonic())
-    told: float = 0.0
+    told: bool = False
     told_of: tuple[int, str] | None = None
     bar: TaskID | None = None
 

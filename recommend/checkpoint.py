@@ -1,10 +1,11 @@
 """A run's folder: what was trained, on what, and the weights. safetensors and JSON only, every file written atomically.
 
 run.json               configuration, catalogue hash, protocol card, where the data lies, provenance
-items.json             catalogue ids in the order of the rows
+catalogue.parquet      catalogue ids in the order of the rows, and how often training saw each
 model.safetensors      best weights by validation, with the vectors of all items
 last.safetensors       weights and optimizer after the newest finished epoch; with last.json: --resume continues exactly
 log.jsonl              one line an epoch
+results.json, .md      what the last evaluation measured; ranks.parquet: the rank of every user's target
 """
 
 import json

@@ -89,7 +89,7 @@ class Report:
         return [header] + [[s.name, *(str(s.metrics[name]) for name in self.columns())] for s in self.splits]
 
     def lines(self) -> list[str]:
-        """What stands below the table: lists, index, groups, card."""
+        """What stands below the tables: lists, index, card."""
         lines = []
         for s in self.splits:
             shown = ", ".join(f"@{k} {s.coverage[k]:.1%}" for k in self.ks)
@@ -98,11 +98,17 @@ class Report:
             if s.index_agreement is not None:
                 agree = ", ".join(f"@{k} {v:.2%}" for k, v in s.index_agreement.items())
                 lines.append(f"{s.name}: FAISS {self.index} lists agree with exact ones {agree}")
-            for group in s.groups:
-                values = ", ".join(f"{short_name(k)} {v}" for k, v in group.metrics.items())
-                lines.append(f"{s.name}: targets seen {group.name} times in training ({group.questions}): {values}")
         lines.append(card_line(self.card))
         return lines
+
+    def group_lines(self) -> list[str]:
+        """Accuracy by how often training saw the target."""
+        return [
+            f"{s.name}: targets seen {group.name} times in training ({group.questions}): "
+            + ", ".join(f"{short_name(k)} {v}" for k, v in group.metrics.items())
+            for s in self.splits
+            for group in s.groups
+        ]
 
     def markdown(self) -> str:
         """The report as a Markdown page."""
@@ -110,7 +116,9 @@ class Report:
         table = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}", *(f"| {' | '.join(row)} |" for row in rows)]
         origin = self.provenance
         source = f"{origin['date']}, commit {origin['commit']}, {origin['hardware']}; `{origin['command']}`"
-        return "\n".join([f"# {self.model}", "", *table, "", *(f"- {line}" for line in self.lines()), "", source, ""])
+        return "\n".join(
+            [f"# {self.model}", "", *table, "", *(f"- {line}" for line in (*self.group_lines(), *self.lines())), "", source, ""]
+        )
 
 
 def short_name(metric: str) -> str:

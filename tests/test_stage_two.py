@@ -64,6 +64,26 @@ def test_the_three_commands_follow_each_other_without_arguments(here, capsys):
     assert "clip, number 1" in out
 
 
+def test_a_list_that_ends_early_says_why(here, capsys):
+    assert run(capsys, "train-rec", "--model", "popularity")[0] == 0
+    code, out, _ = run(capsys, "recommend", "--user", 1, "--k", 30, "--device", "cpu")
+    assert code == 0
+    assert out.startswith("24 items for user 1, 6 watched")
+    assert "fewer than 30: the other 6 of the 30 items of the catalogue were watched" in out
+
+
+def test_titles_are_those_beside_the_interactions(here, capsys, monkeypatch):
+    assert run(capsys, "train-rec", "--model", "popularity")[0] == 0
+    (here / "elsewhere" / "data").mkdir(parents=True)
+    (here / "elsewhere" / "data" / "other_titles.csv").write_text("item,title\n" + "".join(f"{i},wrong {i}\n" for i in range(1, 31)))
+    latest = (here / "runs" / "latest").read_text().strip()
+    monkeypatch.chdir(here / "elsewhere")
+    code, out, _ = run(capsys, "recommend", "--run", here / "runs" / latest, "--user", 1, "--k", 3, "--device", "cpu")
+    assert code == 0
+    assert "clip, number" in out
+    assert "wrong" not in out
+
+
 def test_vectors_are_used_where_there_are_any(here, capsys):
     write_vectors(here / "v.h5", [str(i) for i in range(1, 29)])
     code, out, err = run(capsys, "train-rec", "--embeddings", "v.h5", "--epochs", 2, *FAST)
@@ -162,3 +182,34 @@ def test_an_interrupted_training_resumes_with_the_same_command(here, capsys, mon
     code, out, _ = run(capsys, "train-rec", "--epochs", 3, "--out", "runs/r", "--resume", *FAST)
     assert code == 0
     assert "of 3" in out
+
+
+def test_resume_without_a_name_takes_the_run_interrupted_last(here, capsys, monkeypatch):
+    from vivim.terminal import TerminalProgress
+
+    code, _, err = run(capsys, "train-rec", "--resume", *FAST)
+    assert code == 2
+    assert "holds no interrupted run" in err
+    assert run(capsys, "train-rec", "--epochs", 1, *FAST)[0] == 0
+    finished = (here / "runs" / "latest").read_text()
+    original = TerminalProgress.start
+
+    def press_ctrl_c(self, what, total, unit):
+        if what == "epoch 2":
+            raise KeyboardInterrupt
+        return original(self, what, total, unit)
+
+    monkeypatch.setattr(TerminalProgress, "start", press_ctrl_c)
+    assert run(capsys, "train-rec", "--epochs", 3, *FAST)[0] == 130
+    assert (here / "runs" / "latest").read_text() == finished  # evaluate still means a whole run
+    monkeypatch.setattr(TerminalProgress, "start", original)
+    code, out, _ = run(capsys, "train-rec", "--epochs", 3, "--resume", *FAST)
+    assert code == 0
+    assert "of 3" in out
+    assert (here / "runs" / "latest").read_text() != finished
+
+
+def test_a_refused_run_leaves_no_folder(here, capsys):
+    write_vectors(here / "v.h5", [f"x{i}" for i in range(30)])
+    assert run(capsys, "train-rec", "--embeddings", "v.h5", *FAST)[0] == 2
+    assert [path for path in (here / "runs").iterdir() if path.is_dir()] == []

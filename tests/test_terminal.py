@@ -4,10 +4,11 @@ import io
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from vivim import terminal
-from vivim.terminal import Summary, TableOf, TerminalProgress, duration, print_error, print_json, show
+from vivim.terminal import Summary, TableOf, TerminalProgress, duration, print_error, print_json, program, show
 
 
 class FakeTerminal(io.StringIO):
@@ -48,6 +49,36 @@ def test_plain_lines_first_every_five_seconds_and_last(clock: Clock) -> None:
         "extract: 30/40 clips, 2.0/s, 5.0 s left, 1 failed",
         "extract: 40/40 clips, 2.0/s, in 20 s, 1 failed",
     ]
+
+
+def test_many_short_tasks_tell_no_more_than_one_long_one(clock: Clock) -> None:
+    log = io.StringIO()
+    progress = TerminalProgress(log)
+    for epoch in range(1, 13):
+        progress.start(f"epoch {epoch}", 2, "batches")
+        for _ in range(2):
+            clock.now += 0.5
+            progress.advance()
+        progress.finish()
+    assert log.getvalue().splitlines() == [
+        "epoch 1: 0/2 batches",
+        "epoch 1: 2/2 batches, 2.0/s, in 1.0 s",
+        "epoch 6: 2/2 batches, 2.0/s, in 1.0 s",
+        "epoch 11: 2/2 batches, 2.0/s, in 1.0 s",
+    ]
+
+
+def test_the_program_is_called_as_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "vivim"
+    script.write_text("")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.setenv("PATH", "")
+    assert program() == str(script)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert program() == "vivim"
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    assert program() == "vivim"
 
 
 def test_tasks_nest(clock: Clock) -> None:
