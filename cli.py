@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .terminal import Summary, TerminalProgress
 
-EXIT_CODES = "Exit codes: 0 done, 1 our fault, 2 bad input, 3 too many clips failed, 130 interrupted (the same command resumes)."
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 our fault, 2 bad input, 3 too many clips failed, 130 interrupted "
+    "(extract goes on when run again, train-rec with --resume)."
+)
 
 app = typer.Typer(
     help="The short-video recommender that looks at the video.",
@@ -74,7 +77,7 @@ class SpreadCommand(TyperCommand):
         except KeyboardInterrupt:
             from .errors import Interrupted
 
-            raise Interrupted("interrupted; the same command goes on where it can.") from None
+            raise Interrupted("interrupted.") from None
         except BrokenPipeError as error:  # typer would end quietly; only our own printing may, see _print
             raise RuntimeError(f"the pipe to another process broke: {error}") from error
 
@@ -103,9 +106,13 @@ def spread(args: list[str], flags: set[str]) -> list[str]:
 
 
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Configuration; default: pipeline.yaml here, if there is one.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any option, as in train.lr=3e-4. Repeatable.")]
-Seed = Annotated[str | None, typer.Option(metavar="N", help="Seed of every random choice."), Sets("seed")]
-Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute."), Sets("device")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any option of pipeline.yaml, as in train.lr=3e-4. Repeatable.")
+]
+Seed = Annotated[str | None, typer.Option(metavar="N", help="Seed of every random choice; default: 1."), Sets("seed")]
+Device = Annotated[
+    str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute; default: auto, a GPU if there is one."), Sets("device")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the configuration this command would use, and stop.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -120,23 +127,52 @@ Titles = Annotated[str | None, typer.Option(metavar="FILE", help="CSV item,title
 Embeddings = Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file; default: the one made last.")]
 Run = Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of a training run; default: the one made last.")]
 
-Size = Annotated[str | None, typer.Option(metavar="nano|b0..b5", help="Size of the encoder."), Sets("extract.encoder.size")]
-Weights = Annotated[str | None, typer.Option(metavar="PATH|random", help="Weights of the encoder."), Sets("extract.encoder.weights")]
-Frames = Annotated[str | None, typer.Option(metavar="T", help="Frames per clip."), Sets("extract.frames.count")]
+Size = Annotated[str | None, typer.Option(metavar="nano|b0..b5", help="Size of the encoder; default: b0."), Sets("extract.encoder.size")]
+Weights = Annotated[
+    str | None,
+    typer.Option(metavar="PATH|random", help="Weights of the encoder, a .safetensors file; default: random, from the seed."),
+    Sets("extract.encoder.weights"),
+]
+Frames = Annotated[str | None, typer.Option(metavar="T", help="Frames per clip; default: 8."), Sets("extract.frames.count")]
 Manifest = Annotated[
     str | None, typer.Option(metavar="CSV", help="Columns id,path, for ids that are not file names."), Sets("extract.manifest")
 ]
-Workers = Annotated[str | None, typer.Option(metavar="N", help="Decoding processes; 0: one per core."), Sets("extract.workers")]
+Workers = Annotated[str | None, typer.Option(metavar="N", help="Decoding processes; default: 0, one per core."), Sets("extract.workers")]
 MaxFailRate = Annotated[
-    str | None, typer.Option(metavar="SHARE", help="Share of clips that may fail before exit code 3."), Sets("extract.max_fail_rate")
+    str | None,
+    typer.Option(metavar="SHARE", help="Share of clips that may fail before exit code 3; default: 0.01."),
+    Sets("extract.max_fail_rate"),
 ]
 
-Items = Annotated[str | None, typer.Option(metavar="ids|frozen|ids+frozen", help="How an item becomes a vector."), Sets("items.kind")]
-Model = Annotated[str | None, typer.Option(metavar="mamba|mamba2|sasrec|popularity|item-knn", help="User model."), Sets("model.kind")]
-Loss = Annotated[str | None, typer.Option(metavar="full|in-batch", help="What is minimised."), Sets("loss.kind")]
-Epochs = Annotated[str | None, typer.Option(metavar="N", help="At most."), Sets("train.epochs")]
-K = Annotated[list[str] | None, typer.Option(metavar="K...", help="List lengths, as in --k 10 20."), Sets("evaluate.k")]
-Index = Annotated[str | None, typer.Option(metavar="flat|hnsw|ivf", help="FAISS index of the lists."), Sets("evaluate.index")]
+Items = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ids|frozen|ids+frozen",
+        help="What an item is: a learned id, its stored clip vector, or both; default: auto, both if there is an embedding file, else ids.",
+    ),
+    Sets("items.kind"),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="mamba|mamba2|sasrec|popularity|item-knn", help="What turns a history into a user; default: mamba."),
+    Sets("model.kind"),
+]
+Loss = Annotated[
+    str | None,
+    typer.Option(metavar="full|in-batch", help="What is minimised; default: full, softmax over the whole catalogue."),
+    Sets("loss.kind"),
+]
+Epochs = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Passes over the data, at most; fewer if validation stops rising; default: 30."),
+    Sets("train.epochs"),
+]
+K = Annotated[list[str] | None, typer.Option(metavar="K...", help="List lengths; default: 10 20."), Sets("evaluate.k")]
+Index = Annotated[
+    str | None,
+    typer.Option(metavar="flat|hnsw|ivf", help="FAISS index that makes the lists; default: flat, which is exact."),
+    Sets("evaluate.index"),
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., "Summary"])
 
@@ -228,7 +264,7 @@ def train_rec(
     loss: Loss = None,
     epochs: Epochs = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder to write; default: a new one in runs/.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or else the one interrupted last.")] = False,
 ) -> "Summary":
     """Train a recommender on watch histories."""
     from .stage_two import run_train
@@ -244,7 +280,7 @@ def evaluate(
     split: Annotated[SplitName | None, typer.Option(help="Which questions; default: both.")] = None,
     index: Index = None,
 ) -> "Summary":
-    """Measure a trained recommender: HR@K and NDCG@K over the whole catalogue, with intervals."""
+    """Measure a trained recommender: HR@K, NDCG@K with intervals."""
     from .stage_two import run_evaluate
 
     return run_evaluate(call.pipeline, call.progress, run=run, split=split.value if split else None)
@@ -255,7 +291,7 @@ def recommend(
     call: Call,
     run: Run = None,
     user: Annotated[str | None, typer.Option(metavar="ID", help="A user of the training data.")] = None,
-    k: Annotated[int, typer.Option(metavar="K", min=1, help="How many.")] = 10,
+    k: Annotated[int, typer.Option(metavar="K", min=1, help="How many items.")] = 10,
     history: Annotated[str | None, typer.Option(metavar="ID,ID,...", help="Item ids, oldest first, instead of a user.")] = None,
 ) -> "Summary":
     """Recommend items to one user."""

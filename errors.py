@@ -5,7 +5,7 @@
     │   ├── RecipeMismatch     2   an embedding file was made another way
     │   └── MissingExtra       2   an optional package is absent; names the install command
     ├── TooManyFailures        3   more clips failed than --max-fail-rate allows
-    └── Interrupted          130   stopped by the user; the same command resumes
+    └── Interrupted          130   stopped by the user; what is finished is saved
 
 A message says what was wrong (the value), what is allowed, and what to do.
 """
@@ -44,6 +44,6 @@ class TooManyFailures(VivimError):
 
 
 class Interrupted(VivimError):
-    """Stopped by Ctrl-C or SIGTERM after the last batch was saved; the same command resumes."""
+    """Stopped by Ctrl-C or SIGTERM; what is finished is saved, and the message says how to go on."""
 
     exit_code = 130

@@ -7,7 +7,7 @@ from .discovery import FOLDER, find_data, find_interactions, find_videos
 from .errors import InputError, TooManyFailures
 from .pipeline import Pipeline
 from .progress import Progress
-from .terminal import Summary, TableOf
+from .terminal import Summary, TableOf, program
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .recommend.sequences import Interactions
     from .store import Recipe
 
-FAILURES_SHOWN = 20
+FAILURES_SHOWN = 30
 
 
 def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
@@ -52,6 +52,8 @@ def run_extract(pipeline: Pipeline, progress: Progress, *, out: Path | None) -> 
     if rows:
         workspace.remember_embeddings(target)
     notes = [f"{rows:,} vectors of {encoder.dim} dimensions in {target}", weights.words]
+    if not rows:
+        notes = [f"no clip could be embedded; {target} holds only the failures"]
     exit_code = 0
     try:
         check_fail_rate(done, config.max_fail_rate)
@@ -61,7 +63,9 @@ def run_extract(pipeline: Pipeline, progress: Progress, *, out: Path | None) -> 
     failures = [{"id": failure.id, "kind": failure.kind, "message": failure.message} for failure in done.failures]
     shown = [tuple(failure.values()) for failure in failures[:FAILURES_SHOWN]]
     if len(failures) > len(shown):
-        notes.insert(0, f"{len(failures) - len(shown):,} more failures are listed in the file.")
+        notes.insert(0, f"{len(failures) - len(shown):,} more failures stand in the file's failures table; --json lists all.")
+    if rows:
+        notes.append(f"next: {program()} train-rec")
     return Summary(
         headline=done.first_line(),
         data={

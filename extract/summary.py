@@ -72,8 +72,7 @@ def check_fail_rate(summary: ExtractSummary, max_fail_rate: float) -> None:
     if failed <= max_fail_rate * summary.total:
         return
     kinds = ", ".join(f"{count} {kind}" for kind, count in summary.failures_by_kind.items())
-    first = "; ".join(f"{failure.id}: {failure.message}" for failure in summary.failures[:3])
     raise TooManyFailures(
-        f"{failed} of {summary.total} clips failed ({kinds}), more than the {max_fail_rate:.1%} that max_fail_rate allows. "
-        f"The first: {first}. Everything that succeeded is saved; repair or remove the files and run again, or raise max_fail_rate."
+        f"{failed} of {summary.total} clips failed ({kinds}), more than the {max_fail_rate:.1%} that --max-fail-rate allows. "
+        "Everything that succeeded is saved; repair or remove the files and run again, or raise --max-fail-rate."
     )

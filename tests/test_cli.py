@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,25 @@ def test_every_option_marked_to_set_a_key_names_one_that_exists() -> None:
             marks += [mark.key for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, cli.Sets)]
     assert len(marks) > 15
     assert set(marks) <= set(option_names())
+
+
+def test_the_defaults_that_help_states_are_the_defaults() -> None:
+    from vivim.pipeline import Pipeline
+
+    stated = 0
+    for annotation in vars(cli).values():
+        marks = getattr(annotation, "__metadata__", ())
+        key = next((mark.key for mark in marks if isinstance(mark, cli.Sets)), None)
+        text = next((re.search(r"default: ([^,;.]+(?:\.\d+)?)", mark.help or "") for mark in marks if hasattr(mark, "help")), None)
+        if key is None or text is None or text[1].startswith("found in"):
+            continue
+        value: object = Pipeline()
+        for part in key.split("."):
+            value = getattr(value, part)
+        words = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert text[1] == words, key
+        stated += 1
+    assert stated >= 12
 
 
 def test_print_config_as_json(capsys: pytest.CaptureFixture[str]) -> None:
