@@ -12,7 +12,7 @@ demo: setup
 	$(BIN)/vivim demo
 
 test: setup
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest
 
 check: setup
 	$(BIN)/ruff check .

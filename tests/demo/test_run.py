@@ -2,11 +2,9 @@
 
 import json
 
-import pytest
 from vivim import cli
 
 
-@pytest.mark.slow
 def test_the_quick_demo_runs_and_draws(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["demo", "--quick", "--device", "cpu", "--json"]) == 0
@@ -14,5 +12,6 @@ def test_the_quick_demo_runs_and_draws(tmp_path, monkeypatch, capsys):
     assert set(result["rows"]) == {"popularity", "item-knn", "ids", "frozen video", "ids + video"}
     assert result["clips"] == 60
     page = (tmp_path / result["page"]).read_text()
+    assert "first" in page  # says how its viewer was chosen
     assert "data:image/jpeg;base64," in page
     assert "http://" not in page.replace("http://www.w3.org", "")
