@@ -41,6 +41,28 @@ inline vec exp2v(vec x) {
     return y * (vec)bits;
 }
 
+// 2^x for x <= 0 in a third fewer steps: rounding to the nearest whole number leaves that number's exponent bits where the shift
+// wants them, and for negative floats a smaller float is a larger integer, which makes the clamp one integer minimum.
+inline vec exp2_negative(vec x) {
+    constexpr float MAGIC = 12582912.0f + 127.0f;  // 1.5 * 2^23 + the exponent's bias
+    const ivec lowest = (ivec)splat(-126.0f), bits = (ivec)x;
+    x = (vec)(bits < lowest ? bits : lowest);
+    const vec shifted = x + MAGIC;
+    const vec r = x - (shifted - MAGIC);
+    vec y = splat(0.00015345800f);
+    y = y * r + 0.0013399932f;
+    y = y * r + 0.0096184890f;
+    y = y * r + 0.0555032878f;
+    y = y * r + 0.2402264689f;
+    y = y * r + 0.6931472057f;
+    y = y * r + 1.0f;
+    return y * (vec)((ivec)shifted << 23);
+}
+
+// e^(dt A) with A already times log2(e); NEGATIVE promises dt >= 0 and A < 0.
+template <bool NEGATIVE>
+inline vec decay_of(vec dt, vec A) { return NEGATIVE ? exp2_negative(dt * A) : exp2v(dt * A); }
+
 constexpr float LOG2E = 1.4426950408889634f;
 
 inline vec sigmoid(vec x) { return 1.0f / (1.0f + exp2v(x * -LOG2E)); }
@@ -166,38 +188,108 @@ inline void load_states(const float* p, int64_t N, float* out) {
     }
 }
 
+// A row of N states: where it lies if N is NP, or a padded copy.
 template <int NP>
-void forward_block(const Scan& s, int64_t b, int64_t group, int64_t channel, int width) {
+inline const float* states_at(const float* p, int64_t N, float* copy) {
+    if (N == NP) return p;
+    load_states<NP>(p, N, copy);
+    return copy;
+}
+
+// What a chunk needs per position before its recurrence runs, computed first so that no long chain of dependent steps
+// (softplus, sigmoid) stands between two states.
+struct Prepared {
+    vec u[CHUNK], raw[CHUNK], dt[CHUNK], dtu[CHUNK], y[CHUNK];
+    int64_t token[CHUNK];
+    bool keep[CHUNK];
+};
+
+inline void prepare(const Scan& s, Prepared& w, int64_t b, int64_t group, int64_t channel, int width, int64_t first, int count) {
+    const vec bias = s.bias ? load(s.bias + channel, width) : vec{}, skip = s.skip ? load(s.skip + channel, width) : vec{};
+    for (int k = 0; k < count; ++k) {
+        const int64_t t = token_at(s, group, first + k);
+        w.token[k] = t;
+        w.keep[k] = kept(s, b, group, first + k);
+        w.u[k] = load(s.u + b * s.u_batch + t * s.u_token + channel, width);
+        w.raw[k] = load(s.delta + b * s.delta_batch + t * s.delta_token + channel, width) + bias;
+    }
+    for (int64_t p = first + CHUNK; p < first + 2 * CHUNK && p < s.length; ++p) {
+        const int64_t t = token_at(s, group, p);
+        __builtin_prefetch(s.u + b * s.u_batch + t * s.u_token + channel);
+        __builtin_prefetch(s.delta + b * s.delta_batch + t * s.delta_token + channel);
+        if (s.z) __builtin_prefetch(s.z + b * s.z_batch + t * s.z_token + channel);
+    }
+    for (int k = 0; k < count; ++k) w.dt[k] = step_size(s, w.raw[k]);
+    for (int k = 0; k < count; ++k) w.dtu[k] = w.dt[k] * w.u[k], w.y[k] = skip * w.u[k];
+}
+
+// Are all decays of this block at most 1, so that the cheaper exponential serves?
+inline bool decays(const Scan& s, int64_t channel, int width) {
+    if (!s.softplus) return false;
+    for (int64_t i = channel * s.states; i < (channel + width) * s.states; ++i)
+        if (!(s.A[i] < 0.0f)) return false;
+    return true;
+}
+
+// One chunk of one channel block; h is carried from chunk to chunk.
+template <int NP, bool NEGATIVE>
+void forward_chunk(const Scan& s, Prepared& w, const vec* A_of_block, vec* h_of_block, int64_t b, int64_t group, int64_t channel, int width,
+                   int64_t first, int count) {
     const int64_t N = s.states, L = s.length, chunks = (L + CHUNK - 1) / CHUNK;
     vec A[NP], h[NP];
-    gather<NP>(s.A + channel * N, N, width, A, LOG2E);
-    if (s.start) gather<NP>(s.start + (b * s.channels + channel) * N, N, width, h);
-    else for (int n = 0; n < NP; ++n) h[n] = vec{};
-    const vec bias = s.bias ? load(s.bias + channel, width) : vec{}, skip = s.skip ? load(s.skip + channel, width) : vec{};
-    for (int64_t p = 0; p < L; ++p) {
-        if (s.checkpoints && p % CHUNK == 0)
-            scatter<NP>(s.checkpoints + ((b * chunks + p / CHUNK) * s.channels + channel) * N, N, width, h);
-        if (!kept(s, b, group, p)) for (int n = 0; n < NP; ++n) h[n] = vec{};
-        const int64_t t = token_at(s, group, p);
-        const vec u = load(s.u + b * s.u_batch + t * s.u_token + channel, width);
-        const vec dt = step_size(s, load(s.delta + b * s.delta_batch + t * s.delta_token + channel, width) + bias);
-        float Bv[NP], Cv[NP];
-        load_states<NP>(s.Bm + b * s.B_batch + t * s.B_token + group * s.B_group, N, Bv);
-        load_states<NP>(s.Cm + b * s.C_batch + t * s.C_token + group * s.C_group, N, Cv);
-        const vec dtu = dt * u;
-        vec y = skip * u;
+    for (int n = 0; n < NP; ++n) A[n] = A_of_block[n], h[n] = h_of_block[n];
+    if (s.checkpoints) scatter<NP>(s.checkpoints + ((b * chunks + first / CHUNK) * s.channels + channel) * N, N, width, h);
+    prepare(s, w, b, group, channel, width, first, count);
+    for (int k = 0; k < count; ++k) {
+        if (!w.keep[k]) for (int n = 0; n < NP; ++n) h[n] = vec{};
+        float B_copy[NP], C_copy[NP];
+        const float* Bv = states_at<NP>(s.Bm + b * s.B_batch + w.token[k] * s.B_token + group * s.B_group, N, B_copy);
+        const float* Cv = states_at<NP>(s.Cm + b * s.C_batch + w.token[k] * s.C_token + group * s.C_group, N, C_copy);
+        const vec dt = w.dt[k], dtu = w.dtu[k];
+        vec y[4] = {w.y[k], {}, {}, {}};
 #pragma GCC unroll 16
         for (int n = 0; n < NP; ++n) {
-            h[n] = exp2v(dt * A[n]) * h[n] + dtu * Bv[n];
-            y += h[n] * Cv[n];
+            h[n] = decay_of<NEGATIVE>(dt, A[n]) * h[n] + dtu * Bv[n];
+            y[n % 4] += h[n] * Cv[n];
         }
-        if (s.z) {
-            const vec z = load(s.z + b * s.z_batch + t * s.z_token + channel, width);
-            y *= z * sigmoid(z);
-        }
-        store(s.y + (b * L + t) * s.channels + channel, y, width);
+        w.y[k] = (y[0] + y[1]) + (y[2] + y[3]);
     }
-    scatter<NP>(s.last + (b * s.channels + channel) * N, N, width, h);
+    for (int n = 0; n < NP; ++n) h_of_block[n] = h[n];
+    if (s.z)
+        for (int k = 0; k < count; ++k) {
+            const vec z = load(s.z + b * s.z_batch + w.token[k] * s.z_token + channel, width);
+            w.y[k] *= z * sigmoid(z);
+        }
+    for (int k = 0; k < count; ++k) store(s.y + (b * L + w.token[k]) * s.channels + channel, w.y[k], width);
+}
+
+// The channel blocks of a task take turns chunk by chunk, so that neighbouring cache lines are used while they are near.
+template <int NP>
+void forward_task(const Scan& s, const Task& task) {
+    const int64_t N = s.states, L = s.length;
+    const int blocks = int((task.end - task.channel + LANES - 1) / LANES);
+    vec A[BLOCKS_PER_TASK][NP], h[BLOCKS_PER_TASK][NP];
+    bool negative[BLOCKS_PER_TASK];
+    Prepared w;
+    auto channel_of = [&](int k) { return task.channel + k * LANES; };
+    auto width_of = [&](int k) { const int64_t left = task.end - channel_of(k); return int(left < LANES ? left : LANES); };
+    for (int k = 0; k < blocks; ++k) {
+        gather<NP>(s.A + channel_of(k) * N, N, width_of(k), A[k], LOG2E);
+        negative[k] = decays(s, channel_of(k), width_of(k));
+    }
+    for (int64_t b = task.first_row; b < task.end_row; ++b) {
+        for (int k = 0; k < blocks; ++k) {
+            if (s.start) gather<NP>(s.start + (b * s.channels + channel_of(k)) * N, N, width_of(k), h[k]);
+            else for (int n = 0; n < NP; ++n) h[k][n] = vec{};
+        }
+        for (int64_t first = 0; first < L; first += CHUNK) {
+            const int count = int(L - first < CHUNK ? L - first : CHUNK);
+            for (int k = 0; k < blocks; ++k)
+                if (negative[k]) forward_chunk<NP, true>(s, w, A[k], h[k], b, task.group, channel_of(k), width_of(k), first, count);
+                else forward_chunk<NP, false>(s, w, A[k], h[k], b, task.group, channel_of(k), width_of(k), first, count);
+        }
+        for (int k = 0; k < blocks; ++k) scatter<NP>(s.last + (b * s.channels + channel_of(k)) * N, N, width_of(k), h[k]);
+    }
 }
 
 // What one task adds up over rows and positions, before the tasks are added in order.
@@ -207,47 +299,53 @@ struct Partial {
 
 template <int NP>
 struct Work {
-    vec before[CHUNK][NP], after[CHUNK][NP], decay[CHUNK][NP];
-    vec dt[CHUNK], u[CHUNK], raw[CHUNK], z[CHUNK], dy[CHUNK], inner[CHUNK];
+    Prepared in;
+    vec h[CHUNK + 1][NP], decay[CHUNK][NP];  // h[k] is the state before position k, h[k + 1] after it; a reset shows in decay alone
+    vec z[CHUNK], dy[CHUNK], gate[CHUNK], dz[CHUNK], du[CHUNK], ddt[CHUNK];
     vec dB[CHUNK][NP], dC[CHUNK][NP];
     vec q[BLOCKS_PER_TASK][NP], dA[BLOCKS_PER_TASK][NP], dskip[BLOCKS_PER_TASK], dbias[BLOCKS_PER_TASK];
 };
 
 // States of one chunk again, from its checkpoint, with everything the reverse sweep needs.
-template <int NP>
+template <int NP, bool NEGATIVE>
 void recompute(const Scan& s, Work<NP>& w, int64_t b, int64_t group, int64_t channel, int width, int64_t first, int count) {
     const int64_t N = s.states, L = s.length, chunks = (L + CHUNK - 1) / CHUNK;
     vec A[NP], h[NP];
     gather<NP>(s.A + channel * N, N, width, A, LOG2E);
     gather<NP>(s.checkpoints + ((b * chunks + first / CHUNK) * s.channels + channel) * N, N, width, h);
-    const vec bias = s.bias ? load(s.bias + channel, width) : vec{}, skip = s.skip ? load(s.skip + channel, width) : vec{};
+    for (int n = 0; n < NP; ++n) w.h[0][n] = h[n];
+    prepare(s, w.in, b, group, channel, width, first, count);
     for (int k = 0; k < count; ++k) {
-        const int64_t t = token_at(s, group, first + k);
-        const bool keep = kept(s, b, group, first + k);
-        w.u[k] = load(s.u + b * s.u_batch + t * s.u_token + channel, width);
-        w.raw[k] = load(s.delta + b * s.delta_batch + t * s.delta_token + channel, width) + bias;
-        w.dt[k] = step_size(s, w.raw[k]);
-        w.dy[k] = load(s.grad_y + (b * L + t) * s.channels + channel, width);
-        float Bv[NP], Cv[NP];
-        load_states<NP>(s.Bm + b * s.B_batch + t * s.B_token + group * s.B_group, N, Bv);
-        load_states<NP>(s.Cm + b * s.C_batch + t * s.C_token + group * s.C_group, N, Cv);
-        const vec dtu = w.dt[k] * w.u[k];
-        vec y = skip * w.u[k];
+        float B_copy[NP], C_copy[NP];
+        const float* Bv = states_at<NP>(s.Bm + b * s.B_batch + w.in.token[k] * s.B_token + group * s.B_group, N, B_copy);
+        const float* Cv = states_at<NP>(s.Cm + b * s.C_batch + w.in.token[k] * s.C_token + group * s.C_group, N, C_copy);
+        const vec dt = w.in.dt[k], dtu = w.in.dtu[k];
+        vec y[4] = {w.in.y[k], {}, {}, {}};
+        if (!w.in.keep[k]) for (int n = 0; n < NP; ++n) h[n] = vec{};
 #pragma GCC unroll 16
         for (int n = 0; n < NP; ++n) {
-            const vec decay = keep ? exp2v(w.dt[k] * A[n]) : vec{};
-            w.before[k][n] = h[n];
+            const vec decay = decay_of<NEGATIVE>(dt, A[n]);
             w.decay[k][n] = decay;
             h[n] = decay * h[n] + dtu * Bv[n];
-            w.after[k][n] = h[n];
-            y += h[n] * Cv[n];
+            w.h[k + 1][n] = h[n];
+            y[n % 4] += h[n] * Cv[n];
         }
-        w.inner[k] = y;
-        if (s.z) w.z[k] = load(s.z + b * s.z_batch + t * s.z_token + channel, width);
+        if (!w.in.keep[k]) for (int n = 0; n < NP; ++n) w.decay[k][n] = vec{};
+        w.in.y[k] = (y[0] + y[1]) + (y[2] + y[3]);
+    }
+    for (int k = 0; k < count; ++k) w.dy[k] = load(s.grad_y + (b * L + w.in.token[k]) * s.channels + channel, width);
+    if (!s.z) return;
+    for (int k = 0; k < count; ++k) w.z[k] = load(s.z + b * s.z_batch + w.in.token[k] * s.z_token + channel, width);
+    for (int k = 0; k < count; ++k) {
+        const vec gate = sigmoid(w.z[k]);
+        store(s.grad_z + (b * L + w.in.token[k]) * s.channels + channel,
+              w.dy[k] * w.in.y[k] * gate * (1.0f + w.z[k] * (1.0f - gate)), width);
+        w.dy[k] *= w.z[k] * gate;
     }
 }
 
-template <int NP>
+// FIRST: the first channel block of a task sets dB and dC, the others add to them.
+template <int NP, bool FIRST>
 void reverse(const Scan& s, Work<NP>& w, int block, int64_t b, int64_t group, int64_t channel, int width, int64_t first, int count) {
     const int64_t N = s.states, L = s.length;
     vec A[NP], q[NP], dA[NP];
@@ -255,37 +353,35 @@ void reverse(const Scan& s, Work<NP>& w, int block, int64_t b, int64_t group, in
     for (int n = 0; n < NP; ++n) q[n] = w.q[block][n], dA[n] = w.dA[block][n];
     const vec skip = s.skip ? load(s.skip + channel, width) : vec{};
     for (int k = count - 1; k >= 0; --k) {
-        const int64_t t = token_at(s, group, first + k), at = (b * L + t) * s.channels + channel;
-        vec dy = w.dy[k];
-        if (s.z) {
-            const vec gate = sigmoid(w.z[k]);
-            store(s.grad_z + at, dy * w.inner[k] * gate * (1.0f + w.z[k] * (1.0f - gate)), width);
-            dy *= w.z[k] * gate;
-        }
-        float Bv[NP], Cv[NP];
-        load_states<NP>(s.Bm + b * s.B_batch + t * s.B_token + group * s.B_group, N, Bv);
-        load_states<NP>(s.Cm + b * s.C_batch + t * s.C_token + group * s.C_group, N, Cv);
-        const vec dt = w.dt[k], u = w.u[k], dtu = dt * u;
-        vec along = {}, ddt = {};
+        float B_copy[NP], C_copy[NP];
+        const float* Bv = states_at<NP>(s.Bm + b * s.B_batch + w.in.token[k] * s.B_token + group * s.B_group, N, B_copy);
+        const float* Cv = states_at<NP>(s.Cm + b * s.C_batch + w.in.token[k] * s.C_token + group * s.C_group, N, C_copy);
+        const vec dt = w.in.dt[k], dtu = w.in.dtu[k], dy = w.dy[k];
+        vec along[2] = {}, ddt[2] = {};
 #pragma GCC unroll 16
         for (int n = 0; n < NP; ++n) {
             const vec g = q[n] + dy * Cv[n];
-            w.dC[k][n] += w.after[k][n] * dy;
-            w.dB[k][n] += g * dtu;
-            along += g * Bv[n];
+            w.dC[k][n] = FIRST ? w.h[k + 1][n] * dy : w.dC[k][n] + w.h[k + 1][n] * dy;
+            w.dB[k][n] = FIRST ? g * dtu : w.dB[k][n] + g * dtu;
+            along[n % 2] += g * Bv[n];
             q[n] = g * w.decay[k][n];
-            const vec through = q[n] * w.before[k][n];
-            ddt += through * A[n];
+            const vec through = q[n] * w.h[k][n];
+            ddt[n % 2] += through * A[n];
             dA[n] += through * dt;
         }
-        ddt += u * along;
-        if (s.softplus) ddt *= sigmoid(w.raw[k]);
-        store(s.grad_u + at, dt * along + skip * dy, width);
-        store(s.grad_delta + at, ddt, width);
-        w.dskip[block] += dy * u;
-        w.dbias[block] += ddt;
+        w.du[k] = along[0] + along[1];
+        w.ddt[k] = ddt[0] + ddt[1];
     }
     for (int n = 0; n < NP; ++n) w.q[block][n] = q[n], w.dA[block][n] = dA[n];
+    for (int k = 0; k < count; ++k) {
+        const int64_t at = (b * L + w.in.token[k]) * s.channels + channel;
+        vec ddt = w.ddt[k] + w.in.u[k] * w.du[k];
+        if (s.softplus) ddt *= sigmoid(w.in.raw[k]);
+        store(s.grad_u + at, w.in.dt[k] * w.du[k] + skip * w.dy[k], width);
+        store(s.grad_delta + at, ddt, width);
+        w.dskip[block] += w.dy[k] * w.in.u[k];
+        w.dbias[block] += ddt;
+    }
 }
 
 template <int NP>
@@ -299,6 +395,8 @@ void backward_task(const Scan& s, const Task& task, Partial& partial, float* par
     }
     auto channel_of = [&](int k) { return task.channel + k * LANES; };
     auto width_of = [&](int k) { const int64_t left = task.end - channel_of(k); return int(left < LANES ? left : LANES); };
+    bool negative[BLOCKS_PER_TASK];
+    for (int k = 0; k < blocks; ++k) negative[k] = decays(s, channel_of(k), width_of(k));
     for (int64_t b = task.first_row; b < task.end_row; ++b) {
         for (int k = 0; k < blocks; ++k) {
             if (s.grad_last) gather<NP>(s.grad_last + (b * s.channels + channel_of(k)) * N, N, width_of(k), w->q[k]);
@@ -307,11 +405,11 @@ void backward_task(const Scan& s, const Task& task, Partial& partial, float* par
         for (int64_t c = chunks - 1; c >= 0; --c) {
             const int64_t first = c * CHUNK;
             const int count = int(L - first < CHUNK ? L - first : CHUNK);
-            for (int k = 0; k < count; ++k)
-                for (int n = 0; n < NP; ++n) w->dB[k][n] = w->dC[k][n] = vec{};
             for (int k = 0; k < blocks; ++k) {
-                recompute<NP>(s, *w, b, task.group, channel_of(k), width_of(k), first, count);
-                reverse<NP>(s, *w, k, b, task.group, channel_of(k), width_of(k), first, count);
+                if (negative[k]) recompute<NP, true>(s, *w, b, task.group, channel_of(k), width_of(k), first, count);
+                else recompute<NP, false>(s, *w, b, task.group, channel_of(k), width_of(k), first, count);
+                if (k) reverse<NP, false>(s, *w, k, b, task.group, channel_of(k), width_of(k), first, count);
+                else reverse<NP, true>(s, *w, k, b, task.group, channel_of(k), width_of(k), first, count);
             }
             for (int k = 0; k < count; ++k) {
                 const int64_t at = ((b * L + token_at(s, task.group, first + k)) * s.groups + task.group) * N;
@@ -340,10 +438,7 @@ void run_forward(const Scan& s) {
     const Plan p = plan(s);
 #pragma omp parallel for schedule(dynamic) num_threads(s.threads)
     for (int64_t i = 0; i < (int64_t)p.tasks.size(); ++i) {
-        const Task& task = p.tasks[i];
-        for (int64_t b = task.first_row; b < task.end_row; ++b)
-            for (int64_t c = task.channel; c < task.end; c += LANES)
-                forward_block<NP>(s, b, task.group, c, int(task.end - c < LANES ? task.end - c : LANES));
+        forward_task<NP>(s, p.tasks[i]);
     }
 }
 
@@ -486,6 +581,24 @@ int vivim_scan_chunk() { return CHUNK; }
 int vivim_scan_struct_bytes() { return int(sizeof(Scan)); }
 int vivim_conv_struct_bytes() { return int(sizeof(Conv)); }
 int vivim_conv_max_taps() { return MAX_TAPS; }
+
+// The least the scan can cost: per position and sixteen channels, N times one exp2 and two fused multiply-adds with the operands in
+// registers, and nothing else. For benchmarks; returns a number that depends on all of it.
+float vivim_scan_floor(int64_t positions) {
+    constexpr int N = 16;
+    vec A[N], h[N], y[4] = {};
+    for (int n = 0; n < N; ++n) A[n] = splat(-0.01f * (n + 1)), h[n] = vec{};
+    vec dt = splat(0.1f);
+    for (int64_t p = 0; p < positions; ++p) {
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) {
+            h[n] = exp2_negative(dt * A[n]) * h[n] + dt;
+            y[n % 4] += h[n] * 0.5f;
+        }
+        dt = dt * 1.0000001f;
+    }
+    return sum(y[0] + y[1] + y[2] + y[3]);
+}
 
 // 0: done; 1: more taps than supported.
 int vivim_conv_forward(const Conv* c) {
