@@ -1,0 +1,138 @@
+"""What packing histories into rows gains over padding them, on the history lengths of a data set.
+
+    python benchmarks/packing.py --interactions MicroLens-50k_pairs.tsv [--rounds 5] [--out benchmarks/results/packing.json]
+
+The same batches of the training set are read both ways by the same model with the same weights, taking turns in one process;
+times are CPU time of one thread. Three parts of a step, forward and backward together unless said otherwise: ``model`` (item
+vectors to user vectors), ``step`` (all of a training step with the optimiser; loss: softmax over the whole catalogue) and
+``step in-batch`` (the same with MicroLens's in-batch loss). Packing shortens only ``model``: the loss looks at the same
+predictions either way, so the more of a step the catalogue takes, the less the whole step gains. tokens/s counts items that
+stand in histories, never padding. Medians over the batches. The losses of both ways are compared on every batch.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from vivim.recommend import build
+from vivim.recommend.batches import TrainBatch, train_batches
+from vivim.recommend.config import ItemsConfig, LossConfig, ModelConfig, ProtocolConfig
+from vivim.recommend.learner import Learner
+from vivim.recommend.protocol import MicroLensProtocol, Split
+from vivim.recommend.provenance import provenance
+from vivim.recommend.readers import read_interactions
+
+# The protocol of the benchmark (the newest 13 of each user), and long histories, where padding hurts more.
+WINDOWS = {"microlens window": ProtocolConfig(), "last 50": ProtocolConfig(keep_last=52, max_len=50)}
+KINDS = ("mamba", "mamba2", "sasrec")
+
+
+def learner_of(split: Split, kind: str, loss: str, max_len: int) -> Learner:
+    """Ids, default sizes, no dropout: then both ways must give the same loss."""
+    torch.manual_seed(0)
+    model = ModelConfig.model_validate({"kind": kind, "dropout": 0.0})
+    items = ItemsConfig(kind="ids")
+    return Learner(
+        build.item_encoder(items, len(split.items), model.d_model, None),
+        build.user_model(model, max_len),
+        build.loss(LossConfig.model_validate({"kind": loss}), items, split),
+    )
+
+
+def parts(learner: Learner, in_batch: Learner, batch: TrainBatch) -> dict[str, Callable[[], float]]:
+    """What is timed, each returning the loss, or 0 where there is none."""
+    d_model = learner.encode(None).vectors_RD.shape[1]
+    items_SWD = torch.randn(*batch.inputs_SW.shape, d_model, requires_grad=True)
+    grad_PD = torch.randn(len(batch.place_P), d_model)
+
+    def model() -> float:
+        hidden_SWD = learner.model(items_SWD, batch.seq_idx_SW)
+        hidden_SWD.flatten(0, 1)[batch.place_P].backward(grad_PD)
+        return 0.0
+
+    def step_of(trained: Learner) -> Callable[[], float]:
+        # A step of length zero: all of the work, and the next one starts from the same weights.
+        optimizer = torch.optim.AdamW(trained.parameters(), lr=0.0, weight_decay=0.0)
+
+        def step() -> float:
+            optimizer.zero_grad(set_to_none=True)
+            loss = trained(batch)
+            loss.backward()
+            optimizer.step()
+            return float(loss.detach())
+
+        return step
+
+    return {"model": model, "step": step_of(learner), "step in-batch": step_of(in_batch)}
+
+
+def measure(split: Split, kind: str, max_len: int, batch_size: int, rounds: int) -> dict[str, Any]:
+    """Medians over ``rounds`` batches, both ways of reading each taking turns."""
+    learner, in_batch = (learner_of(split, kind, loss, max_len).train() for loss in ("full", "in-batch"))
+    seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    difference = 0.0
+    tokens, places = [], defaultdict(list)
+    # The first batch warms up and is not counted.
+    for warm, packed in enumerate(islice(train_batches(split.train, batch=batch_size, max_len=max_len, seed=0, epoch=1), rounds + 1)):
+        ways = {"packed": packed, "padded": TrainBatch.padded(packed.sequences)}
+        runs = {way: parts(learner, in_batch, batch) for way, batch in ways.items()}
+        for part in runs["packed"]:
+            values = {}
+            for way in ways if warm % 2 else reversed(ways):
+                started = time.process_time()
+                values[way] = runs[way][part]()
+                if warm:
+                    seconds[part, way].append(time.process_time() - started)
+            difference = max(difference, abs(values["packed"] - values["padded"]) / max(abs(values["padded"]), 1e-12))
+        if warm:
+            tokens.append(len(packed.place_P))
+            for way, batch in ways.items():
+                places[way].append(batch.inputs_SW.numel())
+    rows = {}
+    for part in ("model", "step", "step in-batch"):
+        median = {way: statistics.median(seconds[part, way]) for way in ("packed", "padded")}
+        ratios = [a / b for a, b in zip(seconds[part, "padded"], seconds[part, "packed"], strict=True)]
+        rows[part] = {
+            "packed_tokens_per_second": round(statistics.median(tokens) / median["packed"]),
+            "padded_tokens_per_second": round(statistics.median(tokens) / median["padded"]),
+            "ratio": round(statistics.median(ratios), 2),
+        }
+    return {
+        "places_per_token": {way: round(sum(places[way]) / sum(tokens), 3) for way in ("packed", "padded")},
+        "largest_relative_difference_of_the_loss": difference,
+        "parts": rows,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--interactions", type=Path, required=True)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    interactions = read_interactions(options.interactions)
+    results = []
+    for window, config in WINDOWS.items():
+        split = MicroLensProtocol(config).split(interactions)
+        for kind in KINDS:
+            row = {"window": window, "model": kind} | measure(split, kind, config.max_len, options.batch, options.rounds)
+            results.append(row)
+            shown = ", ".join(f"{part} {values['ratio']:.2f}x" for part, values in row["parts"].items())
+            print(f"{window}, {kind}: {shown}; loss differs by {row['largest_relative_difference_of_the_loss']:.1e}", flush=True)
+    if options.out:
+        run = provenance()
+        run["command"] = f"packing.py --interactions {options.interactions.name} --batch {options.batch} --rounds {options.rounds}"
+        options.out.write_text(json.dumps({"batch": options.batch, "rows": results, "provenance": run}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
