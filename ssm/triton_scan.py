@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from .order import FORWARD, REVERSE, Order, Walk
+from .order import REVERSE, Order, Walk
 
 MAX_STATES = 256
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -22,7 +22,6 @@ INSTALL = "pip install 'vivim[cuda]'"
 # Warps that keep a multiprocessor busy; a sequence is cut into segments while there are fewer.
 _WARPS_PER_PROCESSOR = 16
 _SHORTEST_SEGMENT = 64
-_LANES = 8
 _CHAIN_BLOCK = 64
 _CHAIN_STEPS = 16
 
@@ -62,26 +61,21 @@ class Plan:
         segments: S; 1: every row is walked from end to end.
         segment_length: tokens of a segment, a multiple of ``steps``.
         steps: tokens read at once, and tokens between two saved states.
-        columns: J, a program owns J * 8 channels.
-        recompute: in the backward, take every decay twice instead of holding it in registers.
+        tile: T, channels of a program, a power of two.
+        reread: tokens read at once on the way back through ``steps`` of them; divides ``steps``.
         warps: of a program.
     """
 
     segments: int
     segment_length: int
     steps: int = 8
-    columns: int = 4
-    recompute: bool = True
+    tile: int = 32
+    reread: int = 2
     warps: int = 1
 
     def __post_init__(self) -> None:
-        if self.segment_length % self.steps:
-            raise ValueError(f"a segment of {self.segment_length} tokens is no multiple of {self.steps} steps")
-
-    @property
-    def tile(self) -> int:
-        """Channels of a program."""
-        return self.columns * _LANES
+        assert self.segment_length % self.steps == 0, (self.segment_length, self.steps)
+        assert self.steps % self.reread == 0, (self.steps, self.reread)
 
     @staticmethod
     def of(batch: int, length: int, channels: int, groups: int, states: int, processors: int, **choices: Any) -> "Plan":
@@ -90,12 +84,12 @@ class Plan:
         ``choices`` fixes fields other than the segments.
         """
         padded = _power_of_two(states)
-        # A thread holds columns * padded / 4 states: 16 at most, up to 64 states per channel.
-        choices.setdefault("columns", max(1, min(4, 64 // padded)))
+        # Of tile * padded states a thread holds 16.
+        choices.setdefault("tile", max(8, min(32, 512 // padded)))
         choices.setdefault("steps", 8 if padded <= 32 else 4)
-        choices.setdefault("warps", max(1, padded // 64))
+        choices.setdefault("warps", max(1, choices["tile"] * padded // 1024))
         steps = choices["steps"]
-        programs = batch * groups * -(-(channels // groups) // (choices["columns"] * _LANES)) * choices["warps"]
+        programs = batch * groups * -(-(channels // groups) // choices["tile"]) * choices["warps"]
         wanted = -(-_WARPS_PER_PROCESSOR * processors // max(programs, 1))
         segments = max(1, min(wanted, length // _SHORTEST_SEGMENT))
         segment_length = -(-length // (segments * steps)) * steps
@@ -121,7 +115,7 @@ def scan(
     """The scan, its step size, skip and gate fused; state and arithmetic in fp32 whatever goes in and out.
 
     Args:
-        u: (B, L, D) in float32, bfloat16 or float16, as are delta, B, C and z; A, D, delta_bias and initial_state may be float32 beside them.
+        u: (B, L, D) in float32, bfloat16 or float16, as are delta, B, C and z; A, D, delta_bias and initial_state may be float32.
         B: (B, L, G, N), as is C.
         keep_BL: (B, L) or, where groups walk differently, (B, G, L), in walk order: 0 where the state is emptied before the token.
         order: one for all groups or one per group, so that walks in several directions are one call.
@@ -243,9 +237,8 @@ class _Call:
         self.fixed = {
             "SOFTPLUS": softplus,
             "K": plan.steps,
-            "J": plan.columns,
+            "T": plan.tile,
             "N": _power_of_two(self.states),
-            "W": _LANES,
             "num_warps": plan.warps,
         }
         self.u_strides = self.u.stride()[:2]
@@ -316,7 +309,7 @@ class _Call:
                 *(*self.u_strides, *self.delta_strides, *self.B_strides, *self.C_strides, *self.z_strides),
                 *(*grad_y_strides, *incoming_strides),
                 **self.fixed,
-                RECOMPUTE=self.plan.recompute,
+                Q=self.plan.reread,
             )
         return (
             grad_u,
