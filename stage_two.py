@@ -75,7 +75,7 @@ def run_evaluate(pipeline: Pipeline, progress: Progress, *, run: Path | None, sp
         notes=[
             *report.lines(),
             f"written: {folder.path}/results.json, results.md, ranks.parquet",
-            f"next: {program()} recommend --run {folder.path} --user ID --k 10",
+            f"next: {program()} recommend --run {folder.path} --user ID --k {min(10, report.card['items'])}",
         ],
     )
 
@@ -234,9 +234,10 @@ def _train_notes(store: "EmbeddingStore | None", done: "TrainSummary") -> list[s
     notes = [f"run: {done.run}"]
     if store is not None and done.coverage is not None:
         notes.append(f"{done.coverage:.1%} of the items have a vector in {store.path}; encoder weights: {store.recipe.weights['source']}")
+    ks = [k for k in (10, 20) if k <= len(done.split.items)] or [len(done.split.items)]
     if done.split.dropped_users:
         notes.append(f"{done.split.dropped_users:,} users have too few interactions and were left out")
-    return [*notes, f"next: {program()} evaluate --run {done.run} --k 10 20"]
+    return [*notes, f"next: {program()} evaluate --run {done.run} --k {' '.join(map(str, ks))}"]
 
 
 def _evaluate_headline(report: "Report") -> str:

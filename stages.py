@@ -159,7 +159,7 @@ def run_check_data(pipeline: Pipeline, progress: Progress, *, embeddings: Path |
     looked_at = {"interactions": found.source, "videos": data.videos, "titles": data.titles, "embeddings": embeddings}
     return Summary(
         headline=f"{facts['users']} users, {facts['items']} items, {facts['interactions']} interactions, sparsity {facts['sparsity']}; "
-        + (f"{len(odd)} kinds of oddities" if odd else "nothing odd"),
+        + (f"{len(odd)} {'kind' if len(odd) == 1 else 'kinds'} of oddities" if odd else "nothing odd"),
         data={**found.as_dict(), "looked_at": {name: str(place) if place else None for name, place in looked_at.items()}},
         tables=[
             TableOf("", ("fact", "value"), found.lines()),

@@ -34,6 +34,7 @@ class OddityKind(StrEnum):
     REPEATED_TARGETS = "repeated targets"
     TIES_IN_TIME = "ties in time"
     IMPLAUSIBLE_TIMES = "implausible times"
+    ONE_USER = "one user"
     USERS_TOO_SHORT = "users too short"
     ITEMS_NOT_RANKED = "items not ranked"
     ITEMS_NEVER_TRAINED = "items never trained"
@@ -92,6 +93,7 @@ def split_oddities(interactions: Interactions, split: Split) -> list[Oddity]:
     best = 1 - cold / len(split.test)
     dropped, untrained = len(interactions.items) - len(split.items), int((~trained).sum())
     return [
+        *_counted(OddityKind.ONE_USER, int(len(split.users) == 1), "users to learn from", "A recommender needs at least two."),
         *_counted(OddityKind.ITEMS_NOT_RANKED, dropped, "items in no kept window", "They are not ranked."),
         *_counted(OddityKind.ITEMS_NEVER_TRAINED, untrained, "ranked items that never occur in training", "Ids alone cannot learn them."),
         *_counted(

@@ -72,6 +72,11 @@ def train_run(
     """
     config = build.resolved(config, has_vectors=store is not None)
     split = MicroLensProtocol(config.protocol).split(interactions)
+    if len(split.users) < 2:
+        raise InputError(
+            f"{interactions.source} leaves 1 user to train on; a recommender learns what users have in common. "
+            "Bring the histories of at least two, better of thousands."
+        )
     content = None
     if store is not None and build.needs_vectors(config.items):
         content = lay_out(store, split.items, config.items.min_coverage)

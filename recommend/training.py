@@ -144,7 +144,7 @@ def _one_epoch(
     )
     progress.say(
         f"epoch {epoch}: loss {log.loss:.4f}, validation HR@10 {log.hit_rate_10:.4f} NDCG@10 {log.ndcg_10:.4f}, "
-        f"{log.train_seconds:.1f} s + {log.validation_seconds:.1f} s"
+        f"training {log.train_seconds:.1f} s, validation {log.validation_seconds:.1f} s"
     )
     return log
 

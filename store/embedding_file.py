@@ -198,13 +198,19 @@ def _check_place(path: Path) -> None:
 
 
 def _check_recipe(store: EmbeddingStore, recipe: Recipe, dim: int) -> None:
-    fields = [f"  {name}: {old} in the file, {new} now" for name, old, new in differences(store.recipe, recipe)]
+    fields = [f"  {name}: {_short(old)} in the file, {_short(new)} now" for name, old, new in differences(store.recipe, recipe)]
     if store.dim != dim:
         fields.append(f"  vector width: {store.dim} in the file, {dim} now")
     if fields:
         raise RecipeMismatch(
-            "\n".join([f"{store.path} was made by another recipe:", *fields, "Use the same settings, or write to a new file."])
+            "\n".join([f"{store.path} was made by another recipe:", *fields, "Use the same settings, or write to another file with --out."])
         )
+
+
+def _short(value: object) -> str:
+    """A hash by its first characters: enough to tell two apart, and to read."""
+    text = str(value)
+    return f"{text[:12]}..." if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
 
 
 def _sync(path: Path) -> None:

@@ -119,7 +119,7 @@ def test_another_recipe_is_refused_field_by_field(tmp_path, samples):
         "vector width: 4 in the file, 5 now",
     ]
     assert str(path) in lines[0]
-    assert "new file" in lines[-1]
+    assert "--out" in lines[-1]
 
 
 def test_a_file_of_failures_only_can_grow(tmp_path, samples):
