@@ -36,3 +36,24 @@ def ring():
         source="ring, made by a test",
         sha256="0" * 64,
     )
+
+
+@pytest.fixture(scope="session")
+def write_vectors():
+    """``write_vectors(path, ids, dim=8)`` writes an embedding file of random vectors."""
+    from vivim.store import Recipe, Rows, write_embeddings
+
+    def write(path: Path, ids, dim=8):
+        count = len(ids)
+        rows = Rows(
+            ids=list(ids),
+            vectors_ND=np.random.default_rng(0).normal(size=(count, dim)).astype(np.float16),
+            sha256=["0" * 64] * count,
+            times_seconds_NT=np.zeros((count, 2)),
+            decoder=["pyav"] * count,
+            short_N=np.zeros(count, bool),
+        )
+        made = {"encoder": {"kind": "test"}, "weights": {"source": "random seed 0"}, "frames": {}, "preprocessing": {}, "decoder": {}}
+        write_embeddings(path, Recipe(**made, dtype="float16"), rows, [])
+
+    return write

@@ -1,13 +1,11 @@
 """train-rec, evaluate and recommend as they are typed, on a small file with a known answer."""
 
 import json
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from vivim import cli
-from vivim.store import Recipe, Rows, write_embeddings
 
 FAST = ["--device", "cpu", "--set", "model.d_model=16", "model.layers=1", "model.dropout=0", "train.lr=0.01", "train.batch=16"]
 
@@ -22,21 +20,6 @@ def here(tmp_path, monkeypatch):
     (data / "ring_pairs.tsv").write_text("\n".join(lines) + "\n")
     (data / "ring_titles.csv").write_text("item,title\n" + "\n".join(f'{i},"clip, number {i}"' for i in range(1, 31)) + "\n")
     return tmp_path
-
-
-def write_vectors(path: Path, ids, dim=8):
-    rng = np.random.default_rng(0)
-    count = len(ids)
-    rows = Rows(
-        ids=list(ids),
-        vectors_ND=rng.normal(size=(count, dim)).astype(np.float16),
-        sha256=["0" * 64] * count,
-        times_seconds_NT=np.zeros((count, 2)),
-        decoder=["pyav"] * count,
-        short_N=np.zeros(count, bool),
-    )
-    recipe = Recipe(encoder={"kind": "test"}, weights={"source": "random seed 0"}, frames={}, preprocessing={}, dtype="float16", decoder={})
-    write_embeddings(path, recipe, rows, [])
 
 
 def run(capsys, *args):
@@ -84,7 +67,7 @@ def test_titles_are_those_beside_the_interactions(here, capsys, monkeypatch):
     assert "wrong" not in out
 
 
-def test_vectors_are_used_where_there_are_any(here, capsys):
+def test_vectors_are_used_where_there_are_any(here, capsys, write_vectors):
     write_vectors(here / "v.h5", [str(i) for i in range(1, 29)])
     code, out, err = run(capsys, "train-rec", "--embeddings", "v.h5", "--epochs", 2, *FAST)
     assert code == 0
@@ -138,7 +121,7 @@ def test_a_command_before_its_stage_says_what_to_run_first(here, capsys):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "nan", "lacks all", "not hdf5"])
-def test_a_bad_embedding_file_is_refused(here, capsys, damage):
+def test_a_bad_embedding_file_is_refused(here, capsys, write_vectors, damage):
     path = here / "v.h5"
     write_vectors(path, [str(i) for i in range(1, 31)] if damage != "lacks all" else [f"x{i}" for i in range(30)])
     if damage == "truncated":
@@ -209,7 +192,7 @@ def test_resume_without_a_name_takes_the_run_interrupted_last(here, capsys, monk
     assert (here / "runs" / "latest").read_text() != finished
 
 
-def test_a_refused_run_leaves_no_folder(here, capsys):
+def test_a_refused_run_leaves_no_folder(here, capsys, write_vectors):
     write_vectors(here / "v.h5", [f"x{i}" for i in range(30)])
     assert run(capsys, "train-rec", "--embeddings", "v.h5", *FAST)[0] == 2
     assert [path for path in (here / "runs").iterdir() if path.is_dir()] == []
