@@ -118,7 +118,7 @@ class MambaBlock(nn.Module):
             raise ValueError("seq_idx packs several sequences into one row, which only a causal block supports")
         x_BLD, z_BLD = self.in_proj(x_BLC).chunk(2, dim=-1)
         walked = [self._walk(x_BLD, s, order, seq_idx) for s, order in enumerate(orders)]
-        y_BLD = walked[0] if len(walked) == 1 else torch.stack(walked).sum(0) / len(walked)
+        y_BLD = walked[0] if len(walked) == 1 else sum(walked[1:], walked[0]) / len(walked)
         return self.out_proj(y_BLD * F.silu(z_BLD))
 
     def _order(self, walk: Walk, frames: int | None) -> Order:
