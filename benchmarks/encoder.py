@@ -87,9 +87,8 @@ def main() -> None:
     options.out.write_text(json.dumps(result, indent=2) + "\n")
     for name, spent in best.items():
         floor = result["floor_seconds"]["torch.float32"] / spent["wall"]
-        print(
-            f"{options.size} T={options.frames} {options.pixels} px, scan {name}: {spent['wall']:.2f} s wall, {spent['cpu']:.2f} s cpu, {floor:.0%} of the float32 floor"
-        )
+        what = f"{options.size} T={options.frames} {options.pixels} px, scan {name}"
+        print(f"{what}: {spent['wall']:.2f} s wall, {spent['cpu']:.2f} s cpu, {floor:.0%} of the float32 floor")
     for key, share in result["shares"].items():
         print(f"  {share:5.1%} {key}")
 
