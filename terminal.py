@@ -133,6 +133,7 @@ class TerminalProgress:
             self._bars = None
 
     def say(self, line: str) -> None:
+        self._last_plain = time.monotonic()
         with suppress(BrokenPipeError):  # whoever read the log has left; the work goes on
             self._console.print(_clean(line), soft_wrap=True)
 
@@ -149,9 +150,9 @@ class TerminalProgress:
 
     def _plain(self, task: "_Task", *, force: bool = False) -> None:
         """A line at most every few seconds, whatever the number of tasks; the end of a task that was spoken of is always told."""
-        now = time.monotonic()
-        if (task.done, task.note) != task.told_of and (force or now - self._last_plain >= PLAIN_LINE_SECONDS):
-            self._last_plain, task.told, task.told_of = now, True, (task.done, task.note)
+        due = time.monotonic() - self._last_plain >= PLAIN_LINE_SECONDS
+        if (task.done, task.note) != task.told_of and (force or due):
+            task.told, task.told_of = True, (task.done, task.note)
             self.say(f"{task.what}: {task.state()}")
 
 

@@ -29,7 +29,7 @@ from .world import World, WorldConfig, WorldFiles
 K = 10
 TRIED = 50
 FOUND = (
-    f"This viewer was picked to show what video can do: the first one whose next clip is new and stands in the {K} of ids + video. "
+    f"This viewer was picked to show what video can do: the first one whose next clip is new and stands in the top {K} of ids + video. "
     "How often that happens is in the demo's table, under cold."
 )
 NOT_FOUND = f"This is the first viewer whose next clip is new; for none of the first {TRIED} such viewers did ids + video find it."

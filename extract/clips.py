@@ -132,7 +132,8 @@ def _check_ids(by_id: dict[str, list[Path]]) -> None:
     if twins:
         id_, paths = next(iter(twins.items()))
         raise InputError(
-            f"{len(twins)} {'id belongs' if len(twins) == 1 else 'ids belong'} to more than one clip: {id_!r} is {paths[0]} and {paths[1]}. "
+            f"{len(twins)} {'id belongs' if len(twins) == 1 else 'ids belong'} to more than one clip: "
+            f"{id_!r} is {paths[0]} and {paths[1]}. "
             "The id is the file name without its extension; rename one, or give ids in a manifest (--manifest, columns id,path)."
         )
     ItemIndex(by_id)

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import InputError
 from . import decord_frames, pyav_frames
 from .clip import Clip, ClipRef
 from .failures import ClipError
@@ -109,10 +110,17 @@ class ClipReader:
 
 
 def decoder_versions(policy: Literal["auto", "pyav"]) -> dict[str, str]:
-    """What the recipe records about decoding: the policy and the versions of the libraries it uses."""
+    """What the recipe records about decoding: the policy and the versions of the libraries it uses.
+
+    Raises:
+        InputError: the policy needs decord, which is not installed; PyAV alone would be a quiet slow path.
+    """
     versions = {"policy": policy, "av": version("av")}
     if policy == "auto":
-        versions["decord"] = next(_installed("decord2", "decord"), "absent")
+        decord = next(_installed("decord2", "decord"), None)
+        if decord is None:
+            raise InputError("decord is not installed. Install it with: pip install decord2, or read with PyAV: --set extract.decoder=pyav")
+        versions["decord"] = decord
     return versions
 
 

@@ -9,6 +9,8 @@ import pytest
 from av.stream import Disposition
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vivim.errors import InputError
+from vivim.extract import reader
 from vivim.extract.clip import Clip, ClipRef
 from vivim.extract.failures import ClipError
 from vivim.extract.reader import ClipReader, Unchanged, decoder_versions
@@ -181,3 +183,10 @@ def test_the_recipe_names_the_libraries():
     assert set(decoder_versions("auto")) == {"policy", "av", "decord"}
     assert decoder_versions("pyav").keys() == {"policy", "av"}
     assert decoder_versions("auto")["decord"].startswith("decord")
+
+
+def test_an_absent_decord_names_the_install_command(monkeypatch):
+    monkeypatch.setattr(reader, "_installed", lambda *names: iter(()))
+    assert "decord" not in decoder_versions("pyav")
+    with pytest.raises(InputError, match=r"pip install decord2.*extract.decoder=pyav"):
+        decoder_versions("auto")
