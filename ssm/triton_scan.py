@@ -87,7 +87,7 @@ class Plan:
         # Of tile * padded states a thread holds 16.
         choices.setdefault("tile", max(8, min(32, 512 // padded)))
         choices.setdefault("steps", 8 if padded <= 32 else 4)
-        choices.setdefault("warps", max(1, choices["tile"] * padded // 1024))
+        choices.setdefault("warps", max(1, choices["tile"] * padded // 512))
         steps = choices["steps"]
         programs = batch * groups * -(-(channels // groups) // choices["tile"]) * choices["warps"]
         wanted = -(-_WARPS_PER_PROCESSOR * processors // max(programs, 1))
@@ -253,9 +253,9 @@ class _Call:
         y = self.u.new_empty(self.u.shape)
         checkpoints = self._states(-(-self.length // self.plan.steps)) if checkpoint else None
         with torch.cuda.device_of(self.u):
+            strides: tuple[int, ...] = (self.channels * self.states, 0)
             if self.plan.segments == 1:
                 starts, last = self.start, self._states()
-                strides = (self.channels * self.states, 0)
             else:
                 ends, decays = self._states(self.plan.segments), self._states(self.plan.segments)
                 strides_in = (*self.u_strides, *self.delta_strides, *self.B_strides)
@@ -288,8 +288,9 @@ class _Call:
         grad_D, grad_bias = (None if x is None else self._fp32(*parts) for x in (self.D, self.bias))
         grad_start = None if self.start is None else self._states()
         with torch.cuda.device_of(self.u):
+            incoming_strides: tuple[int, ...] = (self.channels * self.states, 0)
             if self.plan.segments == 1:
-                incoming, incoming_strides, start_of_first = grad_last, (self.channels * self.states, 0), grad_start
+                incoming, start_of_first = grad_last, grad_start
             else:
                 ends, decays = self._states(self.plan.segments), self._states(self.plan.segments)
                 k.local_adjoints[self.grid](

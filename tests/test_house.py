@@ -23,6 +23,9 @@ DOORS = {"recommend/end_to_end.py": {"extract"}}
 
 OPTIONAL = {"mamba_ssm", "causal_conv1d", "triton", "ray", "fastapi", "uvicorn", "matplotlib", "tensorboard", "umap", "torchcodec"}
 
+# Kernels can only be written with triton at hand; the file is itself imported where it is used.
+KERNELS = {"ssm/triton_kernels.py"}
+
 
 def own_imports(source: str, path: Path) -> Iterator[tuple[int, str]]:
     """(line, dotted name below ``vivim``) of every import of ours; an absolute one comes as ``vivim...``."""
@@ -130,7 +133,7 @@ def test_optional_packages_are_imported_where_they_are_used() -> None:
         f"{path}:{line} imports {name}"
         for path in [*files_of(*ROOMS), *(Path(path.name) for path in ROOT.glob("*.py"))]
         for line, name in module_level_imports(ast.parse((ROOT / path).read_text("utf-8")))
-        if name in OPTIONAL
+        if name in OPTIONAL and path.as_posix() not in KERNELS
     ]
     assert not found, "\n".join(found)
 
@@ -166,5 +169,5 @@ def test_every_folder_with_modules_is_a_package() -> None:
 
 def test_every_root_module_is_type_checked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    modules = {f"vivim.{path.stem}" for path in ROOT.glob("*.py")} - {"vivim.__init__"}
+    modules = {f"vivim.{path.stem}" for path in ROOT.glob("*.py")} - {"vivim.__init__", "vivim.setup"}
     assert modules <= set(project["tool"]["mypy"]["modules"])

@@ -1,0 +1,158 @@
+"""The Triton scan against its definition, in Triton's interpreter on the CPU; and its kernels compiled for GPUs that are not here.
+
+The interpreter must be chosen before triton is imported, so that the comparisons run in a process of their own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from vivim.ssm import FORWARD, REVERSE, time_major
+from vivim.ssm import mamba_ssm_scan as mamba
+from vivim.ssm import triton_scan as triton_backend
+
+CPU = torch.device("cpu")
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+KERNELS = {"local_ends", "chain", "outputs", "local_adjoints", "gradients"}
+
+
+def has_triton():
+    try:
+        import triton  # noqa: F401
+    except Exception:
+        return False
+    return True
+
+
+needs_triton = pytest.mark.skipif(not has_triton(), reason="triton is not installed: pip install triton")
+
+
+def in_process(*arguments, **environment):
+    """Run one of the scripts beside this file; it must end well."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@needs_triton
+def test_every_output_and_gradient_equals_the_reference(tmp_path):
+    """The dry run of the GPU check: its small cases, and all that it does after them."""
+    in_process(str(ROOT / "benchmarks" / "gpu_check.py"), "--dry-run", "--out", str(tmp_path))
+    report = json.loads((tmp_path / "gpu_check_dry_run.json").read_text())
+    rows = report["correctness"]["rows"]
+    assert report["correctness"]["ok"] and len(rows) == 12
+    assert all(row["errors"].keys() >= {"y", "last", "u", "delta", "A", "B", "C"} for row in rows)
+    assert report["scans"] and report["directions"] and report["models"]
+
+
+@needs_triton
+def test_the_kernels_of_a_long_sequence_compile_for_hopper():
+    assert kernels_in(in_process(str(HERE / "triton_compile.py"), "90", "quick", TRITON_INTERPRET="0")) == KERNELS
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+def test_every_kernel_compiles_for_gpus(capability):
+    assert kernels_in(in_process(str(HERE / "triton_compile.py"), str(capability), TRITON_INTERPRET="0")) == KERNELS
+
+
+def kernels_in(out):
+    return {line.split()[0] for line in out.splitlines()}
+
+
+def test_a_cpu_is_refused_in_words(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    reason = triton_backend.why_not(CPU)
+    assert reason is not None
+    assert "not on cpu" in reason if has_triton() else "pip install" in reason
+
+
+def test_what_the_kernels_cannot_hold_is_refused_in_words():
+    assert "not float64" in (triton_backend.unsupported(torch.zeros(1, 1, 1, dtype=torch.float64), torch.zeros(1, 1)) or "")
+    assert "at most 256 states" in (triton_backend.unsupported(torch.zeros(1, 1, 1), torch.zeros(1, 257)) or "")
+
+
+@pytest.mark.parametrize(
+    ("orders", "length", "says"),
+    [
+        ((FORWARD, REVERSE), 6, "2 orders do not fit 3 groups"),
+        ((time_major(2), time_major(3), FORWARD), 6, r"same number of frames, not \[2, 3\]"),
+        (time_major(4), 6, "6 tokens do not divide into 4"),
+    ],
+)
+def test_orders_that_do_not_fit_are_refused(orders, length, says):
+    u, B = torch.zeros(1, length, 3), torch.zeros(1, length, 3, 2)
+    with pytest.raises(ValueError, match=says):
+        triton_backend.scan(u, u, torch.zeros(3, 2), B, B, None, None, None, None, None, False, orders)
+
+
+@pytest.mark.parametrize(("batch", "length"), [(0, 5), (2, 0)])
+def test_nothing_in_gives_nothing_out(batch, length):
+    u, B, start = torch.zeros(batch, length, 3), torch.zeros(batch, length, 1, 2), torch.ones(batch, 3, 2)
+    y, last = triton_backend.scan(u, u, torch.zeros(3, 2), B, B, None, None, None, start, None, False, FORWARD)
+    assert y.shape == u.shape
+    assert torch.equal(last, start)
+
+
+@pytest.mark.parametrize(
+    ("batch", "length", "channels", "groups", "segments"),
+    [(256, 50, 128, 1, 1), (256, 200, 512, 1, 1), (1, 25088, 384, 3, 175), (1, 392, 1024, 1, 6), (1, 63, 24, 1, 1)],
+)
+def test_long_sequences_of_few_channels_are_cut_until_the_machine_is_full(batch, length, channels, groups, segments):
+    plan = triton_backend.Plan.of(batch, length, channels, groups, 16, processors=132)
+    assert plan.segments == segments
+    assert (plan.segments - 1) * plan.segment_length < length <= plan.segments * plan.segment_length
+
+
+@pytest.mark.parametrize("what", ["order", "seq_idx", "initial_state"])
+def test_what_mamba_ssm_cannot_do_is_refused_by_name(what):
+    u, B = torch.zeros(1, 4, 3), torch.zeros(1, 4, 1, 2)
+    start = torch.zeros(1, 3, 2) if what == "initial_state" else None
+    keep = torch.ones(1, 4) if what == "seq_idx" else None
+    with pytest.raises(ValueError, match=f"{what}.*Backend.TRITON"):
+        mamba.scan(u, u, torch.zeros(3, 2), B, B, None, None, None, start, keep, True, REVERSE if what == "order" else FORWARD)
+
+
+def test_mamba_ssm_is_refused_in_words_where_its_operation_does_not_load():
+    reason = mamba.why_not(CPU)
+    assert reason is not None
+    assert "not on cpu" in reason or "pip install" in reason
+
+
+def test_mamba_ssm_gets_its_own_layout_and_an_unsupported_gradient_is_an_error(monkeypatch):
+    """A stand-in for the compiled operation, by its published meaning, that also checks the layout."""
+    from vivim.ssm import Backend, selective_scan
+
+    def stand_in(u, delta, A, B, C, D, z, delta_bias, softplus, return_last_state):
+        assert u.shape == (2, 6, 5) and B.shape == (2, 3, 4, 5) and B.stride(-1) == 1
+        move = lambda x: x.transpose(1, 2)  # noqa: E731
+        y, last = selective_scan(
+            move(u), move(delta), A, B.permute(0, 3, 1, 2), C.permute(0, 3, 1, 2), D, move(z), delta_bias, softplus, True,
+            backend=Backend.REFERENCE,
+        )  # fmt: skip
+        return move(y), last
+
+    monkeypatch.setattr(mamba, "_function", lambda: (stand_in, None))
+    g = torch.Generator().manual_seed(0)
+    normal = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
+    u, delta, z = normal(2, 5, 6).requires_grad_(), normal(2, 5, 6), normal(2, 5, 6)
+    A, B, C, D, bias = -normal(6, 4).exp(), normal(2, 5, 3, 4), normal(2, 5, 3, 4), normal(6), normal(6)
+    y, last = mamba.scan(u, delta, A, B, C, D, z, bias, None, None, True, FORWARD)
+    want, want_last = selective_scan(u, delta, A, B, C, D, z, bias, True, True, backend=Backend.REFERENCE)
+    torch.testing.assert_close(y, want)
+    torch.testing.assert_close(last, want_last)
+    y.sum().backward(retain_graph=True)
+    with pytest.raises(ValueError, match="last state has no gradient"):
+        last.sum().backward()
