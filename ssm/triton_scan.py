@@ -31,9 +31,8 @@ def why_not(device: torch.device) -> str | None:
 
     Triton's interpreter (``TRITON_INTERPRET=1``, set before the first scan) stands in for a GPU on the CPU: slow, for tests.
     """
-    try:
-        importlib.import_module("triton")
-    except Exception as error:
+    error = _import_error()
+    if error is not None:
         return f"triton cannot be imported ({error}). Install it with: {INSTALL}"
     if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
         return None
@@ -41,6 +40,15 @@ def why_not(device: torch.device) -> str | None:
         return f"it works on CUDA devices, not on {device.type}"
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
         return f"it needs a GPU of compute capability 8.0 or newer, not {torch.cuda.get_device_name(device)}"
+    return None
+
+
+@cache
+def _import_error() -> str | None:
+    try:
+        importlib.import_module("triton")
+    except Exception as error:  # a broken install raises anything
+        return str(error)
     return None
 
 
