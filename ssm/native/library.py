@@ -1,30 +1,28 @@
-"""Finding or building the compiled scan.
+"""Finding the compiled scan, or building it.
 
-The source is one portable C++ file with a C interface. It is compiled on first use into the user's cache, once per source,
-flags, compiler and instruction set; two processes that build at once wait for each other. Whatever goes wrong is a reason in
-words (``why_not``), never an exception: the plain-torch scan takes over.
+An install with a compiler brings one library per instruction set. Without one, or in a checkout, the library is compiled on
+first use into the user's cache, once per source, flags and compiler; two processes that build at once wait for each other.
+Whatever goes wrong is a reason in words (``why_not``), never an exception: the plain-torch scan takes over.
 """
 
 import ctypes
 import fcntl
-import hashlib
 import logging
 import os
 import platform
-import shutil
-import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 import torch
 
+from . import build
+
 _log = logging.getLogger("vivim.ssm")
 
-SOURCE = Path(__file__).with_name("scan.cpp")
-# No -ffast-math: loading such a library would switch the whole process to flush-to-zero (gcc's crtfastmath).
-FLAGS = ("-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast", "-fPIC", "-shared")
-_LEVELS = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3"}
+# Where setup.py puts libraries.
+INSTALLED = Path(__file__).parent
+# What torch sees -> the newest library that runs there.
+_NEWEST = {"AVX512": "_scan_v4.so", "AVX2": "_scan_v3.so"}
 
 
 class UnavailableError(Exception):
@@ -36,7 +34,7 @@ def load() -> ctypes.CDLL | None:
     """The library, or None; the reason is then logged once as a warning and kept by ``why_not``."""
     try:
         return _load()
-    except UnavailableError as reason:
+    except (UnavailableError, OSError) as reason:
         _reason.append(str(reason))
         _log.warning("the compiled scan is not used: %s; the scan runs in plain torch, which is slower", reason)
         return None
@@ -55,17 +53,23 @@ def _load() -> ctypes.CDLL:
         raise UnavailableError("VIVIM_NATIVE=0")
     if platform.system() != "Linux":
         raise UnavailableError(f"it is built on Linux only, this is {platform.system()}")
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if not compiler:
-        raise UnavailableError("no C++ compiler is installed (g++ or clang++)")
-    return _open(_built(compiler, (*FLAGS, *_machine_flags(), "-fopenmp")))
+    runnable = _runnable()
+    for name, flags in runnable.items():
+        if build.is_whole(INSTALLED / name, build.key_of(*flags)):
+            try:
+                return _open(INSTALLED / name)
+            except UnavailableError as error:
+                # Built on a machine with a newer libc or OpenMP, for example: what is built here may still work.
+                _log.info("the installed %s is passed over: %s", name, error)
+    return _open(_built(next(iter(runnable.values()))))
 
 
-def _machine_flags() -> tuple[str, ...]:
-    """The newest x86-64 level that torch sees here; nothing on other machines."""
-    if platform.machine() not in {"x86_64", "AMD64"}:
-        return ()
-    return (f"-march={_LEVELS.get(torch.backends.cpu.get_cpu_capability(), 'x86-64-v2')}",)
+def _runnable() -> dict[str, tuple[str, ...]]:
+    """File name -> flags of the libraries that this processor can run, the fastest first."""
+    every = build.variants()
+    newest = _NEWEST.get(torch.backends.cpu.get_cpu_capability(), list(every)[-1])
+    names = list(every)
+    return {name: every[name] for name in names[names.index(newest) if newest in names else 0 :]}
 
 
 def cache_folder() -> Path:
@@ -74,43 +78,25 @@ def cache_folder() -> Path:
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vivim"
 
 
-def _built(compiler: str, flags: tuple[str, ...]) -> Path:
+def _built(flags: tuple[str, ...]) -> Path:
     """The library in the cache, built if it is not there or not what was built."""
-    key = hashlib.sha256("\0".join([SOURCE.read_text(encoding="utf-8"), compiler, *flags]).encode()).hexdigest()[:16]
     try:
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        library = folder / f"scan-{key}.so"
-        with (folder / f"scan-{key}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_whole(library):
-                _compile(compiler, flags, library)
+        compiler = build.find_compiler()
+        key = build.key_of(*compiler, *flags)
+        library = cache_folder() / f"scan-{key}.so"
+        if not build.is_whole(library, key):
+            library.parent.mkdir(parents=True, exist_ok=True)
+            with library.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                # Another process may have built it while this one waited.
+                if not build.is_whole(library, key):
+                    _log.info("building the compiled scan, once: %s", library)
+                    build.compile_scan(compiler, flags, library, key)
         return library
+    except build.BuildError as error:
+        raise UnavailableError(str(error)) from error
     except (OSError, RuntimeError) as error:
         raise UnavailableError(f"the cache folder cannot be used ({error}); set VIVIM_CACHE to a writable folder") from error
-
-
-def _is_whole(library: Path) -> bool:
-    """Is the file what the compiler wrote? A damaged library must not be mapped into the process."""
-    stamp = library.with_suffix(".sha256")
-    return library.is_file() and stamp.is_file() and stamp.read_text() == hashlib.sha256(library.read_bytes()).hexdigest()
-
-
-def _compile(compiler: str, flags: tuple[str, ...], library: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        built = Path(folder) / library.name
-        command = [compiler, *flags, str(SOURCE), "-o", str(built)]
-        _log.info("building the compiled scan, once: %s", " ".join(command))
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-        except subprocess.CalledProcessError as error:
-            first = next((line for line in error.stderr.splitlines() if "error" in line), error.stderr.strip()[:200])
-            raise UnavailableError(f"{compiler} failed: {first}") from error
-        except subprocess.TimeoutExpired as error:
-            raise UnavailableError(f"{compiler} took more than {error.timeout:.0f} s") from error
-        digest = hashlib.sha256(built.read_bytes()).hexdigest()
-        os.replace(built, library)
-        library.with_suffix(".sha256").write_text(digest)
 
 
 def _open(path: Path) -> ctypes.CDLL:
@@ -118,6 +104,5 @@ def _open(path: Path) -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise UnavailableError(f"{path.name} cannot be loaded: {error}") from error
-    for name in ("vivim_scan_forward", "vivim_scan_backward", "vivim_scan_chunk", "vivim_scan_max_states", "vivim_scan_struct_bytes"):
-        getattr(library, name).restype = ctypes.c_int
+    _log.info("compiled scan: %s", path)
     return library
