@@ -167,8 +167,9 @@ def test_damaged_bytes_give_a_clip_or_a_class_and_the_same_each_time(tmp_path_fa
     name, codec = data.draw(st.sampled_from([("a.mp4", "libx264"), ("a.mkv", "libvpx"), ("a.avi", "mpeg4")]))
     path = clips.write(folder / name, 12, codec=codec)
     content = bytearray(path.read_bytes())
-    for position in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=20)):
-        content[position] ^= 0xFF
+    # The length of a clip differs by a byte now and then (random ids in headers), so it may not limit what is drawn.
+    for position in data.draw(st.lists(st.integers(0, 2**16), min_size=1, max_size=20)):
+        content[position % len(content)] ^= 0xFF
     path.write_bytes(content)
     outcomes = []
     for _ in range(2):
