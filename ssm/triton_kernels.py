@@ -19,6 +19,18 @@ import triton
 import triton.language as tl
 
 LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
+# Numbers whose divisibility gains nothing: without this every new length of a batch would compile the kernels again.
+ANY_NUMBER = (
+    "length", "channels", "per_group", "segments", "segment_length", "time_groups", "reverse_groups", "size",
+    "u_batch", "u_token", "delta_batch", "delta_token", "z_batch", "z_token", "grad_y_batch", "grad_y_token",
+    "starts_batch", "starts_segment", "incoming_batch", "incoming_segment",
+)  # fmt: skip
+
+
+def kernel(function):
+    """``triton.jit`` that compiles once for all values of ``ANY_NUMBER``."""
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    return triton.jit(function, do_not_specialize=[name for name in names if name in ANY_NUMBER])
 
 
 @triton.jit
@@ -61,7 +73,7 @@ def step_size(delta_D, bias_D, inside_D, SOFTPLUS: tl.constexpr):
     return tl.where(inside_D, x, 0.0)
 
 
-@triton.jit
+@kernel
 def local_ends(
     u, delta, A, B, bias, keep, ends, decays,
     length, channels, per_group, states, segments, segment_length, frames, time_groups, reverse_groups,
@@ -119,7 +131,7 @@ def local_ends(
     tl.store(decays + at, tl.exp2(total_D[:, None] * A_DN) * alive, on_DN)
 
 
-@triton.jit
+@kernel
 def chain(ends, decays, first, joined, segments, size, BACKWARD: tl.constexpr, K: tl.constexpr, BLOCK: tl.constexpr):
     """x_0 = first, x_i = decay_i x_{i-1} + end_i over the segments: joined (B, S + 1, size).
 
@@ -150,7 +162,7 @@ def chain(ends, decays, first, joined, segments, size, BACKWARD: tl.constexpr, K
         met += K
 
 
-@triton.jit
+@kernel
 def outputs(
     u, delta, A, B, C, skip, z, bias, starts, keep, y, last, checkpoints,
     length, channels, per_group, states, segments, segment_length, frames, time_groups, reverse_groups,
@@ -227,7 +239,7 @@ def outputs(
         tl.store(last + row * channels * states + dn_DN, h, on_DN)
 
 
-@triton.jit
+@kernel
 def local_adjoints(
     delta, A, C, z, bias, keep, grad_y, ends, decays,
     length, channels, per_group, states, segments, segment_length, frames, time_groups, reverse_groups,
@@ -292,7 +304,7 @@ def local_adjoints(
     tl.store(decays + at, tl.exp2(total_D[:, None] * A_DN) * alive, on_DN)
 
 
-@triton.jit
+@kernel
 def gradients(
     u, delta, A, B, C, skip, z, bias, keep, checkpoints, grad_y, incoming,
     grad_u, grad_delta, grad_z, grad_A, grad_B, grad_C, grad_skip, grad_bias, grad_start,

@@ -70,12 +70,13 @@ def compiled(name, arguments, options, capability):
     kernel = getattr(triton_kernels, name)
     types, constants, attributes = {}, {}, {}
     for i, (parameter, value) in enumerate(zip(kernel.arg_names, arguments, strict=False)):
-        if value is None or (isinstance(value, int) and value == 1):
+        fixed = isinstance(value, int) and parameter not in triton_kernels.ANY_NUMBER
+        if value is None or (fixed and value == 1):
             types[parameter], constants[parameter] = "constexpr", value
             continue
         is_tensor = isinstance(value, torch.Tensor)
         types[parameter] = TYPES[value.dtype] if is_tensor else "i32"
-        if is_tensor or value % 16 == 0:
+        if is_tensor or (fixed and value % 16 == 0):
             attributes[(i,)] = [["tt.divisibility", 16]]
     for parameter in options.keys() & set(kernel.arg_names):
         types[parameter], constants[parameter] = "constexpr", options[parameter]
