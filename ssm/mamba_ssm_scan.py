@@ -31,10 +31,9 @@ def _function() -> tuple[Any, str | None]:
 
 def why_not(device: torch.device) -> str | None:
     """Why mamba-ssm's scan cannot be used on ``device``, or None."""
-    _, reason = _function()
-    if reason is None and device.type != "cuda":
+    if device.type != "cuda":
         return f"it works on CUDA devices, not on {device.type}"
-    return reason
+    return _function()[1]
 
 
 def unsupported(u: torch.Tensor, A: torch.Tensor) -> str | None:

@@ -12,7 +12,7 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 
-from . import reference, torch_scan
+from . import mamba_ssm_scan, reference, torch_scan, triton_scan
 from .native import library as native_library
 from .native import scan as native
 from .order import FORWARD, Order
@@ -24,13 +24,20 @@ class Backend(Enum):
     """Who computes the scan. ``AUTO`` takes the fastest that can.
 
     ``REFERENCE`` is the plain loop, the definition; ``TORCH`` is chunked plain torch with its own backward; ``NATIVE`` is compiled
-    C++ for CPUs, float32.
+    C++ for CPUs, float32; ``TRITON`` is our kernels for GPUs; ``MAMBA_SSM`` is that package's CUDA kernel, forward order only.
+    ``AUTO`` does not take the last two until a GPU has confirmed them (benchmarks/gpu_check.py).
     """
 
     AUTO = "auto"
     REFERENCE = "reference"
     TORCH = "torch"
     NATIVE = "native"
+    TRITON = "triton"
+    MAMBA_SSM = "mamba_ssm"
+
+
+# Backends that do step size, skip and gate themselves: modules with ``unsupported(u, A)`` and ``scan`` of one signature.
+_FUSED = {Backend.NATIVE: native, Backend.TRITON: triton_scan, Backend.MAMBA_SSM: mamba_ssm_scan}
 
 
 def resolve(backend: Backend, u: torch.Tensor, A: torch.Tensor) -> Backend:
@@ -39,10 +46,10 @@ def resolve(backend: Backend, u: torch.Tensor, A: torch.Tensor) -> Backend:
     Raises:
         ValueError: a backend was asked for by name that cannot take them.
     """
-    if backend is Backend.NATIVE:
-        reason = native.unsupported(u, A)
+    if backend in _FUSED:
+        reason = _FUSED[backend].unsupported(u, A)
         if reason is not None:
-            raise ValueError(f"the native scan cannot be used: {reason}; choose Backend.AUTO or Backend.TORCH")
+            raise ValueError(f"the {backend.value} scan cannot be used: {reason}; choose Backend.AUTO or Backend.TORCH")
     if backend is not Backend.AUTO:
         return backend
     chosen = Backend.NATIVE if native.unsupported(u, A) is None else Backend.TORCH
@@ -57,7 +64,14 @@ def _log_choice(backend: Backend, device: str, dtype: torch.dtype) -> None:
 
 def available_backends() -> dict[str, str]:
     """Backend name -> ``"ok"`` or the reason why it cannot be used here; for ``vivim doctor``."""
-    return {Backend.REFERENCE.value: "ok", Backend.TORCH.value: "ok", Backend.NATIVE.value: native_library.why_not() or "ok"}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return {
+        Backend.REFERENCE.value: "ok",
+        Backend.TORCH.value: "ok",
+        Backend.NATIVE.value: native_library.why_not() or "ok",
+        Backend.TRITON.value: triton_scan.why_not(device) or "ok",
+        Backend.MAMBA_SSM.value: mamba_ssm_scan.why_not(device) or "ok",
+    }
 
 
 def selective_scan(
@@ -105,13 +119,12 @@ def selective_scan(
     """
     B, C, groups = _check(u, delta, A, B, C, D, z, delta_bias, seq_idx, initial_state)
     keep = None if seq_idx is None else starts_kept(order.apply(seq_idx))
-    match resolve(backend, u, A):
-        case Backend.NATIVE:
-            y, last = native.scan(u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order)
-        case Backend.REFERENCE:
-            y, last = _unfused(reference.scan, u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order, groups)
-        case _:
-            y, last = _unfused(torch_scan.scan, u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order, groups)
+    chosen = resolve(backend, u, A)
+    if chosen in _FUSED:
+        y, last = _FUSED[chosen].scan(u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order)
+    else:
+        run = reference.scan if chosen is Backend.REFERENCE else torch_scan.scan
+        y, last = _unfused(run, u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order, groups)
     return (y, last) if return_last_state else y
 
 

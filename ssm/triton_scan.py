@@ -31,13 +31,14 @@ def why_not(device: torch.device) -> str | None:
 
     Triton's interpreter (``TRITON_INTERPRET=1``, set before the first scan) stands in for a GPU on the CPU: slow, for tests.
     """
+    interpreted = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    if device.type != "cuda" and not interpreted:
+        return f"it works on CUDA devices, not on {device.type}"
     error = _import_error()
     if error is not None:
         return f"triton cannot be imported ({error}). Install it with: {INSTALL}"
-    if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
+    if interpreted:
         return None
-    if device.type != "cuda":
-        return f"it works on CUDA devices, not on {device.type}"
     if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
         return f"it needs a GPU of compute capability 8.0 or newer, not {torch.cuda.get_device_name(device)}"
     return None
