@@ -192,7 +192,9 @@ def _refuse_other_run(run: RunFolder, description: dict[str, Any]) -> None:
         differences.append("other item vectors")
     if before.get("seed") != description["seed"]:
         differences.append(f"seed {before.get('seed')}")
-    old, new = _flatten(before.get("config", {})), _flatten(description["config"])
+    # An option that did not exist when the run began had the value that is its default now.
+    trained = RecommendConfig.model_validate(before["config"]).model_dump(mode="json")
+    old, new = _flatten(trained), _flatten(description["config"])
     for key in sorted(old.keys() | new.keys()):
         if key not in {"train.epochs", "train.patience"} and old.get(key) != new.get(key):
             differences.append(f"{key} {old.get(key)} (now {new.get(key)})")
