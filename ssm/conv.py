@@ -36,8 +36,13 @@ def causal_conv1d(
         (B, L, D).
     """
     keep_BL = None if seq_idx is None else starts_kept(order.apply(seq_idx))
+    native_conv = native.conv
+    if torch.compiler.is_compiling():
+        from . import compiled_ops  # imports Dynamo, so only where something is being compiled
+
+        native_conv = compiled_ops.conv
     if backend in (Backend.AUTO, Backend.NATIVE) and native.unsupported(x_BLD, weight_DK) is None:
-        return native.conv(x_BLD, weight_DK, bias_D, keep_BL, silu, order)
+        return native_conv(x_BLD, weight_DK, bias_D, keep_BL, silu, order)
     y = order.undo(_in_torch(order.apply(x_BLD), weight_DK, bias_D, keep_BL))
     return F.silu(y) if silu else y
 

@@ -53,7 +53,8 @@ def resolve(backend: Backend, u: torch.Tensor, A: torch.Tensor) -> Backend:
     if backend is not Backend.AUTO:
         return backend
     chosen = Backend.NATIVE if native.unsupported(u, A) is None else Backend.TORCH
-    _log_choice(chosen, u.device.type, u.dtype)
+    if not torch.compiler.is_compiling():
+        _log_choice(chosen, u.device.type, u.dtype)
     return chosen
 
 
@@ -119,9 +120,14 @@ def selective_scan(
     """
     B, C, groups = _check(u, delta, A, B, C, D, z, delta_bias, seq_idx, initial_state)
     keep = None if seq_idx is None else starts_kept(order.apply(seq_idx))
+    if torch.compiler.is_compiling():
+        from . import compiled_ops  # makes library.why_not a constant of the graph; imports Dynamo, so only here
     chosen = resolve(backend, u, A)
     if chosen in _FUSED:
-        y, last = _FUSED[chosen].scan(u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order)
+        run_fused = _FUSED[chosen].scan
+        if chosen is Backend.NATIVE and torch.compiler.is_compiling():
+            run_fused = compiled_ops.scan
+        y, last = run_fused(u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order)
     else:
         run = reference.scan if chosen is Backend.REFERENCE else torch_scan.scan
         y, last = _unfused(run, u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order, groups)

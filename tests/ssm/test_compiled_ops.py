@@ -3,8 +3,6 @@
 import pytest
 import torch
 from vivim.ssm import FORWARD, REVERSE, VIDEO, MambaBlock, available_backends, time_major
-from vivim.ssm import scan as door
-from vivim.ssm.native import conv as native_conv
 from vivim.ssm.native import scan as native_scan
 
 pytestmark = [
@@ -74,19 +72,9 @@ def test_torch_finds_nothing_wrong_with_the_operators():
     torch.library.opcheck(compiled_ops._scan, (*tensors_of(("D", "z", "initial_state")), KEEP, True, "time_major", 7, True))
 
 
-@pytest.fixture
-def routed(monkeypatch):
-    """While something is compiled, ``selective_scan`` and ``causal_conv1d`` go through the operators."""
-    from vivim.ssm import compiled_ops
-
-    monkeypatch.setattr(native_scan, "scan", compiled_ops.scan)
-    monkeypatch.setattr(native_conv, "conv", compiled_ops.conv)
-    monkeypatch.setattr(door, "_log_choice", lambda *_: None)
-
-
 @pytest.mark.parametrize("directions", ["causal", "packed", "video"])
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_a_block_is_one_graph_and_equals_eager_mode_with_every_gradient(directions, backend, routed):
+def test_a_block_is_one_graph_and_equals_eager_mode_with_every_gradient(directions, backend):
     torch.manual_seed(0)
     torch.compiler.reset()
     block = MambaBlock(12, directions=VIDEO) if directions == "video" else MambaBlock(12)
@@ -106,7 +94,7 @@ def test_a_block_is_one_graph_and_equals_eager_mode_with_every_gradient(directio
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
 
 
-def test_a_graph_of_any_length_calls_the_operators(routed):
+def test_a_graph_of_any_length_calls_the_operators():
     torch.manual_seed(0)
     torch.compiler.reset()
     block = MambaBlock(12)
