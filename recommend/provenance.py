@@ -44,7 +44,7 @@ def hardware() -> str:
         models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         name = models[0] if models else name
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{name}, {torch.get_num_threads()} threads{gpu}"
+    return f"{name}, threads: {torch.get_num_threads()}{gpu}"
 
 
 def _git(root: Path, *arguments: str) -> str:
