@@ -249,7 +249,7 @@ def extract(
     max_fail_rate: MaxFailRate = None,
 ) -> "Summary":
     """Turn a folder of clips into an embedding file."""
-    from .stages import run_extract
+    from .stage_one import run_extract
 
     return run_extract(call.pipeline, call.progress, out=out)
 
@@ -309,7 +309,7 @@ def check_data(
     embeddings: Embeddings = None,
 ) -> "Summary":
     """Describe the data and name every oddity in it."""
-    from .stages import run_check_data
+    from .stage_one import run_check_data
 
     return run_check_data(call.pipeline, call.progress, embeddings=embeddings)
 

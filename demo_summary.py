@@ -6,7 +6,7 @@ from typing import Any
 from .demo.run import DemoResult, K, run_demo_world
 from .pipeline import Pipeline
 from .progress import Progress
-from .stages import pick_device
+from .stage_one import pick_device
 from .terminal import Summary, TableOf, program
 
 

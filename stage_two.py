@@ -7,7 +7,7 @@ from .discovery import find_interactions, find_titles
 from .errors import InputError
 from .pipeline import Pipeline
 from .progress import Progress
-from .stages import pick_device
+from .stage_one import pick_device
 from .terminal import Summary, TableOf, program
 from .workspace import Workspace
 

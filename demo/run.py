@@ -19,7 +19,7 @@ from ..recommend.recommender import Recommender
 from ..recommend.report import SplitResult
 from ..recommend.sequences import Interactions
 from ..recommend.train import train_run
-from ..stages import make_recipe
+from ..stage_one import make_recipe
 from ..store import EmbeddingStore
 from .contact_sheet import SheetClip, write_contact_sheet
 from .render import render_world

@@ -60,6 +60,8 @@ def resolve(backend: Backend, u: torch.Tensor, A: torch.Tensor) -> Backend:
 
 @cache
 def _log_choice(backend: Backend, device: str, dtype: torch.dtype) -> None:
+    if device != "cpu":
+        _log.warning("selective scan on %s: plain torch, which is slow there; Backend.TRITON can be chosen by name", device)
     _log.info("selective scan on %s %s: backend %s", device, dtype, backend.value)
 
 

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "extract": {"ssm", "store"},
     "recommend": {"ssm", "store"},
     "serve": {"recommend", "store"},
-    "demo": {"ssm", "store", "extract", "recommend", "serve", "pipeline", "discovery", "workspace", "stages", "stage_two"},
+    "demo": {"ssm", "store", "extract", "recommend", "serve", "pipeline", "discovery", "workspace", "stage_one", "stage_two"},
 }
 DOORS = {"recommend/end_to_end.py": {"extract"}}
 

@@ -114,8 +114,10 @@ def test_the_same_world_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_whole_world_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = build_world(TINY)
     render_world(world, tmp_path)
-    monkeypatch.setattr(render, "render_clip", lambda *_: pytest.fail("rendered again"))
+    again: list[object] = []
+    monkeypatch.setattr(render, "render_clip", lambda *given: again.append(given))
     render_world(world, tmp_path)
+    assert not again
 
 
 def test_a_render_stopped_halfway_is_redone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What each command does: configuration in, summary out. The rooms do the work; this is the wiring between them."""
+"""What extract and check-data do: configuration in, summary out. The rooms do the work; this is the wiring between them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal

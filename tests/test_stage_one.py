@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from vivim import cli, stages
+from vivim import cli, stage_one
 from vivim.errors import InputError
 from vivim.extract.vivim import Vivim, VivimConfig
 from vivim.extract.weights import load_encoder
@@ -93,18 +93,18 @@ def test_the_recipe_holds_what_changes_a_vector_and_nothing_else(sets: list[str]
         config = load_pipeline(None, ["extract.encoder.size=nano", *sets]).extract
         encoder, weights = load_encoder("random", VivimConfig.of_size("nano", config.encoder.pooling), seed=1)
         assert isinstance(encoder, Vivim)
-        return stages.make_recipe(config, encoder, weights)
+        return stage_one.make_recipe(config, encoder, weights)
 
     assert [name for name, _, _ in differences(recipe(), recipe(*sets))] == changed
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert (stages.pick_device("auto"), stages.pick_device("cpu")) == ("cpu", "cpu")
+    assert (stage_one.pick_device("auto"), stage_one.pick_device("cpu")) == ("cpu", "cpu")
     with pytest.raises(InputError, match="torch sees no GPU"):
-        stages.pick_device("cuda")
+        stage_one.pick_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert (stages.pick_device("auto"), stages.pick_device("cpu"), stages.pick_device("cuda")) == ("cuda", "cpu", "cuda")
+    assert (stage_one.pick_device("auto"), stage_one.pick_device("cpu"), stage_one.pick_device("cuda")) == ("cuda", "cpu", "cuda")
 
 
 PAIRS = "u1\t007 7 8\nu2\t7 8 007 9\nu3\t8 9\n"
