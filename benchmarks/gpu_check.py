@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +52,7 @@ from vivim.extract.vivim import Vivim, VivimConfig  # noqa: E402
 from vivim.ssm import FORWARD, REVERSE, VIDEO, Backend, MambaBlock, Order, selective_scan, time_major  # noqa: E402
 from vivim.ssm import mamba_ssm_scan as mamba  # noqa: E402
 from vivim.ssm import triton_scan as own  # noqa: E402
+from vivim.ssm.inputs import ScanInputs, orders_of, starts_kept  # noqa: E402
 from vivim.ssm.triton_scan import Plan  # noqa: E402
 
 DEVICE = torch.device("cpu" if DRY else "cuda")
@@ -186,31 +187,20 @@ def results(
 
 
 def reference(case: Case, t: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
-    """The plain loop, group by group, because groups may walk differently."""
-    groups = case.size[4]
-    orders = case.orders * groups if len(case.orders) == 1 else case.orders
-    wide = case.size[2] // groups
-    ys, lasts = [], []
-    for i, order in enumerate(orders):
-        own_channels = slice(i * wide, (i + 1) * wide)
-
-        def part(name: str, s: slice = own_channels) -> Any:
-            tensor = t[name]
-            return None if tensor is None else tensor[..., s] if tensor.ndim != 2 else tensor[s]
-
-        start, B, C = t["initial_state"], t["B"], t["C"]
-        assert B is not None and C is not None
-        y, last = selective_scan(
-            *(part("u"), part("delta"), part("A"), B[:, :, i], C[:, :, i], part("D"), part("z"), part("delta_bias")),
-            *(not case.bare, True),
-            order=order,
-            seq_idx=_sequences(case),
-            initial_state=None if start is None else start[:, own_channels],
-            backend=Backend.REFERENCE,
-        )
-        ys.append(y)
-        lasts.append(last)
-    return torch.cat(ys, 2), torch.cat(lasts, 1)
+    """The plain loop."""
+    tensors = [t[name] for name in GRADS]
+    start = tensors.pop()
+    result = selective_scan(
+        *tensors,  # type: ignore[arg-type]
+        not case.bare,
+        True,
+        order=case.orders,
+        seq_idx=_sequences(case),
+        initial_state=start,
+        backend=Backend.REFERENCE,
+    )
+    assert isinstance(result, tuple)
+    return result
 
 
 def _sequences(case: Case) -> torch.Tensor | None:
@@ -220,22 +210,23 @@ def _sequences(case: Case) -> torch.Tensor | None:
 
 def with_triton(case: Case, t: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
     """Our kernels."""
-    sequences = _sequences(case)
-    keep = None
-    if sequences is not None:
-        walked = case.orders[0].apply(sequences)
-        keep = torch.nn.functional.pad(walked[:, 1:] == walked[:, :-1], (1, 0), value=True)
-    order = case.orders[0] if len(case.orders) == 1 else case.orders
-    return own.scan(*_nine(t), keep, not case.bare, order, plan=case.plan())
+    return own.scan(_scan_of(t, case), plan=case.plan())
 
 
 def with_mamba(case: Case, t: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
     """mamba-ssm's operation."""
-    return mamba.scan(*_nine(t), None, not case.bare, case.orders[0])
+    y, last = mamba.scan(_scan_of(t, case))
+    assert last is not None
+    return y, last
 
 
-def _nine(t: Tensors) -> Any:
-    return tuple(t[name] for name in GRADS)
+def _scan_of(t: Tensors, case: Case | None = None, orders: Sequence[Order] = (FORWARD,)) -> ScanInputs:
+    tensors: Any = [t[name] for name in GRADS]
+    if case is None:
+        return ScanInputs(*tensors, softplus=True, orders=tuple(orders))
+    walks = orders_of(case.orders, case.size[4])
+    sequences = _sequences(case)
+    return ScanInputs(*tensors, None if sequences is None else starts_kept(sequences, walks), not case.bare, walks)
 
 
 def errors(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -252,7 +243,7 @@ def check() -> dict[str, Any]:
     for case in SMALL if DRY else (*SMALL, *LARGE):
         exact = inputs(case.size, case.dtype, case.scale, case.bare)
         runs: list[tuple[str, Any, Tensors]] = [("triton", with_triton, exact)]
-        if mamba.why_not(DEVICE) is None and case.orders == (FORWARD,) and not case.reset and not case.segments:
+        if mamba.why_not(DEVICE) is None and not case.reset and not case.segments:
             runs.append(("mamba_ssm", with_mamba, exact | {"initial_state": None}))
         for name, run, given in runs:
             ours = name == "triton"  # mamba-ssm's last state has no gradient, and its sums over channels are atomic
@@ -354,10 +345,10 @@ def time_shapes(limit: dict[str, float], sweep: bool) -> list[dict[str, Any]]:
             t = leaves(inputs((batch, length, channels, states, 1), dtype), dtype)
             t["initial_state"] = None
             candidates: dict[str, Callable[[], tuple[torch.Tensor, torch.Tensor]]] = {
-                name: lambda p=plan, t=t: own.scan(*_nine(t), None, True, FORWARD, plan=p) for name, plan in plans(size, sweep).items()
+                name: lambda p=plan, t=t: own.scan(_scan_of(t), plan=p) for name, plan in plans(size, sweep).items()
             }
             if mamba.why_not(DEVICE) is None:
-                candidates["mamba_ssm"] = lambda t=t: mamba.scan(*_nine(t), None, True, FORWARD)
+                candidates["mamba_ssm"] = lambda t=t: mamba.scan(_scan_of(t), wants_last=False)
             rows += [_time_one(name, run, t, size, dtype, limit) for name, run in candidates.items()]
     return rows
 
@@ -412,14 +403,15 @@ def time_directions() -> list[dict[str, Any]]:
         t["initial_state"] = None
         parts = [{k: _third(k, v, i, channels) for k, v in t.items()} for i in range(3)]
         ways: dict[str, Callable[[], Any]] = {
-            "one call, three groups": lambda t=t, orders=orders: own.scan(*_nine(t), None, True, orders)[0],
+            "one call, three groups": lambda t=t, orders=orders: own.scan(_scan_of(t, orders=orders))[0],
             "three calls": lambda parts=parts, orders=orders: [
-                own.scan(*_nine(p), None, True, order)[0] for p, order in zip(parts, orders, strict=True)
+                own.scan(_scan_of(p, orders=(order,)))[0] for p, order in zip(parts, orders, strict=True)
             ],
         }
         if mamba.why_not(DEVICE) is None:
-            ways["mamba-ssm, tokens moved"] = lambda parts=parts, orders=orders: [
-                order.undo(mamba.scan(*_nine(_moved(p, order)), None, True, FORWARD)[0]) for p, order in zip(parts, orders, strict=True)
+            ways["mamba-ssm, one call, tokens moved"] = lambda t=t, orders=orders: mamba.scan(_scan_of(t, orders=orders), False)[0]
+            ways["mamba-ssm, three calls, tokens moved"] = lambda parts=parts, orders=orders: [
+                mamba.scan(_scan_of(p, orders=(order,)), False)[0] for p, order in zip(parts, orders, strict=True)
             ]
         for name, run in ways.items():
             with torch.no_grad():
@@ -436,10 +428,6 @@ def _third(name: str, v: torch.Tensor | None, i: int, channels: int) -> torch.Te
         return v[:, :, i : i + 1]
     s = slice(i * channels, (i + 1) * channels)
     return v[s] if v.ndim <= 2 else v[..., s]
-
-
-def _moved(p: Tensors, order: Order) -> Tensors:
-    return {k: order.apply(v) if v is not None and k in {"u", "delta", "B", "C", "z"} else v for k, v in p.items()}
 
 
 def time_models() -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ Legend: B batch, L tokens, C model width, D inner width, S walks, N state size, 
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -137,15 +137,15 @@ class MambaBlock(nn.Module):
         convolved = causal_conv1d(
             x_BLD, self.conv_weight[s], self.conv_bias[s], silu=True, order=order, seq_idx=seq_idx, backend=self.backend
         )
-        return self._scan(convolved, s, order, seq_idx, None)[0]
+        y = self._scan(convolved, s, order=order, seq_idx=seq_idx)
+        assert isinstance(y, torch.Tensor)
+        return y.to(x_BLD.dtype)
 
-    def _scan(
-        self, x_BLD: torch.Tensor, s: int, order: Order, seq_idx: torch.Tensor | None, state_BDN: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The scan of walk ``s``, in fp32 whatever the autocast: (y, last state)."""
+    def _scan(self, x_BLD: torch.Tensor, s: int, **options: Any) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """The scan of walk ``s``, in fp32 whatever the autocast; ``options`` and result as of ``selective_scan``."""
         projected = F.linear(x_BLD, self.x_proj[s])
         low, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        result = selective_scan(
+        return selective_scan(
             x_BLD.float(),
             F.linear(low, self.dt_proj[s]).float(),
             -torch.exp(self.A_log[s].float()),
@@ -154,14 +154,9 @@ class MambaBlock(nn.Module):
             self.D[s].float(),
             delta_bias=self.dt_bias[s].float(),
             delta_softplus=True,
-            return_last_state=True,
-            order=order,
-            seq_idx=seq_idx,
-            initial_state=state_BDN,
             backend=self.backend,
+            **options,
         )
-        assert isinstance(result, tuple)
-        return result[0].to(x_BLD.dtype), result[1]
 
     def initial_state(self, batch: int) -> MambaState:
         """The state of an empty sequence."""
@@ -185,8 +180,10 @@ class MambaBlock(nn.Module):
         self._require_causal()
         x_BD, z_BD = self.in_proj(x_BC).chunk(2, dim=-1)
         convolved, conv = conv_step(x_BD, state.conv_BKD, self.conv_weight[0], self.conv_bias[0])
-        y_BLD, ssm = self._scan(F.silu(convolved)[:, None], 0, FORWARD, None, state.ssm_BDN)
-        return self.out_proj(y_BLD[:, 0] * F.silu(z_BD)), MambaState(conv, ssm)
+        result = self._scan(F.silu(convolved)[:, None], 0, initial_state=state.ssm_BDN, return_last_state=True)
+        assert isinstance(result, tuple)
+        y_BLD, ssm_BDN = result
+        return self.out_proj(y_BLD[:, 0].to(x_BD.dtype) * F.silu(z_BD)), MambaState(conv, ssm_BDN)
 
     def _require_causal(self) -> None:
         if self.directions != CAUSAL:

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
+from .inputs import ScanInputs
 from .native import library
 from .native.conv import _NativeConv
-from .native.scan import _NativeScan, _Options, library_chunk
+from .native.scan import _NativeScan, checkpoint_floats
 from .order import Order, Walk
 
 # Whether there is a library does not change while a process lives, so a graph may take it for a constant.
@@ -24,33 +25,38 @@ torch.compiler.assume_constant_result(library.why_not)
 class _Context:
     """What autograd would hand to an autograd function, when an operator calls it instead."""
 
-    def __init__(self, wants_gradient: bool, saved: tuple[torch.Tensor | None, ...] = (), options: Any = None) -> None:
+    def __init__(self, wants_gradient: bool = False, **attributes: Any) -> None:
         self.needs_input_grad = (wants_gradient,)
-        self.saved_tensors = saved
-        self.options = options
+        self.saved_tensors: tuple[torch.Tensor | None, ...] = ()
+        self.__dict__.update(attributes)
 
     def save_for_backward(self, *tensors: torch.Tensor | None) -> None:
         self.saved_tensors = tensors
 
+    def set_materialize_grads(self, value: bool) -> None:
+        """An operator's gradients are always there."""
 
-def scan(
-    u: torch.Tensor,
-    delta: torch.Tensor,
-    A: torch.Tensor,
-    B: torch.Tensor,
-    C: torch.Tensor,
-    D: torch.Tensor | None,
-    z: torch.Tensor | None,
-    delta_bias: torch.Tensor | None,
-    initial_state: torch.Tensor | None,
-    keep_BL: torch.Tensor | None,
-    softplus: bool,
-    order: Order,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """``native.scan.scan`` for a graph."""
-    wants = torch.is_grad_enabled()
-    walk, frames = order.walk.value, order.frames
-    y, last, _ = _scan(u, delta, A, B, C, D, z, delta_bias, initial_state, keep_BL, softplus, walk, frames, wants)
+
+# An operator takes tensors, numbers and lists of numbers: an order is the place of its walk among all, and its frames.
+_INPUTS = (
+    "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, Tensor? initial_state, "
+    "Tensor? keep, bool softplus, int[] orders"
+)
+
+
+def _packed(x: ScanInputs) -> tuple[Any, ...]:
+    return (*x[:11], [number for order in x.orders for number in (list(Walk).index(order.walk), order.frames)])
+
+
+def _unpacked(*arguments: Any) -> ScanInputs:
+    *rest, numbers = arguments
+    orders = (Order(list(Walk)[walk], frames) for walk, frames in zip(numbers[::2], numbers[1::2], strict=True))
+    return ScanInputs(*rest, orders=tuple(orders))
+
+
+def scan(x: ScanInputs, wants_last: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """``native.scan.scan`` for a graph, which always has the last state: an operator's results are fixed."""
+    y, last, _ = _scan(torch.is_grad_enabled(), *_packed(x))
     return y, last
 
 
@@ -62,110 +68,48 @@ def conv(
     return y
 
 
-@torch.library.custom_op("vivim::scan", mutates_args=())
-def _scan(
-    u: torch.Tensor,
-    delta: torch.Tensor,
-    A: torch.Tensor,
-    B: torch.Tensor,
-    C: torch.Tensor,
-    D: torch.Tensor | None,
-    z: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    start: torch.Tensor | None,
-    keep: torch.Tensor | None,
-    softplus: bool,
-    walk: str,
-    frames: int,
-    wants_gradient: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+@torch.library.custom_op("vivim::scan", mutates_args=(), schema=f"(bool wants_gradient, {_INPUTS}) -> (Tensor, Tensor, Tensor)")
+def _scan(wants_gradient: bool, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(y, last state, checkpoints for the backward)."""
     context = _Context(wants_gradient)
-    options = _Options(softplus, Order(Walk(walk), frames))
-    y, last = _NativeScan.forward(context, u, delta, A, B, C, D, z, bias, start, keep, options)
+    x = _unpacked(*arguments)
+    y, last = _NativeScan.forward(context, True, *x)
+    assert last is not None
     checkpoints = context.saved_tensors[-1] if wants_gradient else None
-    return y, last, u.new_empty(0) if checkpoints is None else checkpoints
+    return y, last, x.u.new_empty(0) if checkpoints is None else checkpoints
 
 
 @_scan.register_fake
-def _(
-    u: torch.Tensor,
-    delta: torch.Tensor,
-    A: torch.Tensor,
-    B: torch.Tensor,
-    C: torch.Tensor,
-    D: torch.Tensor | None,
-    z: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    start: torch.Tensor | None,
-    keep: torch.Tensor | None,
-    softplus: bool,
-    walk: str,
-    frames: int,
-    wants_gradient: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    batch, length, channels = u.shape
-    chunks = (length + library_chunk() - 1) // library_chunk()
-    checkpoints = u.new_empty(batch, chunks, channels, A.shape[1]) if wants_gradient else u.new_empty(0)
-    return u.new_empty(u.shape), u.new_empty(batch, channels, A.shape[1]), checkpoints
+def _(wants_gradient: bool, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    x = _unpacked(*arguments)
+    checkpoints = x.u.new_empty(checkpoint_floats(x) if wants_gradient else 0)
+    return x.u.new_empty(x.u.shape), x.u.new_empty(x.u.shape[0], *x.A.shape), checkpoints
 
 
-@torch.library.custom_op("vivim::scan_backward", mutates_args=())
-def _scan_backward(
-    grad_y: torch.Tensor,
-    grad_last: torch.Tensor,
-    u: torch.Tensor,
-    delta: torch.Tensor,
-    A: torch.Tensor,
-    B: torch.Tensor,
-    C: torch.Tensor,
-    D: torch.Tensor | None,
-    z: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    start: torch.Tensor | None,
-    keep: torch.Tensor | None,
-    checkpoints: torch.Tensor,
-    softplus: bool,
-    walk: str,
-    frames: int,
-) -> list[torch.Tensor]:
-    """Gradients of u, delta, A, B, C and of those of D, z, bias and start that there are."""
-    saved = (u, delta, A, B, C, D, z, bias, start, keep, checkpoints)
-    context = _Context(True, saved, _Options(softplus, Order(Walk(walk), frames)))
+@torch.library.custom_op(
+    "vivim::scan_backward", mutates_args=(), schema=f"(Tensor grad_y, Tensor grad_last, Tensor checkpoints, {_INPUTS}) -> Tensor[]"
+)
+def _scan_backward(grad_y: torch.Tensor, grad_last: torch.Tensor, checkpoints: torch.Tensor, *arguments: Any) -> list[torch.Tensor]:
+    """Gradients of u, delta, A, B, C and of those of D, z, delta_bias and initial_state that there are."""
+    x = _unpacked(*arguments)
+    context = _Context(saved_tensors=(*x[:10], checkpoints), rest=x[10:])
     return [grad for grad in _NativeScan.backward(context, grad_y, grad_last) if grad is not None]
 
 
 @_scan_backward.register_fake
-def _(
-    grad_y: torch.Tensor,
-    grad_last: torch.Tensor,
-    u: torch.Tensor,
-    delta: torch.Tensor,
-    A: torch.Tensor,
-    B: torch.Tensor,
-    C: torch.Tensor,
-    D: torch.Tensor | None,
-    z: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    start: torch.Tensor | None,
-    keep: torch.Tensor | None,
-    checkpoints: torch.Tensor,
-    softplus: bool,
-    walk: str,
-    frames: int,
-) -> list[torch.Tensor]:
-    return [u.new_empty(x.shape) for x in (u, delta, A, B, C, D, z, bias, start) if x is not None]
+def _(grad_y: torch.Tensor, grad_last: torch.Tensor, checkpoints: torch.Tensor, *arguments: Any) -> list[torch.Tensor]:
+    return [x.new_empty(x.shape) for x in _unpacked(*arguments).differentiable if x is not None]
 
 
 def _keep_for_scan(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    tensors, ctx.options = inputs[:10], inputs[10:13]
-    ctx.save_for_backward(*tensors, output[2])
+    ctx.rest = inputs[11:]
+    ctx.save_for_backward(*inputs[1:11], output[2])
 
 
 def _back_through_scan(ctx: Any, grad_y: torch.Tensor, grad_last: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    saved = ctx.saved_tensors
-    grads = _scan_backward(grad_y, grad_last, *saved, *ctx.options)
-    return (*_spread(grads, saved[:9]), None, None, None, None, None)
+    *tensors, checkpoints = ctx.saved_tensors
+    grads = _scan_backward(grad_y, grad_last, checkpoints, *tensors, *ctx.rest)
+    return (None, *_spread(grads, tensors[:9]), None, None, None)
 
 
 _scan.register_autograd(_back_through_scan, setup_context=_keep_for_scan)
@@ -175,7 +119,7 @@ _scan.register_autograd(_back_through_scan, setup_context=_keep_for_scan)
 def _conv(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, keep: torch.Tensor | None, silu: bool, walk: str, frames: int
 ) -> torch.Tensor:
-    return _NativeConv.forward(_Context(False), x, weight, bias, keep, silu, Order(Walk(walk), frames))
+    return _NativeConv.forward(_Context(), x, weight, bias, keep, silu, Order(Walk(walk), frames))
 
 
 @_conv.register_fake
@@ -197,7 +141,7 @@ def _conv_backward(
     frames: int,
 ) -> list[torch.Tensor]:
     """Gradients of x, weight and, if there is one, bias."""
-    context = _Context(True, (x, weight, bias, keep), (silu, Order(Walk(walk), frames)))
+    context = _Context(saved_tensors=(x, weight, bias, keep), options=(silu, Order(Walk(walk), frames)))
     return [grad for grad in _NativeConv.backward(context, grad_y) if grad is not None]
 
 

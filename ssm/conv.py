@@ -6,9 +6,10 @@ Legend: B batch, L tokens, D channels, K taps.
 import torch
 import torch.nn.functional as F
 
+from .inputs import starts_kept
 from .native import conv as native
 from .order import FORWARD, Order
-from .scan import Backend, starts_kept
+from .scan import Backend
 
 
 def causal_conv1d(
@@ -35,7 +36,7 @@ def causal_conv1d(
     Returns:
         (B, L, D).
     """
-    keep_BL = None if seq_idx is None else starts_kept(order.apply(seq_idx))
+    keep_BL = None if seq_idx is None else starts_kept(seq_idx, (order,))
     native_conv = native.conv
     if torch.compiler.is_compiling():
         from . import compiled_ops  # imports Dynamo, so only where something is being compiled

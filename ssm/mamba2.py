@@ -12,7 +12,8 @@ from torch import nn
 
 from .block import MambaState
 from .conv import causal_conv1d, conv_step
-from .scan import starts_kept
+from .inputs import starts_kept
+from .order import FORWARD
 
 
 def ssd(
@@ -59,7 +60,7 @@ def ssd(
         )
         # Differences of these sums are what counts, and single precision would lose them where the sums are large.
         logs_BSHQ = _cut(dt_BLH.double() * A_H.double(), size, missing).transpose(2, 3).cumsum(-1)
-        resets_BSQ = None if seq_idx is None else _cut(~starts_kept(seq_idx), size, missing).cumsum(-1)
+        resets_BSQ = None if seq_idx is None else _cut(~starts_kept(seq_idx, (FORWARD,)), size, missing).cumsum(-1)
         inside = _decay_inside(logs_BSHQ, resets_BSQ, u_BLHP.dtype) * (C_BSQN @ B_BSQN.mT)[:, :, None]
         y_BSHQP = inside @ u_BSHQP
         from_start_BSHQ = logs_BSHQ.to(u_BLHP.dtype).exp()

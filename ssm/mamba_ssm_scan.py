@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from .order import FORWARD, Order
+from .inputs import ScanInputs
 
 MAX_STATES = 256
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -45,47 +45,45 @@ def unsupported(u: torch.Tensor, A: torch.Tensor) -> str | None:
     return why_not(u.device)
 
 
-def scan(
-    u: torch.Tensor,
-    delta: torch.Tensor,
-    A: torch.Tensor,
-    B: torch.Tensor,
-    C: torch.Tensor,
-    D: torch.Tensor | None,
-    z: torch.Tensor | None,
-    delta_bias: torch.Tensor | None,
-    initial_state: torch.Tensor | None,
-    keep_BL: torch.Tensor | None,
-    softplus: bool,
-    order: Order,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(y (B, L, D), last state (B, D, N)); arguments as ``triton_scan.scan``. Several directions are groups of B and C.
+def scan(x: ScanInputs, wants_last: bool = True) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(y (B, L, D), last state (B, D, N) or None if it is not wanted). Several directions are groups of B and C: one call of theirs.
+
+    Its kernel reads forward only, so that other orders cost a copy of u, delta, B, C and z, and one of y.
 
     Raises:
-        ValueError: what mamba-ssm cannot do: an order, a reset, an initial state; and, in the backward, a gradient of the last state.
+        ValueError: what mamba-ssm cannot do: a reset, an initial state; and, in the backward, a gradient of the last state.
     """
-    asked = {"an order other than forward": order != FORWARD, "seq_idx": keep_BL is not None, "initial_state": initial_state is not None}
-    for what, is_asked in asked.items():
+    for what, is_asked in {"seq_idx": x.keep is not None, "initial_state": x.initial_state is not None}.items():
         if is_asked:
             raise ValueError(f"mamba-ssm's scan does not take {what}; choose Backend.TRITON or Backend.TORCH")
-    if u.numel() == 0:
-        return u.new_zeros(u.shape), A.new_zeros(u.shape[0], u.shape[2], A.shape[1])
+    if x.u.numel() == 0:
+        return x.u.new_zeros(x.u.shape), x.A.new_zeros(x.u.shape[0], *x.A.shape) if wants_last else None
     function, reason = _function()
     if reason is not None:
         raise ValueError(f"{reason}; or choose Backend.AUTO")
-    y, last = function(
-        u.transpose(1, 2),
-        delta.transpose(1, 2),
-        A.float(),
-        B.permute(0, 2, 3, 1).contiguous(),
-        C.permute(0, 2, 3, 1).contiguous(),
-        None if D is None else D.float(),
-        None if z is None else z.transpose(1, 2),
-        None if delta_bias is None else delta_bias.float(),
-        softplus,
-        True,
+    walked = [x.group(g) for g in range(x.groups)] if len(x.orders) > 1 else [x]
+
+    def gather(name: str) -> torch.Tensor:
+        """Tokens of every group in the order of its walk, (B, .., L)."""
+        parts = [part.orders[0].apply(getattr(part, name)) for part in walked]
+        return (torch.cat(parts, 2) if len(parts) > 1 else parts[0]).movedim(1, -1)
+
+    result = function(
+        gather("u"),
+        gather("delta"),
+        x.A.float(),
+        gather("B").contiguous(),
+        gather("C").contiguous(),
+        None if x.D is None else x.D.float(),
+        None if x.z is None else gather("z"),
+        None if x.delta_bias is None else x.delta_bias.float(),
+        x.softplus,
+        wants_last,
     )
-    return y.transpose(1, 2), _NoGradient.apply(last).to(A.dtype)  # type: ignore[no-untyped-call]
+    y, last = result if wants_last else (result, None)
+    ys = [part.orders[0].undo(own) for part, own in zip(walked, y.transpose(1, 2).chunk(len(walked), 2), strict=True)]
+    y = torch.cat(ys, 2) if len(ys) > 1 else ys[0]
+    return y, None if last is None else _NoGradient.apply(last).to(x.A.dtype)  # type: ignore[no-untyped-call]
 
 
 class _NoGradient(torch.autograd.Function):

@@ -5,7 +5,7 @@ Legend: B batch, L tokens, D channels, N state size, G groups of B and C (a grou
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import cache
 
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from . import mamba_ssm_scan, reference, torch_scan, triton_scan
+from .inputs import ScanInputs, orders_of, starts_kept
 from .native import library as native_library
 from .native import scan as native
 from .order import FORWARD, Order
@@ -36,7 +37,7 @@ class Backend(Enum):
     MAMBA_SSM = "mamba_ssm"
 
 
-# Backends that do step size, skip and gate themselves: modules with ``unsupported(u, A)`` and ``scan`` of one signature.
+# Backends that do step size, skip and gate themselves: modules with ``unsupported(u, A)`` and ``scan(inputs, wants_last)``.
 _FUSED = {Backend.NATIVE: native, Backend.TRITON: triton_scan, Backend.MAMBA_SSM: mamba_ssm_scan}
 
 
@@ -89,7 +90,7 @@ def selective_scan(
     delta_softplus: bool = False,
     return_last_state: bool = False,
     *,
-    order: Order = FORWARD,
+    order: Order | Sequence[Order] = FORWARD,
     seq_idx: torch.Tensor | None = None,
     initial_state: torch.Tensor | None = None,
     backend: Backend = Backend.AUTO,
@@ -109,7 +110,8 @@ def selective_scan(
         delta_bias: (D,).
         delta_softplus: apply softplus to ``delta + delta_bias``.
         return_last_state: also return the state after the last token of the walk.
-        order: in which order the tokens are visited; inputs and output are in token order.
+        order: in which order the tokens are visited; inputs and output are in token order. One for all channels, or one per group of
+            B and C, so that walks in several directions, each with parameters of its own, are one call.
         seq_idx: (B, L) integers, one value per sequence packed into a row; where the walk meets another value the state is emptied.
         initial_state: (B, D, N) state before the first token; zeros if None.
         backend: who computes it.
@@ -120,8 +122,10 @@ def selective_scan(
     Raises:
         ValueError: shapes, dtypes or devices that do not fit together.
     """
-    B, C, groups = _check(u, delta, A, B, C, D, z, delta_bias, seq_idx, initial_state)
-    keep = None if seq_idx is None else starts_kept(order.apply(seq_idx))
+    B, C = _check(u, delta, A, B, C, D, z, delta_bias, seq_idx, initial_state)
+    orders = orders_of(order, B.shape[2])
+    keep = None if seq_idx is None else starts_kept(seq_idx, orders)
+    inputs = ScanInputs(u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, orders)
     if torch.compiler.is_compiling():
         from . import compiled_ops  # makes library.why_not a constant of the graph; imports Dynamo, so only here
     chosen = resolve(backend, u, A)
@@ -129,54 +133,40 @@ def selective_scan(
         run_fused = _FUSED[chosen].scan
         if chosen is Backend.NATIVE and torch.compiler.is_compiling():
             run_fused = compiled_ops.scan
-        y, last = run_fused(u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order)
+        y, last = run_fused(inputs, return_last_state)
     else:
-        run = reference.scan if chosen is Backend.REFERENCE else torch_scan.scan
-        y, last = _unfused(run, u, delta, A, B, C, D, z, delta_bias, initial_state, keep, delta_softplus, order, groups)
-    return (y, last) if return_last_state else y
+        y, last = _unfused(reference.scan if chosen is Backend.REFERENCE else torch_scan.scan, inputs)
+    if not return_last_state:
+        return y
+    assert last is not None
+    return y, last
 
 
-def _unfused(
-    run: Callable[..., tuple[torch.Tensor, torch.Tensor]],
-    u: torch.Tensor,
-    delta: torch.Tensor,
-    A: torch.Tensor,
-    B: torch.Tensor,
-    C: torch.Tensor,
-    D: torch.Tensor | None,
-    z: torch.Tensor | None,
-    delta_bias: torch.Tensor | None,
-    initial_state: torch.Tensor | None,
-    keep: torch.Tensor | None,
-    softplus: bool,
-    order: Order,
-    groups: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _unfused(run: Callable[..., tuple[torch.Tensor, torch.Tensor]], x: ScanInputs) -> tuple[torch.Tensor, torch.Tensor]:
     """Step size, walk, skip and gate in plain torch around the recurrence ``run``."""
-    dt = delta if delta_bias is None else delta + delta_bias
-    if softplus:
+    if len(x.orders) > 1:
+        parts = [_unfused(run, x.group(g)) for g in range(x.groups)]
+        return torch.cat([y for y, _ in parts], 2), torch.cat([last for _, last in parts], 1)
+    order, groups = x.orders[0], x.groups
+    dt = x.delta if x.delta_bias is None else x.delta + x.delta_bias
+    if x.softplus:
         dt = F.softplus(dt)
-    state_shape = (u.shape[0], groups, u.shape[2] // groups, A.shape[1])
+    state_shape = (x.u.shape[0], groups, x.u.shape[2] // groups, x.A.shape[1])
     y, last = run(
-        order.apply(u).unflatten(2, (groups, -1)),
+        order.apply(x.u).unflatten(2, (groups, -1)),
         order.apply(dt).unflatten(2, (groups, -1)),
-        A.unflatten(0, (groups, -1)),
-        order.apply(B),
-        order.apply(C),
-        u.new_zeros(state_shape) if initial_state is None else initial_state.reshape(state_shape),
-        keep,
+        x.A.unflatten(0, (groups, -1)),
+        order.apply(x.B),
+        order.apply(x.C),
+        x.u.new_zeros(state_shape) if x.initial_state is None else x.initial_state.reshape(state_shape),
+        x.keep,
     )
     y = order.undo(y.flatten(2))
-    if D is not None:
-        y = y + D * u
-    if z is not None:
-        y = y * F.silu(z)
+    if x.D is not None:
+        y = y + x.D * x.u
+    if x.z is not None:
+        y = y * F.silu(x.z)
     return y, last.flatten(1, 2)
-
-
-def starts_kept(seq_idx: torch.Tensor) -> torch.Tensor:
-    """0 at the first token of every sequence but the first of a row, else 1; (B, L) bool."""
-    return F.pad(seq_idx[:, 1:] == seq_idx[:, :-1], (1, 0), value=True)
 
 
 def _check(
@@ -190,8 +180,8 @@ def _check(
     delta_bias: torch.Tensor | None,
     seq_idx: torch.Tensor | None,
     initial_state: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Refuse what does not fit; returns B and C with a group axis, and the number of groups."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Refuse what does not fit; returns B and C with a group axis."""
     if u.ndim != 3:
         raise ValueError(f"u must be (B, L, D), not {tuple(u.shape)}")
     batch, length, channels = u.shape
@@ -225,4 +215,4 @@ def _check(
         raise ValueError(f"A is {A.dtype} on {A.device} but u is {u.dtype} on {u.device}; they must agree")
     if not u.is_floating_point():
         raise ValueError(f"the scan works on floating-point tensors, not {u.dtype}")
-    return B, C, groups
+    return B, C

@@ -5,7 +5,6 @@ Legend: as in ``ssm.scan``; S segments of a sequence that are walked side by sid
 
 import importlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from .inputs import ScanInputs
 from .order import REVERSE, Order, Walk
 
 MAX_STATES = 256
@@ -105,32 +105,13 @@ class Plan:
         return Plan(-(-length // segment_length), segment_length, **choices)
 
 
-def scan(
-    u: torch.Tensor,
-    delta: torch.Tensor,
-    A: torch.Tensor,
-    B: torch.Tensor,
-    C: torch.Tensor,
-    D: torch.Tensor | None,
-    z: torch.Tensor | None,
-    delta_bias: torch.Tensor | None,
-    initial_state: torch.Tensor | None,
-    keep_BL: torch.Tensor | None,
-    softplus: bool,
-    order: Order | Sequence[Order],
-    *,
-    plan: Plan | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def scan(x: ScanInputs, wants_last: bool = True, *, plan: Plan | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """The scan, its step size, skip and gate fused; state and arithmetic in fp32 whatever goes in and out.
 
     Args:
-        u: (B, L, D) in float32, bfloat16 or float16, as are delta, B, C and z; A, D, delta_bias and initial_state may be float32.
-        B: (B, L, G, N), as is C.
-        keep_BL: (B, L) or, where groups walk differently, (B, G, L), in walk order: 0 where the state is emptied before the token.
-        order: one for all groups or one per group, so that walks in several directions are one call.
+        x: u, delta, B, C and z in float32, bfloat16 or float16; A, D, delta_bias and initial_state may be float32.
+        wants_last: changes nothing here: the last state costs next to nothing.
         plan: how it is laid over the machine; chosen by size if None.
-
-    Other arguments as ``selective_scan``.
 
     Returns:
         (y (B, L, D) in the dtype of u, last state (B, D, N) in that of A).
@@ -138,14 +119,13 @@ def scan(
     Raises:
         ValueError: orders that do not fit.
     """
-    batch, length, channels = u.shape
-    groups = B.shape[2]
-    walks = _Walks.of(order, length, groups)
-    if u.numel() == 0:
-        nothing = A.new_zeros(batch, channels, A.shape[1])
-        return u.new_zeros(u.shape), nothing if initial_state is None else initial_state.to(A.dtype)
-    plan = plan or Plan.of(batch, length, channels, groups, A.shape[1], _processors(u.device))
-    y, last = _TritonScan.apply(u, delta, A, B, C, D, z, delta_bias, initial_state, keep_BL, softplus, walks, plan)  # type: ignore[no-untyped-call]
+    batch, length, channels = x.u.shape
+    walks = _Walks.of(x.orders, length, x.groups)
+    if x.u.numel() == 0:
+        nothing = x.A.new_zeros(batch, channels, x.A.shape[1])
+        return x.u.new_zeros(x.u.shape), nothing if x.initial_state is None else x.initial_state.to(x.A.dtype)
+    plan = plan or Plan.of(batch, length, channels, x.groups, x.A.shape[1], _processors(x.u.device))
+    y, last = _TritonScan.apply(plan, walks, *x)  # type: ignore[no-untyped-call]
     return y, last
 
 
@@ -158,10 +138,7 @@ class _Walks:
     reverse_groups: int
 
     @staticmethod
-    def of(order: Order | Sequence[Order], length: int, groups: int) -> "_Walks":
-        orders = [order] if isinstance(order, Order) else list(order)
-        if len(orders) not in {1, groups}:
-            raise ValueError(f"{len(orders)} orders do not fit {groups} groups of B and C; give one, or one per group")
+    def of(orders: tuple[Order, ...], length: int, groups: int) -> "_Walks":
         clips = {o.frames for o in orders if o.walk is Walk.TIME_MAJOR}
         if len(clips) > 1:
             raise ValueError(f"all walks along time must have the same number of frames, not {sorted(clips)}")
@@ -178,73 +155,45 @@ class _Walks:
 
 class _TritonScan(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        u: torch.Tensor,
-        delta: torch.Tensor,
-        A: torch.Tensor,
-        B: torch.Tensor,
-        C: torch.Tensor,
-        D: torch.Tensor | None,
-        z: torch.Tensor | None,
-        delta_bias: torch.Tensor | None,
-        start: torch.Tensor | None,
-        keep: torch.Tensor | None,
-        softplus: bool,
-        walks: _Walks,
-        plan: Plan,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        call = _Call(u, delta, A, B, C, D, z, delta_bias, start, keep, softplus, walks, plan)
+    def forward(ctx: Any, plan: Plan, walks: _Walks, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        x = ScanInputs(*arguments)
         wants_gradient = any(ctx.needs_input_grad)
-        y, last, checkpoints = call.forward(wants_gradient)
+        y, last, checkpoints = _Call(x, walks, plan).forward(wants_gradient)
         if wants_gradient:
-            ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, start, keep, checkpoints)
-            ctx.rest = softplus, walks, plan
-        return y, last.to(A.dtype)
+            ctx.save_for_backward(*x.differentiable, x.keep, checkpoints)
+            ctx.rest, ctx.how = x[10:], (walks, plan)
+        return y, last.to(x.A.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: torch.Tensor, grad_last: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        *inputs, checkpoints = ctx.saved_tensors
-        return (*_Call(*inputs, *ctx.rest).backward(checkpoints, grad_y, grad_last), None, None, None, None)
+        *tensors, checkpoints = ctx.saved_tensors
+        call = _Call(ScanInputs(*tensors, *ctx.rest), *ctx.how)
+        return (None, None, *call.backward(checkpoints, grad_y, grad_last), None, None, None)
 
 
 class _Call:
     """The tensors of one scan, made fit for the kernels, and its launches."""
 
-    def __init__(
-        self,
-        u: torch.Tensor,
-        delta: torch.Tensor,
-        A: torch.Tensor,
-        B: torch.Tensor,
-        C: torch.Tensor,
-        D: torch.Tensor | None,
-        z: torch.Tensor | None,
-        bias: torch.Tensor | None,
-        start: torch.Tensor | None,
-        keep: torch.Tensor | None,
-        softplus: bool,
-        walks: _Walks,
-        plan: Plan,
-    ) -> None:
-        self.u, self.delta, self.B, self.C = (_unit_stride(x) for x in (u, delta, B, C))
-        self.z = None if z is None else _unit_stride(z)
-        self.A = A.contiguous()
-        self.D, self.bias, self.start = (None if x is None else x.contiguous() for x in (D, bias, start))
-        self.batch, self.length, self.channels = u.shape
-        self.groups, self.states = B.shape[2:]
+    def __init__(self, x: ScanInputs, walks: _Walks, plan: Plan) -> None:
+        self.u, self.delta, self.B, self.C = (_unit_stride(tensor) for tensor in (x.u, x.delta, x.B, x.C))
+        self.z = None if x.z is None else _unit_stride(x.z)
+        self.A = x.A.contiguous()
+        whole = (None if tensor is None else tensor.contiguous() for tensor in (x.D, x.delta_bias, x.initial_state))
+        self.D, self.bias, self.start = whole
+        self.batch, self.length, self.channels = x.u.shape
+        self.groups, self.states = x.B.shape[2:]
         self.plan = plan
         self.keep = None
-        if keep is not None:
-            keep = keep if keep.ndim == 3 else keep[:, None].expand(-1, self.groups, -1)
+        if x.keep is not None:
+            keep = x.keep if x.keep.ndim == 3 else x.keep[:, None].expand(-1, self.groups, -1)
             self.keep = keep.to(torch.uint8).contiguous()
         self.blocks = -(-(self.channels // self.groups) // plan.tile)
         self.grid = (self.batch * plan.segments, self.groups * self.blocks)
         sizes = (self.length, self.channels, self.channels // self.groups, self.states, plan.segments, plan.segment_length)
         self.sizes = (*sizes, walks.frames, walks.time_groups, walks.reverse_groups)
         self.fixed = {
-            "SOFTPLUS": softplus,
+            "SOFTPLUS": x.softplus,
             "K": plan.steps,
             "T": plan.tile,
             "N": _power_of_two(self.states),

@@ -104,5 +104,7 @@ def _open(path: Path) -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise UnavailableError(f"{path.name} cannot be loaded: {error}") from error
+    library.vivim_scan_floor.restype = ctypes.c_int64
+    library.vivim_scan_floor.argtypes = (ctypes.c_int64, ctypes.c_int32, ctypes.POINTER(ctypes.c_float))
     _log.info("compiled scan: %s", path)
     return library

@@ -1,62 +1,67 @@
 // The selective scan and the causal convolution before it on a CPU, forward and backward, float32, channels last. C ABI, no
 // dependency but OpenMP.
 //
-// Sixteen channels go side by side in one vector; the N states of a channel block stay in registers (N = 16: sixteen
-// vectors). Step size bias, softplus, skip and gate are fused. The backward recomputes states chunk by chunk from
-// checkpoints that the forward left. Work is cut into tasks of a fixed size, each with its own partial sums, which are
-// added in a fixed order: the result does not depend on the number of threads.
+// LANES channels go side by side in one vector; a tile of T states of such a block stays in registers while the walk goes through
+// a chunk of positions. Step size bias, softplus, skip and gate are fused. The backward recomputes states chunk by chunk from
+// checkpoints that the forward left. Work is cut into tasks of a fixed size, each with its own partial sums, which are added in a
+// fixed order: the result does not depend on the number of threads.
 //
-// Legend: B batch, L tokens, D channels, N states, G groups of B and C (a group serves D / G channels), P positions of a walk.
+// Legend: B batch, L tokens, D channels, N states, G groups of B and C (a group serves D / G channels), T states of a tile.
 
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace {
 
-constexpr int LANES = 16;            // channels of a block
-constexpr int BLOCKS_PER_TASK = 2;   // channel blocks of a task
+// As many states side by side as registers hold: a tile's states, and beside them the constants of the exponential.
+#if defined(__AVX512F__)
+constexpr int LANES = 16, WIDE = 16;
+#elif defined(__AVX2__)
+constexpr int LANES = 8, WIDE = 8;
+#else
+constexpr int LANES = 4, WIDE = 8;
+#endif
+constexpr int HALF = 8;              // states of a tile of the backward, which needs twice the registers
+constexpr int PART_CHANNELS = 64;    // channels whose sums are taken together
 constexpr int CHUNK = 32;            // positions between checkpoints
 constexpr int BATCH_TASKS = 16;      // at most this many tasks share the batch
+constexpr int MAX_STATES = 256;
 
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
 
 inline vec splat(float x) { return x - vec{}; }
 
-// 2^x to 1e-7, by a polynomial on [-1/2, 1/2] and the exponent's bits. Below -126 it stays at 2^-126; NaN stays NaN.
-inline vec exp2v(vec x) {
-    x = x < -126.0f ? splat(-126.0f) : x;
-    x = x > 126.0f ? splat(126.0f) : x;
-    const vec whole = (x + 12582912.0f) - 12582912.0f;
-    const vec r = x - whole;
-    vec y = splat(0.00015345800f);
-    y = y * r + 0.0013399932f;
-    y = y * r + 0.0096184890f;
-    y = y * r + 0.0555032878f;
-    y = y * r + 0.2402264689f;
-    y = y * r + 0.6931472057f;
-    y = y * r + 1.0f;
-    const ivec bits = (__builtin_convertvector(whole, ivec) + 127) << 23;
-    return y * (vec)bits;
+// 2^r on [-1/2, 1/2] to 1.1e-7 by a polynomial that is exact to first order at 0, where decays of long memories lie.
+inline vec exp2_fraction(vec r) {
+    vec y = splat(1.330026423e-3f);
+    y = y * r + 9.669708494e-3f;
+    y = y * r + 5.550559995e-2f;
+    y = y * r + 2.402228161e-1f;
+    y = y * r + 6.931471806e-1f;
+    return y * r + 1.0f;
 }
 
-// 2^x for x <= 0 in a third fewer steps: rounding to the nearest whole number leaves that number's exponent bits where the shift
-// wants them, and for negative floats a smaller float is a larger integer, which makes the clamp one integer minimum.
+// 2^x. Adding 1.5 * 2^23 rounds x to a whole number and leaves it in the low bits, from where a shift takes it to the exponent.
+// Below -125 it stays at 2^-125, above 126 at 2^126; NaN stays NaN.
+inline vec exp2v(vec x) {
+    constexpr float MAGIC = 12582912.0f;
+    x = x < -125.0f ? splat(-125.0f) : x;
+    x = x > 126.0f ? splat(126.0f) : x;
+    const vec shifted = x + MAGIC;
+    return (vec)((ivec)exp2_fraction(x - (shifted - MAGIC)) + ((ivec)shifted << 23));
+}
+
+// 2^x for x <= -0: of two negative floats the smaller is the larger integer, which makes the clamp one integer minimum.
 inline vec exp2_negative(vec x) {
-    constexpr float MAGIC = 12582912.0f + 127.0f;  // 1.5 * 2^23 + the exponent's bias
-    const ivec lowest = (ivec)splat(-126.0f), bits = (ivec)x;
+    constexpr float MAGIC = 12582912.0f;
+    const ivec lowest = (ivec)splat(-125.0f), bits = (ivec)x;
     x = (vec)(bits < lowest ? bits : lowest);
     const vec shifted = x + MAGIC;
-    const vec r = x - (shifted - MAGIC);
-    vec y = splat(0.00015345800f);
-    y = y * r + 0.0013399932f;
-    y = y * r + 0.0096184890f;
-    y = y * r + 0.0555032878f;
-    y = y * r + 0.2402264689f;
-    y = y * r + 0.6931472057f;
-    y = y * r + 1.0f;
-    return y * (vec)((ivec)shifted << 23);
+    return (vec)((ivec)exp2_fraction(x - (shifted - MAGIC)) + ((ivec)shifted << 23));
 }
 
 // e^(dt A) with A already times log2(e); NEGATIVE promises dt >= 0 and A < 0.
@@ -65,24 +70,26 @@ inline vec decay_of(vec dt, vec A) { return NEGATIVE ? exp2_negative(dt * A) : e
 
 constexpr float LOG2E = 1.4426950408889634f;
 
-inline vec sigmoid(vec x) { return 1.0f / (1.0f + exp2v(x * -LOG2E)); }
+// e^-|x|, for a number x.
+inline vec exp_minus_magnitude(vec x) { return exp2_negative((vec)((ivec)x | INT32_MIN) * LOG2E); }
 
-// log(1 + e^x) = max(x, 0) + log1p(e^-|x|), with log1p(t) = 2 atanh(t / (2 + t)).
-inline vec softplus(vec x) {
-    const vec positive = x > 0.0f ? x : splat(0.0f);
-    const vec magnitude = x > 0.0f ? x : -x;
-    const vec t = exp2v(magnitude * -LOG2E);
-    const vec s = t / (2.0f + t);
-    const vec q = s * s;
-    vec y = splat(2.0f / 15.0f);
-    y = y * q + 2.0f / 13.0f;
-    y = y * q + 2.0f / 11.0f;
-    y = y * q + 2.0f / 9.0f;
-    y = y * q + 2.0f / 7.0f;
-    y = y * q + 2.0f / 5.0f;
-    y = y * q + 2.0f / 3.0f;
-    y = y * q + 2.0f;
-    return positive + y * s;
+// 1 / (1 + e^-x) where t = e^-|x|.
+inline vec sigmoid_of(vec x, vec t) { return (x >= 0.0f ? splat(1.0f) : t) / (1.0f + t); }
+
+inline vec sigmoid(vec x) { return sigmoid_of(x, exp_minus_magnitude(x)); }
+
+// log(1 + e^x) = max(x, 0) + log1p(t) where t = e^-|x|; log1p on [0, 1] to 3.3e-8 by a polynomial. NaN stays NaN.
+inline vec softplus_of(vec x, vec t) {
+    vec y = splat(5.364823086e-3f);
+    y = y * t + -3.006578822e-2f;
+    y = y * t + 7.920453043e-2f;
+    y = y * t + -1.375380203e-1f;
+    y = y * t + 1.915365486e-1f;
+    y = y * t + -2.485716366e-1f;
+    y = y * t + 3.332132262e-1f;
+    y = y * t + -4.999964796e-1f;
+    y = y * t + 1.0f;
+    return (x < 0.0f ? vec{} : x) + y * t;
 }
 
 inline vec load(const float* p, int width) {
@@ -95,6 +102,31 @@ inline vec load(const float* p, int width) {
 inline void store(float* p, vec x, int width) {
     if (width == LANES) std::memcpy(p, &x, sizeof x);
     else std::memcpy(p, &x, sizeof(float) * width);
+}
+
+// Lanes `step` apart are added: a's where bit `step` of the lane is 0, b's where it is 1.
+template <int STEP, size_t... I>
+inline vec fold(vec a, vec b, std::index_sequence<I...>) {
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, (int)(I & STEP ? LANES + I - STEP : I)...) +
+           __builtin_shufflevector(a, b, (int)(I & STEP ? LANES + I : I + STEP)...);
+#else
+    return __builtin_shuffle(a, b, ivec{(int32_t)(I & STEP ? LANES + I - STEP : I)...}) +
+           __builtin_shuffle(a, b, ivec{(int32_t)(I & STEP ? LANES + I : I + STEP)...});
+#endif
+}
+
+// The sums over the lanes of LANES vectors, as one vector.
+template <int STEP = LANES / 2>
+inline vec lane_sums(const vec* v) {
+    if constexpr (STEP == 0) return *v;
+    else {
+        // Vectors whose numbers differ in bit STEP meet last; that is the order in which their sums come to lie in the lanes.
+        vec folded[STEP];
+#pragma GCC unroll 16
+        for (int i = 0; i < STEP; ++i) folded[i] = fold<STEP>(v[i], v[i + STEP], std::make_index_sequence<LANES>{});
+        return lane_sums<STEP / 2>(folded);
+    }
 }
 
 inline float sum(vec x) {
@@ -117,8 +149,8 @@ struct Scan {
     const uint8_t* keep;             // (B, G, L) 0 where the state is emptied before the position; or null
     int64_t u_batch, u_token, delta_batch, delta_token, B_batch, B_token, B_group, C_batch, C_token, C_group, z_batch, z_token;
     int32_t softplus, threads;
-    float *y, *last;                 // (B, L, D), (B, D, N)
-    float* checkpoints;              // (B, chunks, D, N) state before each chunk; null: not wanted
+    float *y, *last;                 // (B, L, D), (B, D, N) or null
+    float* checkpoints;              // the states before each chunk, see vivim_scan_chunk; null: not wanted
     // backward only
     const float *grad_y, *grad_last;                   // (B, L, D) contiguous, (B, D, N); grad_last or null
     float *grad_u, *grad_delta, *grad_z;               // (B, L, D); grad_z null without z
@@ -128,353 +160,473 @@ struct Scan {
 
 namespace {
 
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// States rounded up to whole tiles: to 4 or 8 where that is enough, else to WIDE, of which HALF is a divisor.
+inline int64_t padded_states(int64_t N) { return N <= 4 ? 4 : N <= 8 ? 8 : ceil_div(N, WIDE) * WIDE; }
+
+// LANES channels, or what is left of a group.
+struct Block {
+    int64_t channel;
+    int width;
+    int64_t index;           // among all blocks of all groups
+    int64_t part;            // of its group
+    bool opens, closes;      // its part: PART_CHANNELS whose sums are taken together, whoever computes them
+};
+
 struct Task {
-    int64_t first_row, end_row;   // rows of the batch
-    int64_t group, channel, end;  // channels [channel, end) of the group
-    int64_t split;                // which part of its group
+    int64_t first_row, end_row;  // rows of the batch
+    int64_t row_task;            // which share of the rows
+    int64_t group;
+    std::vector<Block> blocks;   // whole parts
 };
 
 struct Plan {
     std::vector<Task> tasks;
-    int64_t splits, row_tasks;
+    int64_t parts, row_tasks;  // parts of a group, shares of the rows
 };
 
-Plan plan(const Scan& s) {
-    const int64_t per_group = s.channels / s.groups, width = LANES * BLOCKS_PER_TASK;
-    const int64_t splits = (per_group + width - 1) / width;
-    const int64_t rows = s.batch < BATCH_TASKS ? 1 : (s.batch + BATCH_TASKS - 1) / BATCH_TASKS;
-    Plan p{{}, splits, (s.batch + rows - 1) / rows};
+inline int64_t blocks_of(int64_t groups, int64_t channels) { return groups * ceil_div(channels / groups, LANES); }
+
+// As many parts to a task as leaves every thread one: the more channels of a token are read together, the better memory streams.
+Plan plan(int64_t batch, int64_t groups, int64_t channels, int threads) {
+    const int64_t per_group = channels / groups, blocks = ceil_div(per_group, LANES), of_part = PART_CHANNELS / LANES;
+    const int64_t rows = batch > BATCH_TASKS ? ceil_div(batch, BATCH_TASKS) : 1;
+    Plan p{{}, ceil_div(blocks, of_part), ceil_div(batch, rows)};
+    const int64_t share = p.row_tasks * groups * p.parts / threads, each = share < 1 ? 1 : share < p.parts ? share : p.parts;
     for (int64_t r = 0; r < p.row_tasks; ++r)
-        for (int64_t g = 0; g < s.groups; ++g)
-            for (int64_t k = 0; k < splits; ++k) {
-                const int64_t channel = g * per_group + k * width, group_end = (g + 1) * per_group;
-                const int64_t end_row = (r + 1) * rows;
-                p.tasks.push_back({r * rows, end_row < s.batch ? end_row : s.batch, g, channel,
-                                   channel + width < group_end ? channel + width : group_end, k});
+        for (int64_t g = 0; g < groups; ++g)
+            for (int64_t k = 0; k < blocks; ++k) {
+                if (k % (each * of_part) == 0) p.tasks.push_back({r * rows, (r + 1) * rows < batch ? (r + 1) * rows : batch, r, g, {}});
+                const int64_t left = per_group - k * LANES;
+                p.tasks.back().blocks.push_back({g * per_group + k * LANES, int(left < LANES ? left : LANES), g * blocks + k, k / of_part,
+                                                 k % of_part == 0, k % of_part == of_part - 1 || k == blocks - 1});
             }
     return p;
 }
 
-inline int64_t token_at(const Scan& s, int64_t group, int64_t position) {
-    return s.tokens ? s.tokens[group * s.length + position] : position;
+// Checkpoints are (B, chunks, blocks, padded N, LANES).
+inline int64_t checkpoint_floats(const Scan& s) { return blocks_of(s.groups, s.channels) * padded_states(s.states) * LANES; }
+
+inline float* checkpoint(const Scan& s, int64_t b, int64_t chunk, const Block& block) {
+    return s.checkpoints + (b * ceil_div(s.length, CHUNK) + chunk) * checkpoint_floats(s) + block.index * padded_states(s.states) * LANES;
 }
 
-inline bool kept(const Scan& s, int64_t b, int64_t group, int64_t position) {
-    return !s.keep || s.keep[(b * s.groups + group) * s.length + position];
-}
-
-inline vec step_size(const Scan& s, vec raw) { return s.softplus ? softplus(raw) : raw; }
-
-// (width, N) rows of a (.., D, N) array to N vectors over the channels, and back.
-template <int NP>
-inline void gather(const float* p, int64_t N, int width, vec* out, float scale = 1.0f) {
-    for (int n = 0; n < NP; ++n) out[n] = vec{};
+// (width, N) rows of a (.., D, N) array to vectors over the channels, and back.
+inline void gather(const float* p, int64_t N, int width, std::vector<vec>& out, float scale = 1.0f) {
+    for (vec& x : out) x = vec{};
     for (int lane = 0; lane < width; ++lane)
         for (int64_t n = 0; n < N; ++n) out[n][lane] = p[lane * N + n] * scale;
 }
 
-template <int NP>
-inline void scatter(float* p, int64_t N, int width, const vec* in) {
+inline void scatter(float* p, int64_t N, int width, const std::vector<vec>& in) {
     for (int lane = 0; lane < width; ++lane)
         for (int64_t n = 0; n < N; ++n) p[lane * N + n] = in[n][lane];
 }
 
-template <int NP>
-inline void load_states(const float* p, int64_t N, float* out) {
-    if (N == NP) std::memcpy(out, p, sizeof(float) * NP);
-    else {
-        std::memset(out, 0, sizeof(float) * NP);
-        std::memcpy(out, p, sizeof(float) * N);
-    }
-}
-
-// A row of N states: where it lies if N is NP, or a padded copy.
-template <int NP>
-inline const float* states_at(const float* p, int64_t N, float* copy) {
-    if (N == NP) return p;
-    load_states<NP>(p, N, copy);
-    return copy;
-}
-
-// What a chunk needs per position before its recurrence runs, computed first so that no long chain of dependent steps
-// (softplus, sigmoid) stands between two states.
-struct Prepared {
-    vec u[CHUNK], raw[CHUNK], dt[CHUNK], dtu[CHUNK], y[CHUNK];
-    int64_t token[CHUNK];
-    bool keep[CHUNK];
-};
-
-inline void prepare(const Scan& s, Prepared& w, int64_t b, int64_t group, int64_t channel, int width, int64_t first, int count) {
-    const vec bias = s.bias ? load(s.bias + channel, width) : vec{}, skip = s.skip ? load(s.skip + channel, width) : vec{};
-    for (int k = 0; k < count; ++k) {
-        const int64_t t = token_at(s, group, first + k);
-        w.token[k] = t;
-        w.keep[k] = kept(s, b, group, first + k);
-        w.u[k] = load(s.u + b * s.u_batch + t * s.u_token + channel, width);
-        w.raw[k] = load(s.delta + b * s.delta_batch + t * s.delta_token + channel, width) + bias;
-    }
-    for (int64_t p = first + CHUNK; p < first + 2 * CHUNK && p < s.length; ++p) {
-        const int64_t t = token_at(s, group, p);
-        __builtin_prefetch(s.u + b * s.u_batch + t * s.u_token + channel);
-        __builtin_prefetch(s.delta + b * s.delta_batch + t * s.delta_token + channel);
-        if (s.z) __builtin_prefetch(s.z + b * s.z_batch + t * s.z_token + channel);
-    }
-    for (int k = 0; k < count; ++k) w.dt[k] = step_size(s, w.raw[k]);
-    for (int k = 0; k < count; ++k) w.dtu[k] = w.dt[k] * w.u[k], w.y[k] = skip * w.u[k];
-}
-
 // Are all decays of this block at most 1, so that the cheaper exponential serves?
-inline bool decays(const Scan& s, int64_t channel, int width) {
+inline bool decays(const Scan& s, const Block& block) {
     if (!s.softplus) return false;
-    for (int64_t i = channel * s.states; i < (channel + width) * s.states; ++i)
+    for (int64_t i = block.channel * s.states; i < (block.channel + block.width) * s.states; ++i)
         if (!(s.A[i] < 0.0f)) return false;
     return true;
 }
 
-// One chunk of one channel block; h is carried from chunk to chunk.
-template <int NP, bool NEGATIVE>
-void forward_chunk(const Scan& s, Prepared& w, const vec* A_of_block, vec* h_of_block, int64_t b, int64_t group, int64_t channel, int width,
-                   int64_t first, int count) {
-    const int64_t N = s.states, L = s.length, chunks = (L + CHUNK - 1) / CHUNK;
-    vec A[NP], h[NP];
-    for (int n = 0; n < NP; ++n) A[n] = A_of_block[n], h[n] = h_of_block[n];
-    if (s.checkpoints) scatter<NP>(s.checkpoints + ((b * chunks + first / CHUNK) * s.channels + channel) * N, N, width, h);
-    prepare(s, w, b, group, channel, width, first, count);
-    for (int k = 0; k < count; ++k) {
-        if (!w.keep[k]) for (int n = 0; n < NP; ++n) h[n] = vec{};
-        float B_copy[NP], C_copy[NP];
-        const float* Bv = states_at<NP>(s.Bm + b * s.B_batch + w.token[k] * s.B_token + group * s.B_group, N, B_copy);
-        const float* Cv = states_at<NP>(s.Cm + b * s.C_batch + w.token[k] * s.C_token + group * s.C_group, N, C_copy);
-        const vec dt = w.dt[k], dtu = w.dtu[k];
-        vec y[4] = {w.y[k], {}, {}, {}};
-#pragma GCC unroll 16
-        for (int n = 0; n < NP; ++n) {
-            h[n] = decay_of<NEGATIVE>(dt, A[n]) * h[n] + dtu * Bv[n];
-            y[n % 4] += h[n] * Cv[n];
-        }
-        w.y[k] = (y[0] + y[1]) + (y[2] + y[3]);
+// A chunk of one row and group: its tokens, its rows of B and C, and the stretches between resets.
+struct Chunk {
+    int count, runs;
+    int run[CHUNK + 1];      // first position of each stretch, and the end
+    bool fresh[CHUNK];       // is the state emptied before the stretch?
+    int64_t token[CHUNK], after[CHUNK];  // of this chunk's positions, and of the next to be read
+    int ahead;
+    const float *B[CHUNK], *C[CHUNK];
+    std::vector<float> copies;  // rows of B and C padded with zeros, where N is no whole number of tiles
+
+    explicit Chunk(const Scan& s) : copies(padded_states(s.states) == s.states ? 0 : 2 * CHUNK * padded_states(s.states)) {}
+
+    static int64_t token_at(const Scan& s, int64_t group, int64_t position) {
+        return s.tokens ? s.tokens[group * s.length + position] : position;
     }
-    for (int n = 0; n < NP; ++n) h_of_block[n] = h[n];
-    if (s.z)
+
+    void open(const Scan& s, int64_t b, int64_t group, int64_t first, int64_t next) {
+        count = int(s.length - first < CHUNK ? s.length - first : CHUNK);
+        ahead = next < 0 || next >= s.length ? 0 : int(s.length - next < CHUNK ? s.length - next : CHUNK);
+        const int64_t N = s.states, padded = padded_states(N);
+        runs = 0;
         for (int k = 0; k < count; ++k) {
-            const vec z = load(s.z + b * s.z_batch + w.token[k] * s.z_token + channel, width);
-            w.y[k] *= z * sigmoid(z);
+            const int64_t t = token[k] = token_at(s, group, first + k);
+            const bool emptied = s.keep && !s.keep[(b * s.groups + group) * s.length + first + k];
+            if (k == 0 || emptied) run[runs] = k, fresh[runs++] = emptied;
+            B[k] = s.Bm + b * s.B_batch + t * s.B_token + group * s.B_group;
+            C[k] = s.Cm + b * s.C_batch + t * s.C_token + group * s.C_group;
+            if (padded == N) continue;
+            float *copy_B = &copies[k * padded], *copy_C = &copies[(CHUNK + k) * padded];
+            std::memcpy(copy_B, B[k], sizeof(float) * N), std::memcpy(copy_C, C[k], sizeof(float) * N);
+            B[k] = copy_B, C[k] = copy_C;
         }
-    for (int k = 0; k < count; ++k) store(s.y + (b * L + w.token[k]) * s.channels + channel, w.y[k], width);
-}
-
-// The channel blocks of a task take turns chunk by chunk, so that neighbouring cache lines are used while they are near.
-template <int NP>
-void forward_task(const Scan& s, const Task& task) {
-    const int64_t N = s.states, L = s.length;
-    const int blocks = int((task.end - task.channel + LANES - 1) / LANES);
-    vec A[BLOCKS_PER_TASK][NP], h[BLOCKS_PER_TASK][NP];
-    bool negative[BLOCKS_PER_TASK];
-    Prepared w;
-    auto channel_of = [&](int k) { return task.channel + k * LANES; };
-    auto width_of = [&](int k) { const int64_t left = task.end - channel_of(k); return int(left < LANES ? left : LANES); };
-    for (int k = 0; k < blocks; ++k) {
-        gather<NP>(s.A + channel_of(k) * N, N, width_of(k), A[k], LOG2E);
-        negative[k] = decays(s, channel_of(k), width_of(k));
+        run[runs] = count;
+        for (int k = 0; k < ahead; ++k) after[k] = token_at(s, group, next + k);
     }
-    for (int64_t b = task.first_row; b < task.end_row; ++b) {
-        for (int k = 0; k < blocks; ++k) {
-            if (s.start) gather<NP>(s.start + (b * s.channels + channel_of(k)) * N, N, width_of(k), h[k]);
-            else for (int n = 0; n < NP; ++n) h[k][n] = vec{};
-        }
-        for (int64_t first = 0; first < L; first += CHUNK) {
-            const int count = int(L - first < CHUNK ? L - first : CHUNK);
-            for (int k = 0; k < blocks; ++k)
-                if (negative[k]) forward_chunk<NP, true>(s, w, A[k], h[k], b, task.group, channel_of(k), width_of(k), first, count);
-                else forward_chunk<NP, false>(s, w, A[k], h[k], b, task.group, channel_of(k), width_of(k), first, count);
-        }
-        for (int k = 0; k < blocks; ++k) scatter<NP>(s.last + (b * s.channels + channel_of(k)) * N, N, width_of(k), h[k]);
-    }
-}
-
-// What one task adds up over rows and positions, before the tasks are added in order.
-struct Partial {
-    std::vector<float> A, skip, bias;  // (channels of the task) x N, and x 1
 };
 
-template <int NP>
-struct Work {
-    Prepared in;
-    vec h[CHUNK + 1][NP], decay[CHUNK][NP];  // h[k] is the state before position k, h[k + 1] after it; a reset shows in decay alone
-    vec z[CHUNK], dy[CHUNK], gate[CHUNK], dz[CHUNK], du[CHUNK], ddt[CHUNK];
-    vec dB[CHUNK][NP], dC[CHUNK][NP];
-    vec q[BLOCKS_PER_TASK][NP], dA[BLOCKS_PER_TASK][NP], dskip[BLOCKS_PER_TASK], dbias[BLOCKS_PER_TASK];
+// Arrays over the tokens whose rows the next chunk reads, or this one writes. Touched one position at a time amid the arithmetic: all
+// at once, they would stand in line for memory while nothing is computed.
+template <int READS, int WRITES>
+struct Ahead {
+    const float* read[READS];
+    int64_t read_token[READS];
+    float* write[WRITES];
+    int64_t write_token;
+
+    __attribute__((always_inline)) void touch(const Chunk& c, int k) const {
+#pragma GCC unroll 4
+        for (int i = 0; i < READS; ++i) __builtin_prefetch(read[i] + c.after[k] * read_token[i]);
+#pragma GCC unroll 4
+        for (int i = 0; i < WRITES; ++i) __builtin_prefetch(write[i] + c.token[k] * write_token, 1);
+    }
 };
 
-// States of one chunk again, from its checkpoint, with everything the reverse sweep needs.
-template <int NP, bool NEGATIVE>
-void recompute(const Scan& s, Work<NP>& w, int64_t b, int64_t group, int64_t channel, int width, int64_t first, int count) {
-    const int64_t N = s.states, L = s.length, chunks = (L + CHUNK - 1) / CHUNK;
-    vec A[NP], h[NP];
-    gather<NP>(s.A + channel * N, N, width, A, LOG2E);
-    gather<NP>(s.checkpoints + ((b * chunks + first / CHUNK) * s.channels + channel) * N, N, width, h);
-    for (int n = 0; n < NP; ++n) w.h[0][n] = h[n];
-    prepare(s, w.in, b, group, channel, width, first, count);
-    for (int k = 0; k < count; ++k) {
-        float B_copy[NP], C_copy[NP];
-        const float* Bv = states_at<NP>(s.Bm + b * s.B_batch + w.in.token[k] * s.B_token + group * s.B_group, N, B_copy);
-        const float* Cv = states_at<NP>(s.Cm + b * s.C_batch + w.in.token[k] * s.C_token + group * s.C_group, N, C_copy);
-        const vec dt = w.in.dt[k], dtu = w.in.dtu[k];
-        vec y[4] = {w.in.y[k], {}, {}, {}};
-        if (!w.in.keep[k]) for (int n = 0; n < NP; ++n) h[n] = vec{};
+// What a block needs per position before its recurrence runs, computed first so that no long chain of dependent steps
+// (softplus, sigmoid) stands between two states.
+struct Steps {
+    vec u[CHUNK], dt[CHUNK], dtu[CHUNK], y[CHUNK];
+    vec slope[CHUNK];  // of dt over delta; backward only
+
+    template <bool BACKWARD>
+    void open(const Scan& s, const Chunk& c, int64_t b, int64_t channel, int width) {
+        const vec bias = s.bias ? load(s.bias + channel, width) : vec{}, skip = s.skip ? load(s.skip + channel, width) : vec{};
+        const float *u_at = s.u + b * s.u_batch + channel, *delta_at = s.delta + b * s.delta_batch + channel;
+        for (int k = 0; k < c.count; ++k) {
+            const vec x = load(u_at + c.token[k] * s.u_token, width);
+            vec step = load(delta_at + c.token[k] * s.delta_token, width) + bias;
+            if (s.softplus) {
+                const vec t = exp_minus_magnitude(step);
+                if (BACKWARD) slope[k] = sigmoid_of(step, t);
+                step = softplus_of(step, t);
+            }
+            if (BACKWARD) u[k] = x;
+            dt[k] = step, dtu[k] = step * x, y[k] = skip * x;
+        }
+    }
+};
+
+// One tile of T states through positions [first, end), between which no reset lies; adds <h, C> to y.
+template <int T, bool NEGATIVE>
+inline void advance(const vec* A_of_tile, vec* state, Steps& w, const Chunk& c, const Ahead<3, 1>& ahead, int64_t n0, int first, int end) {
+    vec A[T], h[T];
 #pragma GCC unroll 16
-        for (int n = 0; n < NP; ++n) {
+    for (int n = 0; n < T; ++n) A[n] = A_of_tile[n], h[n] = state[n];
+    for (int k = first; k < end; ++k) {
+        const float *B = c.B[k] + n0, *C = c.C[k] + n0;
+        const vec dt = w.dt[k], dtu = w.dtu[k];
+        vec sums[4] = {w.y[k], {}, {}, {}};
+        ahead.touch(c, k);
+#pragma GCC unroll 16
+        for (int n = 0; n < T; ++n) {
+            h[n] = decay_of<NEGATIVE>(dt, A[n]) * h[n] + dtu * B[n];
+            sums[n % 4] += h[n] * C[n];
+        }
+        w.y[k] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    }
+#pragma GCC unroll 16
+    for (int n = 0; n < T; ++n) state[n] = h[n];
+}
+
+// A block with what stays with it from chunk to chunk.
+struct ForwardBlock : Block {
+    bool negative;
+    std::vector<vec> A, h;  // (padded N); A is times log2(e)
+
+    ForwardBlock(const Scan& s, const Block& block) : Block(block), negative(decays(s, block)), A(padded_states(s.states)), h(A.size()) {
+        gather(s.A + channel * s.states, s.states, width, A, LOG2E);
+    }
+};
+
+template <int T, bool NEGATIVE>
+void forward_chunk(const Scan& s, const Chunk& c, Steps& w, ForwardBlock& block, int64_t b) {
+    const int64_t channel = block.channel;
+    const int width = block.width;
+    const float *u = s.u + b * s.u_batch + channel, *delta = s.delta + b * s.delta_batch + channel;
+    const float* z = s.z ? s.z + b * s.z_batch + channel : u;
+    float* y = s.y + b * s.length * s.channels + channel;
+    const Ahead<3, 1> ahead{{u, delta, z}, {s.u_token, s.delta_token, s.z ? s.z_token : s.u_token}, {y}, s.channels};
+    w.open<false>(s, c, b, channel, width);
+    for (int64_t n0 = 0; n0 < s.states; n0 += T)
+        for (int r = 0; r < c.runs; ++r) {
+            if (c.fresh[r]) for (int n = 0; n < T; ++n) block.h[n0 + n] = vec{};
+            advance<T, NEGATIVE>(&block.A[n0], &block.h[n0], w, c, ahead, n0, c.run[r], c.run[r + 1]);
+        }
+    if (s.z)
+        for (int k = 0; k < c.count; ++k) {
+            const vec gate = load(z + c.token[k] * s.z_token, width);
+            w.y[k] *= gate * sigmoid(gate);
+        }
+    for (int k = 0; k < c.count; ++k) store(y + c.token[k] * s.channels, w.y[k], width);
+}
+
+// The blocks of a task take turns chunk by chunk, so that memory is read nearly as it lies.
+template <int T>
+void forward_task(const Scan& s, const Task& task) {
+    const int64_t N = s.states;
+    std::vector<ForwardBlock> blocks;
+    for (const Block& block : task.blocks) blocks.emplace_back(s, block);
+    Chunk c(s);
+    Steps w;
+    for (int64_t b = task.first_row; b < task.end_row; ++b) {
+        for (ForwardBlock& block : blocks) {
+            if (s.start) gather(s.start + (b * s.channels + block.channel) * N, N, block.width, block.h);
+            else for (vec& h : block.h) h = vec{};
+        }
+        for (int64_t first = 0; first < s.length; first += CHUNK) {
+            c.open(s, b, task.group, first, first + CHUNK);
+            for (ForwardBlock& block : blocks) {
+                if (s.checkpoints) std::memcpy(checkpoint(s, b, first / CHUNK, block), block.h.data(), sizeof(vec) * block.h.size());
+                const auto run = block.negative ? forward_chunk<T, true> : forward_chunk<T, false>;
+                run(s, c, w, block, b);
+            }
+        }
+        if (s.last)
+            for (ForwardBlock& block : blocks) scatter(s.last + (b * s.channels + block.channel) * N, N, block.width, block.h);
+    }
+}
+
+// What a chunk of a block is computed in.
+struct Work {
+    Steps in;
+    vec dy[CHUNK], dz[CHUNK], along[CHUNK], ddt[CHUNK];
+    // Of one tile: the states before each stretch and after each position, and the decays.
+    vec h[2 * CHUNK + 1][HALF], decay[CHUNK][HALF];
+};
+
+// A block in the backward: what stays with it from chunk to chunk, and what it adds up.
+struct BackwardBlock : Block {
+    bool negative;
+    std::vector<vec> A, A2, q, dA;  // (padded N); A2 is A times log2(e), q the gradient of the state
+    vec dskip, dbias;
+
+    BackwardBlock(const Scan& s, const Block& block)
+        : Block(block), negative(decays(s, block)), A(padded_states(s.states)), A2(A.size()), q(A.size()), dA(A.size()), dskip{}, dbias{} {
+        gather(s.A + channel * s.states, s.states, width, A);
+        gather(s.A + channel * s.states, s.states, width, A2, LOG2E);
+    }
+};
+
+// ``advance`` that keeps what the reverse sweep needs: decays, and at states[0] the state before the stretch, at states[1..] after
+// each position.
+template <int T, bool NEGATIVE, bool GATED>
+inline void recompute(const vec* A_of_tile, Work& w, const Chunk& c, const Ahead<4, 3>& ahead, const float* next_checkpoint, int64_t n0, int first, int end, vec (*states)[HALF]) {
+    vec A[T], h[T];
+#pragma GCC unroll 16
+    for (int n = 0; n < T; ++n) A[n] = A_of_tile[n], h[n] = states[0][n];
+    for (int k = first; k < end; ++k) {
+        const float *B = c.B[k] + n0, *C = c.C[k] + n0;
+        const vec dt = w.in.dt[k], dtu = w.in.dtu[k];
+        vec sums[2] = {w.in.y[k], {}};
+        ++states;
+        if (n0 == 0) ahead.touch(c, k), __builtin_prefetch(next_checkpoint + k * LANES);
+#pragma GCC unroll 16
+        for (int n = 0; n < T; ++n) {
             const vec decay = decay_of<NEGATIVE>(dt, A[n]);
             w.decay[k][n] = decay;
-            h[n] = decay * h[n] + dtu * Bv[n];
-            w.h[k + 1][n] = h[n];
-            y[n % 4] += h[n] * Cv[n];
+            h[n] = decay * h[n] + dtu * B[n];
+            states[0][n] = h[n];
+            if (GATED) sums[n % 2] += h[n] * C[n];
         }
-        if (!w.in.keep[k]) for (int n = 0; n < NP; ++n) w.decay[k][n] = vec{};
-        w.in.y[k] = (y[0] + y[1]) + (y[2] + y[3]);
-    }
-    for (int k = 0; k < count; ++k) w.dy[k] = load(s.grad_y + (b * L + w.in.token[k]) * s.channels + channel, width);
-    if (!s.z) return;
-    for (int k = 0; k < count; ++k) w.z[k] = load(s.z + b * s.z_batch + w.in.token[k] * s.z_token + channel, width);
-    for (int k = 0; k < count; ++k) {
-        const vec gate = sigmoid(w.z[k]);
-        store(s.grad_z + (b * L + w.in.token[k]) * s.channels + channel,
-              w.dy[k] * w.in.y[k] * gate * (1.0f + w.z[k] * (1.0f - gate)), width);
-        w.dy[k] *= w.z[k] * gate;
+        if (GATED) w.in.y[k] = sums[0] + sums[1];
     }
 }
 
-// FIRST: the first channel block of a task sets dB and dC, the others add to them.
-template <int NP, bool FIRST>
-void reverse(const Scan& s, Work<NP>& w, int block, int64_t b, int64_t group, int64_t channel, int width, int64_t first, int count) {
-    const int64_t N = s.states, L = s.length;
-    vec A[NP], q[NP], dA[NP];
-    gather<NP>(s.A + channel * N, N, width, A);
-    for (int n = 0; n < NP; ++n) q[n] = w.q[block][n], dA[n] = w.dA[block][n];
-    const vec skip = s.skip ? load(s.skip + channel, width) : vec{};
-    for (int k = count - 1; k >= 0; --k) {
-        float B_copy[NP], C_copy[NP];
-        const float* Bv = states_at<NP>(s.Bm + b * s.B_batch + w.in.token[k] * s.B_token + group * s.B_group, N, B_copy);
-        const float* Cv = states_at<NP>(s.Cm + b * s.C_batch + w.in.token[k] * s.C_token + group * s.C_group, N, C_copy);
-        const vec dt = w.in.dt[k], dtu = w.in.dtu[k], dy = w.dy[k];
-        vec along[2] = {}, ddt[2] = {};
+// dB and dC of a tile at one position: T sums over the channels each, side by side.
+template <int T>
+struct TileSums {
+    static constexpr int VECS = 2 * T > LANES ? 2 * T / LANES : 1;
+    vec v[VECS];
+};
+
+// The adjoint of a stretch; `states` as ``recompute`` left them. The block that opens a part sets the
+// sums of dB and dC, the others add to them.
+template <int T>
+inline void reverse(BackwardBlock& block, Work& w, const Chunk& c, int64_t n0, int first, int end, const vec (*states)[HALF],
+                    TileSums<T>* sums) {
+    const vec* A = &block.A[n0];
+    vec q[T], dA[T];
 #pragma GCC unroll 16
-        for (int n = 0; n < NP; ++n) {
-            const vec g = q[n] + dy * Cv[n];
-            w.dC[k][n] = FIRST ? w.h[k + 1][n] * dy : w.dC[k][n] + w.h[k + 1][n] * dy;
-            w.dB[k][n] = FIRST ? g * dtu : w.dB[k][n] + g * dtu;
-            along[n % 2] += g * Bv[n];
+    for (int n = 0; n < T; ++n) q[n] = block.q[n0 + n], dA[n] = block.dA[n0 + n];
+    for (int k = end - 1; k >= first; --k) {
+        const float *B = c.B[k] + n0, *C = c.C[k] + n0;
+        const vec dt = w.in.dt[k], dtu = w.in.dtu[k], dy = w.dy[k];
+        const vec *before = states[k - first], *after = states[k - first + 1];
+        vec along[2] = {w.along[k], {}}, ddt[2] = {w.ddt[k], {}};
+        vec products[TileSums<T>::VECS * LANES] = {};
+#pragma GCC unroll 16
+        for (int n = 0; n < T; ++n) {
+            const vec g = q[n] + dy * C[n];
+            products[n] = g * dtu;
+            products[T + n] = after[n] * dy;
+            along[n % 2] += g * B[n];
             q[n] = g * w.decay[k][n];
-            const vec through = q[n] * w.h[k][n];
+            const vec through = q[n] * before[n];
             ddt[n % 2] += through * A[n];
             dA[n] += through * dt;
         }
-        w.du[k] = along[0] + along[1];
+        w.along[k] = along[0] + along[1];
         w.ddt[k] = ddt[0] + ddt[1];
+#pragma GCC unroll 16
+        for (int i = 0; i < TileSums<T>::VECS; ++i) {
+            const vec sum = lane_sums(products + i * LANES);
+            sums[k].v[i] = block.opens ? sum : sums[k].v[i] + sum;
+        }
     }
-    for (int n = 0; n < NP; ++n) w.q[block][n] = q[n], w.dA[block][n] = dA[n];
-    for (int k = 0; k < count; ++k) {
-        const int64_t at = (b * L + w.in.token[k]) * s.channels + channel;
-        vec ddt = w.ddt[k] + w.in.u[k] * w.du[k];
-        if (s.softplus) ddt *= sigmoid(w.in.raw[k]);
-        store(s.grad_u + at, w.in.dt[k] * w.du[k] + skip * w.dy[k], width);
-        store(s.grad_delta + at, ddt, width);
-        w.dskip[block] += w.dy[k] * w.in.u[k];
-        w.dbias[block] += ddt;
+#pragma GCC unroll 16
+    for (int n = 0; n < T; ++n) block.q[n0 + n] = q[n], block.dA[n0 + n] = dA[n];
+}
+
+template <int T, bool NEGATIVE, bool GATED>
+void backward_tiles(const Scan& s, const Chunk& c, Work& w, BackwardBlock& block, const vec* checkpoint, const float* next,
+                    const Ahead<4, 3>& ahead, TileSums<T> (*sums)[CHUNK]) {
+    for (int64_t n0 = 0; n0 < s.states; n0 += T, ++sums) {
+        const vec* state = checkpoint + n0;
+        // Stretch r keeps its states from slot r on: one slot more than positions each.
+        for (int r = 0; r < c.runs; ++r) {
+            vec(*states)[HALF] = w.h + c.run[r] + r;
+            for (int n = 0; n < T; ++n) states[0][n] = c.fresh[r] ? vec{} : state[n];
+            recompute<T, NEGATIVE, GATED>(&block.A2[n0], w, c, ahead, next, n0, c.run[r], c.run[r + 1], states);
+            state = states[c.run[r + 1] - c.run[r]];
+        }
+        for (int r = c.runs - 1; r >= 0; --r) {
+            reverse<T>(block, w, c, n0, c.run[r], c.run[r + 1], w.h + c.run[r] + r, *sums);
+            if (c.fresh[r]) for (int n = 0; n < T; ++n) block.q[n0 + n] = vec{};
+        }
     }
 }
 
-template <int NP>
-void backward_task(const Scan& s, const Task& task, Partial& partial, float* part_B, float* part_C) {
-    const int64_t N = s.states, L = s.length, chunks = (L + CHUNK - 1) / CHUNK;
-    const int blocks = int((task.end - task.channel + LANES - 1) / LANES);
-    Work<NP>* w = new Work<NP>;
-    for (int k = 0; k < blocks; ++k) {
-        w->dskip[k] = w->dbias[k] = vec{};
-        for (int n = 0; n < NP; ++n) w->dA[k][n] = vec{};
+template <int T>
+void backward_chunk(const Scan& s, const Chunk& c, Work& w, BackwardBlock& block, int64_t b, int64_t chunk, TileSums<T> (*sums)[CHUNK]) {
+    const int64_t channel = block.channel, row = b * s.length;
+    const int width = block.width;
+    const vec skip = s.skip ? load(s.skip + channel, width) : vec{};
+    const float *u = s.u + b * s.u_batch + channel, *z_at = s.z ? s.z + b * s.z_batch + channel : u;
+    const int64_t at_row = row * s.channels + channel;
+    const Ahead<4, 3> ahead{{u, s.delta + b * s.delta_batch + channel, z_at, s.grad_y + at_row},
+                            {s.u_token, s.delta_token, s.z ? s.z_token : s.u_token, s.channels},
+                            {s.grad_u + at_row, s.grad_delta + at_row, (s.z ? s.grad_z : s.grad_u) + at_row},
+                            s.channels};
+    w.in.open<true>(s, c, b, channel, width);
+    for (int k = 0; k < c.count; ++k) {
+        w.dy[k] = load(s.grad_y + (row + c.token[k]) * s.channels + channel, width);
+        w.along[k] = w.ddt[k] = vec{};
     }
-    auto channel_of = [&](int k) { return task.channel + k * LANES; };
-    auto width_of = [&](int k) { const int64_t left = task.end - channel_of(k); return int(left < LANES ? left : LANES); };
-    bool negative[BLOCKS_PER_TASK];
-    for (int k = 0; k < blocks; ++k) negative[k] = decays(s, channel_of(k), width_of(k));
-    for (int64_t b = task.first_row; b < task.end_row; ++b) {
-        for (int k = 0; k < blocks; ++k) {
-            if (s.grad_last) gather<NP>(s.grad_last + (b * s.channels + channel_of(k)) * N, N, width_of(k), w->q[k]);
-            else for (int n = 0; n < NP; ++n) w->q[k][n] = vec{};
+    if (s.z)
+        for (int k = 0; k < c.count; ++k) {
+            const vec z = load(s.z + b * s.z_batch + c.token[k] * s.z_token + channel, width), gate = sigmoid(z);
+            w.dz[k] = w.dy[k] * gate * (1.0f + z * (1.0f - gate));
+            w.dy[k] *= z * gate;
         }
-        for (int64_t c = chunks - 1; c >= 0; --c) {
-            const int64_t first = c * CHUNK;
-            const int count = int(L - first < CHUNK ? L - first : CHUNK);
-            for (int k = 0; k < blocks; ++k) {
-                if (negative[k]) recompute<NP, true>(s, *w, b, task.group, channel_of(k), width_of(k), first, count);
-                else recompute<NP, false>(s, *w, b, task.group, channel_of(k), width_of(k), first, count);
-                if (k) reverse<NP, false>(s, *w, k, b, task.group, channel_of(k), width_of(k), first, count);
-                else reverse<NP, true>(s, *w, k, b, task.group, channel_of(k), width_of(k), first, count);
-            }
-            for (int k = 0; k < count; ++k) {
-                const int64_t at = ((b * L + token_at(s, task.group, first + k)) * s.groups + task.group) * N;
-                for (int64_t n = 0; n < N; ++n) {
-                    part_B[at + n] = sum(w->dB[k][n]);
-                    part_C[at + n] = sum(w->dC[k][n]);
-                }
+    const auto tiles = block.negative ? (s.z ? backward_tiles<T, true, true> : backward_tiles<T, true, false>)
+                                      : (s.z ? backward_tiles<T, false, true> : backward_tiles<T, false, false>);
+    const float* states = checkpoint(s, b, chunk, block);
+    tiles(s, c, w, block, (const vec*)states, chunk ? states - checkpoint_floats(s) : states, ahead, sums);
+    for (int k = 0; k < c.count; ++k) {
+        const int64_t at = (row + c.token[k]) * s.channels + channel;
+        vec ddt = w.ddt[k] + w.in.u[k] * w.along[k];
+        if (s.softplus) ddt *= w.in.slope[k];
+        store(s.grad_u + at, w.in.dt[k] * w.along[k] + skip * w.dy[k], width);
+        store(s.grad_delta + at, ddt, width);
+        if (s.z) store(s.grad_z + at, w.dz[k] * w.in.y[k], width);
+        block.dskip += w.dy[k] * w.in.u[k];
+        block.dbias += ddt;
+    }
+}
+
+// The sums of all tiles of a part to rows of N.
+template <int T>
+void store_sums(const std::vector<TileSums<T>>& sums, const Scan& s, const Chunk& c, int64_t b, int64_t group, float* dB, float* dC) {
+    for (int64_t n0 = 0; n0 < s.states; n0 += T) {
+        const int64_t count = s.states - n0;
+        for (int k = 0; k < c.count; ++k) {
+            const float* row = (const float*)&sums[n0 / T * CHUNK + k];
+            const int64_t at = ((b * s.length + c.token[k]) * s.groups + group) * s.states + n0;
+            if (count >= T) std::memcpy(dB + at, row, sizeof(float) * T), std::memcpy(dC + at, row + T, sizeof(float) * T);
+            else std::memcpy(dB + at, row, sizeof(float) * count), std::memcpy(dC + at, row + T, sizeof(float) * count);
+        }
+    }
+}
+
+// Where tasks leave their sums until they are added in order. dB and dC of part 0 of a group go straight into the result.
+struct Sums {
+    int64_t shared;                    // floats of dB
+    std::unique_ptr<float[]> B, C;     // (parts - 1, B, L, G, N)
+    std::vector<float> A, skip, bias;  // (row tasks, D, N), (row tasks, D)
+
+    Sums(const Scan& s, const Plan& p)
+        : shared(s.batch * s.length * s.groups * s.states), B(new float[p.parts > 1 ? (p.parts - 1) * shared : 0]),
+          C(new float[p.parts > 1 ? (p.parts - 1) * shared : 0]), A(p.row_tasks * s.channels * s.states), skip(p.row_tasks * s.channels),
+          bias(skip.size()) {}
+};
+
+template <int T>
+void backward_task(const Scan& s, const Task& task, Sums& sums) {
+    const int64_t N = s.states;
+    std::vector<BackwardBlock> blocks;
+    for (const Block& block : task.blocks) blocks.emplace_back(s, block);
+    Work w;
+    Chunk c(s);
+    std::vector<TileSums<T>> of_part(padded_states(N) / T * CHUNK);
+    for (int64_t b = task.first_row; b < task.end_row; ++b) {
+        for (BackwardBlock& block : blocks) {
+            if (s.grad_last) gather(s.grad_last + (b * s.channels + block.channel) * N, N, block.width, block.q);
+            else for (vec& q : block.q) q = vec{};
+        }
+        for (int64_t chunk = ceil_div(s.length, CHUNK) - 1; chunk >= 0; --chunk) {
+            c.open(s, b, task.group, chunk * CHUNK, (chunk - 1) * CHUNK);
+            for (BackwardBlock& block : blocks) {
+                backward_chunk<T>(s, c, w, block, b, chunk, (TileSums<T>(*)[CHUNK])of_part.data());
+                const int64_t at = (block.part - 1) * sums.shared;
+                if (block.closes)
+                    store_sums(of_part, s, c, b, task.group, block.part ? &sums.B[at] : s.grad_B, block.part ? &sums.C[at] : s.grad_C);
             }
         }
         if (s.grad_start)
-            for (int k = 0; k < blocks; ++k) scatter<NP>(s.grad_start + (b * s.channels + channel_of(k)) * N, N, width_of(k), w->q[k]);
+            for (BackwardBlock& block : blocks) scatter(s.grad_start + (b * s.channels + block.channel) * N, N, block.width, block.q);
     }
-    partial.A.resize((task.end - task.channel) * N);
-    partial.skip.resize(task.end - task.channel);
-    partial.bias.resize(task.end - task.channel);
-    for (int k = 0; k < blocks; ++k) {
-        scatter<NP>(partial.A.data() + k * LANES * N, N, width_of(k), w->dA[k]);
-        store(partial.skip.data() + k * LANES, w->dskip[k], width_of(k));
-        store(partial.bias.data() + k * LANES, w->dbias[k], width_of(k));
+    for (BackwardBlock& block : blocks) {
+        const int64_t at = task.row_task * s.channels + block.channel;
+        scatter(&sums.A[at * N], N, block.width, block.dA);
+        store(&sums.skip[at], block.dskip, block.width);
+        store(&sums.bias[at], block.dbias, block.width);
     }
-    delete w;
 }
 
-template <int NP>
 void run_forward(const Scan& s) {
-    const Plan p = plan(s);
+    const Plan p = plan(s.batch, s.groups, s.channels, s.threads);
+    const auto task = s.states <= 4 ? forward_task<4> : s.states <= 8 ? forward_task<8> : forward_task<WIDE>;
 #pragma omp parallel for schedule(dynamic) num_threads(s.threads)
-    for (int64_t i = 0; i < (int64_t)p.tasks.size(); ++i) {
-        forward_task<NP>(s, p.tasks[i]);
-    }
+    for (int64_t i = 0; i < (int64_t)p.tasks.size(); ++i) task(s, p.tasks[i]);
 }
 
-template <int NP>
+// total[i] = parts[0][i] + parts[1][i] + ..
+void add_up(float* total, const std::vector<float>& parts, int64_t size) {
+    if (!total) return;
+    std::memset(total, 0, sizeof(float) * size);
+    for (size_t i = 0; i < parts.size(); ++i) total[i % size] += parts[i];
+}
+
 void run_backward(const Scan& s) {
-    const Plan p = plan(s);
-    const int64_t N = s.states, shared = s.batch * s.length * s.groups * N;
-    // Split 0 writes straight into the result, the others into parts that are added in order.
-    std::vector<float> parts_B((p.splits - 1) * shared), parts_C((p.splits - 1) * shared);
-    std::vector<Partial> partials(p.tasks.size());
+    const Plan p = plan(s.batch, s.groups, s.channels, s.threads);
+    const auto task = s.states <= 4 ? backward_task<4> : backward_task<HALF>;
+    Sums sums(s, p);
 #pragma omp parallel for schedule(dynamic) num_threads(s.threads)
-    for (int64_t i = 0; i < (int64_t)p.tasks.size(); ++i) {
-        const int64_t split = p.tasks[i].split;
-        backward_task<NP>(s, p.tasks[i], partials[i], split ? parts_B.data() + (split - 1) * shared : s.grad_B,
-                          split ? parts_C.data() + (split - 1) * shared : s.grad_C);
-    }
+    for (int64_t i = 0; i < (int64_t)p.tasks.size(); ++i) task(s, p.tasks[i], sums);
 #pragma omp parallel for num_threads(s.threads)
-    for (int64_t i = 0; i < shared; ++i)
-        for (int64_t k = 0; k < p.splits - 1; ++k) {
-            s.grad_B[i] += parts_B[k * shared + i];
-            s.grad_C[i] += parts_C[k * shared + i];
+    for (int64_t i = 0; i < sums.shared; ++i)
+        for (int64_t k = 0; k < p.parts - 1; ++k) {
+            s.grad_B[i] += sums.B[k * sums.shared + i];
+            s.grad_C[i] += sums.C[k * sums.shared + i];
         }
-    std::memset(s.grad_A, 0, sizeof(float) * s.channels * N);
-    if (s.grad_skip) std::memset(s.grad_skip, 0, sizeof(float) * s.channels);
-    if (s.grad_bias) std::memset(s.grad_bias, 0, sizeof(float) * s.channels);
-    for (size_t i = 0; i < p.tasks.size(); ++i) {
-        const Task& task = p.tasks[i];
-        for (int64_t c = task.channel; c < task.end; ++c) {
-            for (int64_t n = 0; n < N; ++n) s.grad_A[c * N + n] += partials[i].A[(c - task.channel) * N + n];
-            if (s.grad_skip) s.grad_skip[c] += partials[i].skip[c - task.channel];
-            if (s.grad_bias) s.grad_bias[c] += partials[i].bias[c - task.channel];
-        }
-    }
+    add_up(s.grad_A, sums.A, s.channels * s.states);
+    add_up(s.grad_skip, sums.skip, s.channels);
+    add_up(s.grad_bias, sums.bias, s.channels);
 }
-
-constexpr int MAX_TAPS = 8;
 
 }  // namespace
 
@@ -494,161 +646,209 @@ struct Conv {
 
 namespace {
 
-// One channel block of one row: the last taps live in registers, newest first.
-struct Taps {
-    vec weight[MAX_TAPS];  // weight[j] belongs to the input j positions back
-    vec bias;
+constexpr int MAX_TAPS = 8;
+
+// A chunk of one row, with the K - 1 positions on either side that its taps reach.
+template <int K>
+struct ConvChunk {
+    static constexpr int SIZE = CHUNK + 2 * (K - 1);
     int count;
+    int64_t token[SIZE];  // of position first - (K - 1) + i; -1 outside the row
+    int reach[SIZE];      // how many taps of that position stay inside its sequence
+
+    ConvChunk(const Conv& c, int64_t b, int64_t first) : count(int(c.length - first < CHUNK ? c.length - first : CHUNK)) {
+        const uint8_t* keep = c.keep ? c.keep + b * c.length : nullptr;
+        for (int i = 0; i < count + 2 * (K - 1); ++i) {
+            const int64_t p = first - (K - 1) + i;
+            token[i] = p < 0 || p >= c.length ? -1 : c.tokens ? c.tokens[p] : p;
+            reach[i] = token[i] < 0 ? 0 : 1;
+            while (token[i] >= 0 && reach[i] < K && p - reach[i] >= 0 && (!keep || keep[p - reach[i] + 1])) ++reach[i];
+        }
+    }
 };
 
-inline Taps load_taps(const Conv& c, int64_t channel, int width) {
-    Taps t{};
-    t.count = int(c.taps);
-    for (int lane = 0; lane < width; ++lane)
-        for (int j = 0; j < t.count; ++j) t.weight[j][lane] = c.weight[(channel + lane) * c.taps + c.taps - 1 - j];
-    if (c.bias) t.bias = load(c.bias + channel, width);
-    return t;
+template <int K>
+struct Taps {
+    vec weight[K];  // weight[j] belongs to the input j positions back
+    vec bias;
+
+    Taps(const Conv& c, int64_t channel, int width) : weight{}, bias{} {
+        for (int lane = 0; lane < width; ++lane)
+            for (int j = 0; j < K; ++j) weight[j][lane] = c.weight[(channel + lane) * K + K - 1 - j];
+        if (c.bias) bias = load(c.bias + channel, width);
+    }
+
+    // The convolution at x[0], whose past lies before it.
+    vec at(const vec* x, int reach) const {
+        vec y = bias;
+        if (reach == K) {
+#pragma GCC unroll 8
+            for (int j = 0; j < K; ++j) y += weight[j] * x[-j];
+        } else
+            for (int j = 0; j < reach; ++j) y += weight[j] * x[-j];
+        return y;
+    }
+};
+
+inline vec load_token(const Conv& c, int64_t b, int64_t token, int64_t channel, int width) {
+    return token < 0 ? vec{} : load(c.x + b * c.x_batch + token * c.x_token + channel, width);
 }
 
-inline int64_t conv_token(const Conv& c, int64_t p) { return c.tokens ? c.tokens[p] : p; }
+template <int K>
+void conv_forward_task(const Conv& c, const Task& task) {
+    vec x[CHUNK + K - 1];
+    std::vector<Taps<K>> taps;
+    for (const Block& block : task.blocks) taps.emplace_back(c, block.channel, block.width);
+    for (int64_t b = task.first_row; b < task.end_row; ++b)
+        for (int64_t first = 0; first < c.length; first += CHUNK) {
+            const ConvChunk<K> chunk(c, b, first);
+            for (size_t n = 0; n < taps.size(); ++n) {
+                const int64_t channel = task.blocks[n].channel;
+                const int width = task.blocks[n].width;
+                for (int i = 0; i < chunk.count + K - 1; ++i) x[i] = load_token(c, b, chunk.token[i], channel, width);
+                for (int i = K - 1; i < chunk.count + K - 1; ++i) {
+                    vec y = taps[n].at(x + i, chunk.reach[i]);
+                    if (c.silu) y *= sigmoid(y);
+                    store(c.y + (b * c.length + chunk.token[i]) * c.channels + channel, y, width);
+                }
+            }
+        }
+}
 
-inline bool begins(const Conv& c, int64_t b, int64_t p) { return c.keep && !c.keep[b * c.length + p]; }
-
-void conv_forward_block(const Conv& c, int64_t b, int64_t channel, int width) {
-    const Taps taps = load_taps(c, channel, width);
-    vec past[MAX_TAPS] = {};
-    for (int64_t p = 0; p < c.length; ++p) {
-        if (begins(c, b, p)) for (int j = 0; j < taps.count; ++j) past[j] = vec{};
-        const int64_t t = conv_token(c, p);
-        for (int j = taps.count - 1; j > 0; --j) past[j] = past[j - 1];
-        past[0] = load(c.x + b * c.x_batch + t * c.x_token + channel, width);
-        vec y = taps.bias;
-        for (int j = 0; j < taps.count; ++j) y += taps.weight[j] * past[j];
-        if (c.silu) y *= sigmoid(y);
-        store(c.y + (b * c.length + t) * c.channels + channel, y, width);
+template <int K>
+void conv_backward_task(const Conv& c, const Task& task, float* weights, float* biases) {
+    vec x[ConvChunk<K>::SIZE], g[ConvChunk<K>::SIZE];
+    std::vector<Taps<K>> taps;
+    for (const Block& block : task.blocks) taps.emplace_back(c, block.channel, block.width);
+    std::vector<vec> grads(taps.size() * (K + 1));  // of the taps and the bias of each block
+    for (int64_t b = task.first_row; b < task.end_row; ++b)
+        for (int64_t first = 0; first < c.length; first += CHUNK) {
+            const ConvChunk<K> chunk(c, b, first);
+            const int own = K - 1, end = own + chunk.count, known = end + K - 1;
+            for (size_t n = 0; n < taps.size(); ++n) {
+                const int64_t channel = task.blocks[n].channel;
+                const int width = task.blocks[n].width;
+                const Taps<K>& t = taps[n];
+                vec* grad = &grads[n * (K + 1)];
+                for (int i = 0; i < known; ++i) x[i] = load_token(c, b, chunk.token[i], channel, width);
+                // Of this chunk's positions and of the K - 1 after them, whose taps reach back into it.
+                for (int i = own; i < known; ++i) {
+                    g[i] = chunk.token[i] < 0 ? vec{} : load(c.grad_y + (b * c.length + chunk.token[i]) * c.channels + channel, width);
+                    if (!c.silu) continue;
+                    const vec before = t.at(x + i, chunk.reach[i]), gate = sigmoid(before);
+                    g[i] *= gate * (1.0f + before * (1.0f - gate));
+                }
+                for (int i = own; i < end; ++i) {
+                    vec grad_x = {};
+                    for (int j = 0; j < K; ++j) {
+                        if (j < chunk.reach[i + j]) grad_x += t.weight[j] * g[i + j];
+                        if (j < chunk.reach[i]) grad[j] += g[i] * x[i - j];
+                    }
+                    grad[K] += g[i];
+                    store(c.grad_x + (b * c.length + chunk.token[i]) * c.channels + channel, grad_x, width);
+                }
+            }
+        }
+    for (size_t n = 0; n < taps.size(); ++n) {
+        const vec* grad = &grads[n * (K + 1)];
+        const int64_t at = task.row_task * c.channels + task.blocks[n].channel;
+        for (int lane = 0; lane < task.blocks[n].width; ++lane)
+            for (int j = 0; j < K; ++j) weights[(at + lane) * K + K - 1 - j] = grad[j][lane];
+        store(biases + at, grad[K], task.blocks[n].width);
     }
 }
 
-// Adds to grad_weight (K vectors, by distance back) and grad_bias.
-void conv_backward_block(const Conv& c, int64_t b, int64_t channel, int width, vec* grad_weight, vec& grad_bias) {
-    const Taps taps = load_taps(c, channel, width);
-    vec ahead[MAX_TAPS] = {};  // gradients of the pre-activations j positions ahead
-    for (int64_t p = c.length - 1; p >= 0; --p) {
-        if (p + 1 < c.length && begins(c, b, p + 1)) for (int j = 0; j < taps.count; ++j) ahead[j] = vec{};
-        vec x[MAX_TAPS] = {};
-        vec pre = taps.bias;
-        for (int j = 0; j < taps.count && p - j >= 0; ++j) {
-            x[j] = load(c.x + b * c.x_batch + conv_token(c, p - j) * c.x_token + channel, width);
-            pre += taps.weight[j] * x[j];
-            if (begins(c, b, p - j)) break;
-        }
-        const int64_t at = (b * c.length + conv_token(c, p)) * c.channels + channel;
-        vec g = load(c.grad_y + at, width);
-        if (c.silu) {
-            const vec gate = sigmoid(pre);
-            g *= gate * (1.0f + pre * (1.0f - gate));
-        }
-        for (int j = taps.count - 1; j > 0; --j) ahead[j] = ahead[j - 1];
-        ahead[0] = g;
-        vec grad_x = {};
-        for (int j = 0; j < taps.count; ++j) {
-            grad_x += taps.weight[j] * ahead[j];
-            grad_weight[j] += g * x[j];
-        }
-        grad_bias += g;
-        store(c.grad_x + at, grad_x, width);
-    }
-}
-
-template <class Body>
-void each_conv_task(const Conv& c, int64_t tasks_of_rows, int64_t rows, Body body) {
-    const int64_t blocks = (c.channels + LANES - 1) / LANES;
+template <int K>
+void conv_forward(const Conv& c) {
+    const Plan p = plan(c.batch, 1, c.channels, c.threads);
 #pragma omp parallel for schedule(dynamic) num_threads(c.threads)
-    for (int64_t i = 0; i < tasks_of_rows * blocks; ++i) {
-        const int64_t first = (i / blocks) * rows, end = first + rows < c.batch ? first + rows : c.batch;
-        const int64_t channel = (i % blocks) * LANES;
-        const int width = int(c.channels - channel < LANES ? c.channels - channel : LANES);
-        body(i, first, end, channel, width);
+    for (int64_t i = 0; i < (int64_t)p.tasks.size(); ++i) conv_forward_task<K>(c, p.tasks[i]);
+}
+
+template <int K>
+void conv_backward(const Conv& c) {
+    const Plan p = plan(c.batch, 1, c.channels, c.threads);
+    std::vector<float> weights(p.row_tasks * c.channels * K), biases(p.row_tasks * c.channels);
+#pragma omp parallel for schedule(dynamic) num_threads(c.threads)
+    for (int64_t i = 0; i < (int64_t)p.tasks.size(); ++i) conv_backward_task<K>(c, p.tasks[i], weights.data(), biases.data());
+    add_up(c.grad_weight, weights, c.channels * K);
+    add_up(c.grad_bias, biases, c.channels);
+}
+
+template <int K = 1>
+int with_taps(const Conv& c, bool backward) {
+    if constexpr (K > MAX_TAPS) return 1;
+    else {
+        if (c.taps != K) return with_taps<K + 1>(c, backward);
+        backward ? conv_backward<K>(c) : conv_forward<K>(c);
+        return 0;
     }
+}
+
+// What a state costs at least, operands in registers: one exponential and three multiply-adds forward; the same and eight more
+// backward. For benchmarks.
+template <bool BACKWARD>
+vec bare_arithmetic(int64_t positions) {
+    constexpr int T = BACKWARD ? HALF : WIDE;
+    vec A[T], h[T], q[T] = {}, dA[T] = {}, y[4] = {}, along = {}, ddt = {}, products = {};
+    for (int n = 0; n < T; ++n) A[n] = splat(-0.01f * (n + 1)), h[n] = vec{};
+    vec dt = splat(0.1f);
+    for (int64_t p = 0; p < positions; ++p) {
+#pragma GCC unroll 16
+        for (int n = 0; n < T; ++n) {
+            const vec decay = exp2_negative(dt * A[n]);
+            h[n] = decay * h[n] + dt * 0.25f;
+            y[n % 4] += h[n] * 0.5f;
+            if (!BACKWARD) continue;
+            const vec g = q[n] + dt * 0.75f;
+            products = g * dt + (products + h[n] * dt);
+            along += g * 0.125f;
+            q[n] = g * decay;
+            const vec through = q[n] * h[n];
+            ddt += through * A[n];
+            dA[n] += through * dt;
+        }
+        dt = dt * 1.0000001f;
+    }
+    vec all = y[0] + y[1] + y[2] + y[3] + along + ddt + products;
+    for (int n = 0; n < T; ++n) all += dA[n];
+    return all;
 }
 
 }  // namespace
 
 extern "C" {
 
-int vivim_scan_max_states() { return 64; }
-int vivim_scan_chunk() { return CHUNK; }
+int vivim_scan_max_states() { return MAX_STATES; }
 int vivim_scan_struct_bytes() { return int(sizeof(Scan)); }
 int vivim_conv_struct_bytes() { return int(sizeof(Conv)); }
 int vivim_conv_max_taps() { return MAX_TAPS; }
 
-// The least the scan can cost: per position and sixteen channels, N times one exp2 and two fused multiply-adds with the operands in
-// registers, and nothing else. For benchmarks; returns a number that depends on all of it.
-float vivim_scan_floor(int64_t positions) {
-    constexpr int N = 16;
-    vec A[N], h[N], y[4] = {};
-    for (int n = 0; n < N; ++n) A[n] = splat(-0.01f * (n + 1)), h[n] = vec{};
-    vec dt = splat(0.1f);
-    for (int64_t p = 0; p < positions; ++p) {
-#pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) {
-            h[n] = exp2_negative(dt * A[n]) * h[n] + dt;
-            y[n % 4] += h[n] * 0.5f;
-        }
-        dt = dt * 1.0000001f;
-    }
-    return sum(y[0] + y[1] + y[2] + y[3]);
+// Of these is the size of Scan.checkpoints made: (B, ceil(L / chunk), G, ceil(D / G / lanes), padded states, lanes) floats.
+int vivim_scan_chunk() { return CHUNK; }
+int vivim_scan_lanes() { return LANES; }
+int vivim_scan_padded_states(int states) { return int(padded_states(states)); }
+
+// State elements that were updated; what they add up to goes to *sink, so that no compiler leaves them out.
+int64_t vivim_scan_floor(int64_t positions, int32_t backward, float* sink) {
+    *sink = sum(backward ? bare_arithmetic<true>(positions) : bare_arithmetic<false>(positions));
+    return positions * LANES * (backward ? HALF : WIDE);
 }
 
 // 0: done; 1: more taps than supported.
-int vivim_conv_forward(const Conv* c) {
-    if (c->taps > MAX_TAPS) return 1;
-    each_conv_task(*c, c->batch, 1, [&](int64_t, int64_t first, int64_t, int64_t channel, int width) {
-        conv_forward_block(*c, first, channel, width);
-    });
-    return 0;
-}
-
-int vivim_conv_backward(const Conv* c) {
-    if (c->taps > MAX_TAPS) return 1;
-    const int64_t rows = c->batch < BATCH_TASKS ? 1 : (c->batch + BATCH_TASKS - 1) / BATCH_TASKS;
-    const int64_t row_tasks = (c->batch + rows - 1) / rows, blocks = (c->channels + LANES - 1) / LANES;
-    std::vector<vec> weights(row_tasks * blocks * MAX_TAPS), biases(row_tasks * blocks);
-    each_conv_task(*c, row_tasks, rows, [&](int64_t i, int64_t first, int64_t end, int64_t channel, int width) {
-        for (int64_t b = first; b < end; ++b) conv_backward_block(*c, b, channel, width, &weights[i * MAX_TAPS], biases[i]);
-    });
-    for (int64_t block = 0; block < blocks; ++block)
-        for (int lane = 0; lane < LANES && block * LANES + lane < c->channels; ++lane) {
-            const int64_t channel = block * LANES + lane;
-            float bias = 0.0f, weight[MAX_TAPS] = {};
-            for (int64_t r = 0; r < row_tasks; ++r) {
-                bias += biases[r * blocks + block][lane];
-                for (int j = 0; j < c->taps; ++j) weight[j] += weights[(r * blocks + block) * MAX_TAPS + j][lane];
-            }
-            if (c->grad_bias) c->grad_bias[channel] = bias;
-            for (int j = 0; j < c->taps; ++j) c->grad_weight[channel * c->taps + c->taps - 1 - j] = weight[j];
-        }
-    return 0;
-}
+int vivim_conv_forward(const Conv* c) { return with_taps(*c, false); }
+int vivim_conv_backward(const Conv* c) { return with_taps(*c, true); }
 
 // 0: done; 1: more states than supported.
 int vivim_scan_forward(const Scan* s) {
-    if (s->states <= 4) run_forward<4>(*s);
-    else if (s->states <= 8) run_forward<8>(*s);
-    else if (s->states <= 16) run_forward<16>(*s);
-    else if (s->states <= 32) run_forward<32>(*s);
-    else if (s->states <= 64) run_forward<64>(*s);
-    else return 1;
+    if (s->states > MAX_STATES) return 1;
+    run_forward(*s);
     return 0;
 }
 
 int vivim_scan_backward(const Scan* s) {
-    if (s->states <= 4) run_backward<4>(*s);
-    else if (s->states <= 8) run_backward<8>(*s);
-    else if (s->states <= 16) run_backward<16>(*s);
-    else if (s->states <= 32) run_backward<32>(*s);
-    else if (s->states <= 64) run_backward<64>(*s);
-    else return 1;
+    if (s->states > MAX_STATES) return 1;
+    run_backward(*s);
     return 0;
 }
 

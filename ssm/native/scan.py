@@ -4,14 +4,16 @@ Legend: as in ``ssm.scan``.
 """
 
 import ctypes
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ..order import FORWARD, Order
+from ..inputs import ScanInputs
+from ..order import FORWARD
 from . import library
 from .tensors import pointer, tokens_of, unit_stride
+
+MAX_STATES = 256
 
 
 class _Arguments(ctypes.Structure):
@@ -29,144 +31,94 @@ class _Arguments(ctypes.Structure):
     )
 
 
-@dataclass(frozen=True)
-class _Options:
-    """What is not a tensor."""
-
-    softplus: bool
-    order: Order
-
-
 def unsupported(u: torch.Tensor, A: torch.Tensor) -> str | None:
     """Why the compiled scan cannot take these tensors, or None."""
     if u.device.type != "cpu":
         return f"it works on the CPU, not on {u.device.type}"
     if u.dtype != torch.float32:
         return f"it works in float32, not {u.dtype}"
-    if A.shape[1] > 64:
-        return f"it holds at most 64 states per channel, not {A.shape[1]}"
+    if A.shape[1] > MAX_STATES:
+        return f"it holds at most {MAX_STATES} states per channel, not {A.shape[1]}"
     return library.why_not()
 
 
-def scan(
-    u: torch.Tensor,
-    delta: torch.Tensor,
-    A: torch.Tensor,
-    B: torch.Tensor,
-    C: torch.Tensor,
-    D: torch.Tensor | None,
-    z: torch.Tensor | None,
-    delta_bias: torch.Tensor | None,
-    initial_state: torch.Tensor | None,
-    keep_BL: torch.Tensor | None,
-    softplus: bool,
-    order: Order,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(y (B, L, D), last state (B, D, N)); arguments as ``selective_scan``, with B and C (B, L, G, N) and ``keep_BL`` in walk order."""
-    options = _Options(softplus, order)
-    y, last = _NativeScan.apply(u, delta, A, B, C, D, z, delta_bias, initial_state, keep_BL, options)  # type: ignore[no-untyped-call]
+def scan(x: ScanInputs, wants_last: bool = True) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(y (B, L, D), last state (B, D, N) or None if it is not wanted)."""
+    y, last = _NativeScan.apply(wants_last, *x)  # type: ignore[no-untyped-call]
     return y, last
 
 
 class _NativeScan(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        u: torch.Tensor,
-        delta: torch.Tensor,
-        A: torch.Tensor,
-        B: torch.Tensor,
-        C: torch.Tensor,
-        D: torch.Tensor | None,
-        z: torch.Tensor | None,
-        delta_bias: torch.Tensor | None,
-        start: torch.Tensor | None,
-        keep: torch.Tensor | None,
-        options: _Options,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs = _Inputs(u, delta, A, B, C, D, z, delta_bias, start, keep, options)
-        batch, length, channels = u.shape
-        y = u.new_empty(u.shape)
-        last = u.new_empty(batch, channels, A.shape[1])
+    def forward(ctx: Any, wants_last: bool, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        x = ScanInputs(*arguments)
+        y = x.u.new_empty(x.u.shape)
+        last = x.u.new_empty(x.u.shape[0], *x.A.shape) if wants_last else None
         wants_gradient = any(ctx.needs_input_grad)
-        checkpoints = u.new_empty(batch, -(-length // library_chunk()), channels, A.shape[1]) if wants_gradient else None
-        inputs.call("vivim_scan_forward", y=y, last=last, checkpoints=checkpoints)
+        checkpoints = x.u.new_empty(checkpoint_floats(x)) if wants_gradient else None
+        _Call(x).run("vivim_scan_forward", y=y, last=last, checkpoints=checkpoints)
         if wants_gradient:
-            ctx.save_for_backward(u, delta, A, B, C, D, z, delta_bias, start, keep, checkpoints)
-            ctx.options = options
+            ctx.save_for_backward(*x.differentiable, x.keep, checkpoints)
+            ctx.rest = x[10:]
+            ctx.set_materialize_grads(False)
         return y, last
 
     @staticmethod
-    def backward(ctx: Any, grad_y: torch.Tensor, grad_last: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        u, delta, A, B, C, D, z, bias, start, keep, checkpoints = ctx.saved_tensors
-        inputs = _Inputs(u, delta, A, B, C, D, z, bias, start, keep, ctx.options)
-        grads = {
-            "grad_u": u.new_empty(u.shape),
-            "grad_delta": u.new_empty(u.shape),
-            "grad_A": u.new_empty(A.shape),
-            "grad_B": u.new_empty(B.shape),
-            "grad_C": u.new_empty(C.shape),
-            "grad_skip": None if D is None else u.new_empty(D.shape),
-            "grad_z": None if z is None else u.new_empty(u.shape),
-            "grad_bias": None if bias is None else u.new_empty(bias.shape),
-            "grad_start": None if start is None else u.new_empty(start.shape),
-        }
-        inputs.call("vivim_scan_backward", checkpoints=checkpoints, grad_y=grad_y.contiguous(), grad_last=grad_last.contiguous(), **grads)
-        return (*grads.values(), None, None)
+    def backward(ctx: Any, grad_y: torch.Tensor | None, grad_last: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        *tensors, checkpoints = ctx.saved_tensors
+        x = ScanInputs(*tensors, *ctx.rest)
+        grads = [None if tensor is None else tensor.new_empty(tensor.shape) for tensor in x.differentiable]
+        names = ("u", "delta", "A", "B", "C", "skip", "z", "bias", "start")
+        _Call(x).run(
+            "vivim_scan_backward",
+            checkpoints=checkpoints,
+            grad_y=x.u.new_zeros(x.u.shape) if grad_y is None else grad_y.contiguous(),
+            grad_last=None if grad_last is None else grad_last.contiguous(),
+            **{f"grad_{name}": grad for name, grad in zip(names, grads, strict=True)},
+        )
+        return (None, *grads, None, None, None)
 
 
-def library_chunk() -> int:
-    """Positions between two checkpoints."""
+def checkpoint_floats(x: ScanInputs) -> int:
+    """Size of what the forward keeps for the backward: the states at the start of every chunk, laid out as the kernel likes them."""
     found = library.load()
     assert found is not None
-    return int(found.vivim_scan_chunk())
+    lanes, padded = found.vivim_scan_lanes(), found.vivim_scan_padded_states(int(x.A.shape[1]))
+    batch, length, channels = x.u.shape
+    chunks, blocks = -(-length // found.vivim_scan_chunk()), x.groups * -(-(channels // x.groups) // lanes)
+    return batch * chunks * blocks * padded * lanes
 
 
-class _Inputs:
+class _Call:
     """Tensors as pointers and strides; what has no unit stride over channels or states is copied."""
 
-    def __init__(
-        self,
-        u: torch.Tensor,
-        delta: torch.Tensor,
-        A: torch.Tensor,
-        B: torch.Tensor,
-        C: torch.Tensor,
-        D: torch.Tensor | None,
-        z: torch.Tensor | None,
-        bias: torch.Tensor | None,
-        start: torch.Tensor | None,
-        keep: torch.Tensor | None,
-        options: _Options,
-    ) -> None:
-        batch, length, channels = u.shape
-        groups = B.shape[2]
-        u, delta, B, C = (unit_stride(x) for x in (u, delta, B, C))
-        z = None if z is None else unit_stride(z)
-        tokens = None if options.order == FORWARD else tokens_of(options.order, length).expand(groups, length).contiguous()
-        if keep is not None:
-            keep = keep.to(torch.uint8)[:, None].expand(batch, groups, length).contiguous()
-        pointers = {"u": u, "delta": delta, "A": A.contiguous(), "B": B, "C": C, "z": z, "tokens": tokens, "keep": keep}
-        pointers |= {"skip": _whole(D), "bias": _whole(bias), "start": _whole(start)}
+    def __init__(self, x: ScanInputs) -> None:
+        batch, length, channels = x.u.shape
+        strided = {"u": x.u, "delta": x.delta, "B": x.B, "C": x.C, "z": x.z}
+        strided = {name: None if tensor is None else unit_stride(tensor) for name, tensor in strided.items()}
+        whole = {"A": x.A, "skip": x.D, "bias": x.delta_bias, "start": x.initial_state}
+        whole = {name: None if tensor is None else tensor.contiguous() for name, tensor in whole.items()}
         # Held so that copies made here outlive the call.
-        self.tensors = pointers
-        strides = {"u": u, "delta": delta, "z": z}
+        self.tensors = strided | whole | {"tokens": _tokens(x), "keep": _keep(x)}
         self.arguments = _Arguments(
             batch=batch,
             length=length,
             channels=channels,
-            states=A.shape[1],
-            groups=groups,
-            softplus=options.softplus,
+            states=x.A.shape[1],
+            groups=x.groups,
+            softplus=x.softplus,
             threads=torch.get_num_threads(),
-            **{name: pointer(x) for name, x in pointers.items()},
-            **{f"{name}_batch": x.stride(0) for name, x in strides.items() if x is not None},
-            **{f"{name}_token": x.stride(1) for name, x in strides.items() if x is not None},
-            **{f"{name}_{axis}": x.stride(i) for name, x in (("B", B), ("C", C)) for i, axis in enumerate(("batch", "token", "group"))},
+            **{name: pointer(tensor) for name, tensor in self.tensors.items()},
+            **{
+                f"{name}_{axis}": stride
+                for name, tensor in strided.items()
+                if tensor is not None
+                for axis, stride in zip(("batch", "token", "group"), tensor.stride()[:-1], strict=False)
+            },
         )
 
-    def call(self, function: str, **tensors: torch.Tensor | None) -> None:
-        """Run ``function`` with further pointers set."""
+    def run(self, function: str, **tensors: torch.Tensor | None) -> None:
+        """Call ``function`` with further pointers set."""
         found = library.load()
         assert found is not None
         assert found.vivim_scan_struct_bytes() == ctypes.sizeof(_Arguments)
@@ -176,5 +128,17 @@ class _Inputs:
         assert code == 0, code
 
 
-def _whole(tensor: torch.Tensor | None) -> torch.Tensor | None:
-    return None if tensor is None else tensor.contiguous()
+def _tokens(x: ScanInputs) -> torch.Tensor | None:
+    """(G, L) int32, the token at each position of each group's walk; None: all forward."""
+    if x.orders == (FORWARD,):
+        return None
+    walks = [tokens_of(order, x.u.shape[1]) for order in x.orders]
+    return torch.stack(walks) if len(walks) > 1 else walks[0].expand(x.groups, -1).contiguous()
+
+
+def _keep(x: ScanInputs) -> torch.Tensor | None:
+    """(B, G, L) uint8."""
+    if x.keep is None:
+        return None
+    keep = x.keep if x.keep.ndim == 3 else x.keep[:, None].expand(-1, x.groups, -1)
+    return keep.to(torch.uint8).contiguous()

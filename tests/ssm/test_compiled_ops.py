@@ -3,6 +3,7 @@
 import pytest
 import torch
 from vivim.ssm import FORWARD, REVERSE, VIDEO, MambaBlock, available_backends, time_major
+from vivim.ssm.inputs import ScanInputs
 from vivim.ssm.native import scan as native_scan
 
 pytestmark = [
@@ -35,15 +36,15 @@ KEEP = torch.ones(2, 70, dtype=torch.bool).index_fill(1, torch.tensor([3, 40]), 
 
 
 @pytest.mark.parametrize("parts", [(), ("D", "delta_bias"), ("D", "z", "delta_bias", "initial_state")])
-@pytest.mark.parametrize("order", [FORWARD, REVERSE, time_major(7)])
+@pytest.mark.parametrize("orders", [(FORWARD,), (REVERSE,), (time_major(7), REVERSE)])
 @pytest.mark.parametrize("keep", [None, KEEP])
-def test_the_scan_operator_equals_the_function_with_every_gradient(parts, order, keep):
+def test_the_scan_operator_equals_the_function_with_every_gradient(parts, orders, keep):
     from vivim.ssm import compiled_ops
 
     results = []
     for run in (native_scan.scan, compiled_ops.scan):
         tensors = tensors_of(parts)
-        y, last = run(*tensors, keep, True, order)
+        y, last = run(ScanInputs(*tensors, keep, True, orders))
         grads = torch.autograd.grad((y * y).sum() + last.sum(), [t for t in tensors if t is not None])
         results.append([y, last, *grads])
     for want, got in zip(*results, strict=True):
@@ -55,9 +56,9 @@ def test_without_gradients_nothing_is_kept_for_them():
 
     tensors = tensors_of(("D",))
     with torch.no_grad():
-        y, _ = compiled_ops.scan(*tensors, None, True, FORWARD)
-        assert torch.ops.vivim.scan(*tensors, None, True, "forward", 1, False)[2].numel() == 0
-    assert torch.equal(y, native_scan.scan(*tensors, None, True, FORWARD)[0])
+        y, _ = compiled_ops.scan(ScanInputs(*tensors))
+        assert torch.ops.vivim.scan(False, *tensors, None, False, [0, 1])[2].numel() == 0
+    assert torch.equal(y, native_scan.scan(ScanInputs(*tensors))[0])
 
 
 @pytest.mark.slow
@@ -68,8 +69,8 @@ def test_torch_finds_nothing_wrong_with_the_operators():
     x, weight, bias = (torch.randn(*shape, generator=g).requires_grad_() for shape in ((2, 9, 6), (6, 4), (6,)))
     torch.library.opcheck(compiled_ops._conv, (x, weight, bias, None, True, "reverse", 1))
     torch.library.opcheck(compiled_ops._conv, (x, weight, None, None, False, "forward", 1))
-    torch.library.opcheck(compiled_ops._scan, (*tensors_of(("D", "delta_bias")), None, True, "forward", 1, True))
-    torch.library.opcheck(compiled_ops._scan, (*tensors_of(("D", "z", "initial_state")), KEEP, True, "time_major", 7, True))
+    torch.library.opcheck(compiled_ops._scan, (True, *tensors_of(("D", "delta_bias")), None, True, [0, 1]))
+    torch.library.opcheck(compiled_ops._scan, (True, *tensors_of(("D", "z", "initial_state")), KEEP, True, [2, 7, 1, 1]))
 
 
 @pytest.mark.parametrize("directions", ["causal", "packed", "video"])

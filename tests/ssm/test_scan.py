@@ -18,6 +18,8 @@ SIZES = [
     (1, 1000, 4, 16, 1),
     (2, 11, 500, 16, 1),
     (40, 6, 36, 32, 1),
+    (2, 70, 70, 3, 1),
+    (1, 33, 37, 100, 1),
 ]
 
 
@@ -115,6 +117,38 @@ def test_an_order_is_the_scan_of_reordered_tokens(order, backend):
     moved = [order.apply(t[n]) for n in ("u", "delta")]
     again = selective_scan(moved[0], moved[1], t["A"], order.apply(t["B"]), order.apply(t["C"]), backend=backend)
     torch.testing.assert_close(order.undo(again), y)
+
+
+@pytest.mark.parametrize("backend", [Backend.REFERENCE, *SINGLE])
+@pytest.mark.parametrize("packed", [False, True])
+def test_groups_that_walk_differently_equal_a_scan_each(backend, packed):
+    t = make(2, 24, 6, 4, 3, dtype=torch.float32)
+    orders = (FORWARD, REVERSE, time_major(4))
+    seq_idx = resets(2, 24, 5) if packed else None
+    together = run(t, backend, order=orders, seq_idx=seq_idx)
+    parts = []
+    for g, order in enumerate(orders):
+        own = slice(2 * g, 2 * g + 2)
+        one = {n: t[n][..., own] for n in ("u", "delta", "D", "z", "delta_bias")}
+        one |= {"A": t["A"][own], "initial_state": t["initial_state"][:, own], "B": t["B"][:, :, g], "C": t["C"][:, :, g]}
+        parts.append(selective_scan(**one, delta_softplus=True, return_last_state=True, order=order, seq_idx=seq_idx))
+    torch.testing.assert_close(together[0], torch.cat([y for y, _ in parts], 2))
+    torch.testing.assert_close(together[1], torch.cat([last for _, last in parts], 1))
+
+
+@pytest.mark.parametrize("backend", [Backend.TORCH, *SINGLE])
+def test_gradients_of_groups_that_walk_differently_equal_the_reference(backend):
+    orders = (FORWARD, REVERSE, time_major(5))
+    options = {"order": orders, "seq_idx": resets(2, 70, 9)}
+    want = run(make(2, 70, 9, 5, 3), Backend.REFERENCE, **options)
+    for name, w, s in zip(("y", "last", *NAMES), want, run(make(2, 70, 9, 5, 3, dtype=torch.float32), backend, **options), strict=True):
+        assert relative(s, w) < 5e-6, name
+
+
+def test_another_number_of_orders_than_groups_is_refused():
+    t = make(1, 6, 3, 2, 3, dtype=torch.float32)
+    with pytest.raises(ValueError, match="2 orders do not fit 3 groups"):
+        selective_scan(t["u"], t["delta"], t["A"], t["B"], t["C"], order=(FORWARD, REVERSE))
 
 
 @given(frames=st.integers(1, 6), tokens=st.integers(1, 7))

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 from vivim.ssm import FORWARD, REVERSE, time_major
 from vivim.ssm import mamba_ssm_scan as mamba
 from vivim.ssm import triton_scan as triton_backend
+from vivim.ssm.inputs import ScanInputs
 
 CPU = torch.device("cpu")
 HERE = Path(__file__).parent
@@ -29,7 +31,15 @@ def has_triton():
     return True
 
 
-needs_triton = pytest.mark.skipif(not has_triton(), reason="triton is not installed: pip install triton")
+def why_no_interpreter():
+    if not has_triton():
+        return "triton is not installed: pip install -c constraints.txt triton"
+    if version("triton").startswith("3.9."):
+        return "the interpreter of triton 3.9 takes masks that were joined with & for int32; 3.6 to 3.8 do not"
+    return None
+
+
+needs_triton = pytest.mark.skipif(why_no_interpreter() is not None, reason=why_no_interpreter() or "")
 
 
 def in_process(*arguments, **environment):
@@ -88,21 +98,20 @@ def test_what_the_kernels_cannot_hold_is_refused_in_words():
 @pytest.mark.parametrize(
     ("orders", "length", "says"),
     [
-        ((FORWARD, REVERSE), 6, "2 orders do not fit 3 groups"),
         ((time_major(2), time_major(3), FORWARD), 6, r"same number of frames, not \[2, 3\]"),
-        (time_major(4), 6, "6 tokens do not divide into 4"),
+        ((time_major(4),), 6, "6 tokens do not divide into 4"),
     ],
 )
 def test_orders_that_do_not_fit_are_refused(orders, length, says):
     u, B = torch.zeros(1, length, 3), torch.zeros(1, length, 3, 2)
     with pytest.raises(ValueError, match=says):
-        triton_backend.scan(u, u, torch.zeros(3, 2), B, B, None, None, None, None, None, False, orders)
+        triton_backend.scan(ScanInputs(u, u, torch.zeros(3, 2), B, B, orders=orders))
 
 
 @pytest.mark.parametrize(("batch", "length"), [(0, 5), (2, 0)])
 def test_nothing_in_gives_nothing_out(batch, length):
     u, B, start = torch.zeros(batch, length, 3), torch.zeros(batch, length, 1, 2), torch.ones(batch, 3, 2)
-    y, last = triton_backend.scan(u, u, torch.zeros(3, 2), B, B, None, None, None, start, None, False, FORWARD)
+    y, last = triton_backend.scan(ScanInputs(u, u, torch.zeros(3, 2), B, B, initial_state=start))
     assert y.shape == u.shape
     assert torch.equal(last, start)
 
@@ -117,13 +126,13 @@ def test_long_sequences_of_few_channels_are_cut_until_the_machine_is_full(batch,
     assert (plan.segments - 1) * plan.segment_length < length <= plan.segments * plan.segment_length
 
 
-@pytest.mark.parametrize("what", ["order", "seq_idx", "initial_state"])
+@pytest.mark.parametrize("what", ["seq_idx", "initial_state"])
 def test_what_mamba_ssm_cannot_do_is_refused_by_name(what):
     u, B = torch.zeros(1, 4, 3), torch.zeros(1, 4, 1, 2)
     start = torch.zeros(1, 3, 2) if what == "initial_state" else None
     keep = torch.ones(1, 4) if what == "seq_idx" else None
     with pytest.raises(ValueError, match=f"{what}.*Backend.TRITON"):
-        mamba.scan(u, u, torch.zeros(3, 2), B, B, None, None, None, start, keep, True, REVERSE if what == "order" else FORWARD)
+        mamba.scan(ScanInputs(u, u, torch.zeros(3, 2), B, B, initial_state=start, keep=keep))
 
 
 def test_mamba_ssm_is_refused_in_words_where_its_operation_does_not_load():
@@ -132,28 +141,31 @@ def test_mamba_ssm_is_refused_in_words_where_its_operation_does_not_load():
     assert "not on cpu" in reason or "pip install" in reason
 
 
-def test_mamba_ssm_gets_its_own_layout_and_an_unsupported_gradient_is_an_error(monkeypatch):
+@pytest.mark.parametrize("orders", [(FORWARD,), (REVERSE,), (FORWARD, REVERSE, time_major(3))])
+def test_mamba_ssm_gets_its_own_layout_and_an_unsupported_gradient_is_an_error(orders, monkeypatch):
     """A stand-in for the compiled operation, by its published meaning, that also checks the layout."""
     from vivim.ssm import Backend, selective_scan
 
     def stand_in(u, delta, A, B, C, D, z, delta_bias, softplus, return_last_state):
-        assert u.shape == (2, 6, 5) and B.shape == (2, 3, 4, 5) and B.stride(-1) == 1
+        assert u.shape == (2, 6, 9) and B.shape == (2, 3, 4, 9) and B.stride(-1) == 1
         move = lambda x: x.transpose(1, 2)  # noqa: E731
         y, last = selective_scan(
             move(u), move(delta), A, B.permute(0, 3, 1, 2), C.permute(0, 3, 1, 2), D, move(z), delta_bias, softplus, True,
             backend=Backend.REFERENCE,
         )  # fmt: skip
-        return move(y), last
+        return (move(y), last) if return_last_state else move(y)
 
     monkeypatch.setattr(mamba, "_function", lambda: (stand_in, None))
     g = torch.Generator().manual_seed(0)
     normal = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
-    u, delta, z = normal(2, 5, 6).requires_grad_(), normal(2, 5, 6), normal(2, 5, 6)
-    A, B, C, D, bias = -normal(6, 4).exp(), normal(2, 5, 3, 4), normal(2, 5, 3, 4), normal(6), normal(6)
-    y, last = mamba.scan(u, delta, A, B, C, D, z, bias, None, None, True, FORWARD)
-    want, want_last = selective_scan(u, delta, A, B, C, D, z, bias, True, True, backend=Backend.REFERENCE)
+    u, delta, z = normal(2, 9, 6).requires_grad_(), normal(2, 9, 6), normal(2, 9, 6)
+    A, B, C, D, bias = -normal(6, 4).exp(), normal(2, 9, 3, 4), normal(2, 9, 3, 4), normal(6), normal(6)
+    inputs = ScanInputs(u, delta, A, B, C, D, z, bias, softplus=True, orders=orders)
+    y, last = mamba.scan(inputs)
+    want, want_last = selective_scan(u, delta, A, B, C, D, z, bias, True, True, order=orders, backend=Backend.REFERENCE)
     torch.testing.assert_close(y, want)
     torch.testing.assert_close(last, want_last)
+    torch.testing.assert_close(mamba.scan(inputs, wants_last=False)[0], want)
     y.sum().backward(retain_graph=True)
     with pytest.raises(ValueError, match="last state has no gradient"):
         last.sum().backward()

@@ -16,6 +16,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from vivim.ssm import FORWARD, REVERSE, time_major, triton_kernels
 from vivim.ssm import triton_scan as backend
+from vivim.ssm.inputs import ScanInputs
 
 TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.uint8: "*u8"}
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -53,14 +54,14 @@ def launches(size, dtype, *, segments, full, orders, keep):
     extras = [empty(channels, dtype=f), empty(*wide), empty(channels, dtype=f), empty(batch, channels, states, dtype=f)]
     recorder = Recorder()
     backend._kernels = lambda: recorder
-    call = backend._Call(
+    inputs = ScanInputs(
         *(empty(*wide), empty(*wide), empty(channels, states, dtype=f), empty(*narrow), empty(*narrow)),
         *(extras if full else [None] * 4),
         torch.ones(batch, length) if keep else None,
         full,
-        backend._Walks.of(orders, length, groups),
-        plan,
+        orders,
     )
+    call = backend._Call(inputs, backend._Walks.of(orders, length, groups), plan)
     y, last, checkpoints = call.forward(True)
     call.backward(checkpoints, y, last)
     return recorder.launches
@@ -97,9 +98,9 @@ def resources(cubin):
 
 VARIANTS = {
     "stage 1, bf16, resets": ((1, 25088, 384, 16, 3), torch.bfloat16, True, True, (FORWARD, REVERSE, time_major(8)), True),
-    "histories, fp32": ((256, 50, 128, 16, 1), torch.float32, False, True, FORWARD, True),
-    "bare, N = 1": ((256, 50, 24, 1, 1), torch.float32, False, False, REVERSE, False),
-    "N = 256, fp16": ((64, 50, 128, 256, 1), torch.float16, False, True, FORWARD, True),
+    "histories, fp32": ((256, 50, 128, 16, 1), torch.float32, False, True, (FORWARD,), True),
+    "bare, N = 1": ((256, 50, 24, 1, 1), torch.float32, False, False, (REVERSE,), False),
+    "N = 256, fp16": ((64, 50, 128, 256, 1), torch.float16, False, True, (FORWARD,), True),
 }
 
 
