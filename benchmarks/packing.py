@@ -3,11 +3,14 @@
     python benchmarks/packing.py --interactions MicroLens-50k_pairs.tsv [--rounds 5] [--out benchmarks/results/packing.json]
 
 The same batches of the training set are read both ways by the same model with the same weights, taking turns in one process;
-times are CPU time of one thread. Three parts of a step, forward and backward together unless said otherwise: ``model`` (item
-vectors to user vectors), ``step`` (all of a training step with the optimiser; loss: softmax over the whole catalogue) and
-``step in-batch`` (the same with MicroLens's in-batch loss). Packing shortens only ``model``: the loss looks at the same
+times are CPU time of one thread. Parts of a step, forward and backward together: ``model`` (item vectors to user vectors),
+``step`` (all of a training step with the optimiser; loss: softmax over the whole catalogue), ``step bf16`` (the same under
+bf16-mixed) and ``step in-batch`` (with MicroLens's in-batch loss). Packing shortens only ``model``: the loss looks at the same
 predictions either way, so the more of a step the catalogue takes, the less the whole step gains. tokens/s counts items that
 stand in histories, never padding. Medians over the batches. The losses of both ways are compared on every batch.
+
+``softmax`` is that loss alone, with its gradients, beside its floor: the three products it cannot do without, at the rate
+that torch reaches on a product of 1024 x 1024 x 1024 in the same precision, measured between the rounds.
 """
 
 import argparse
@@ -32,6 +35,8 @@ from vivim.recommend.readers import read_interactions
 # The protocol of the benchmark (the newest 13 of each user), and long histories, where padding hurts more.
 WINDOWS = {"microlens window": ProtocolConfig(), "last 50": ProtocolConfig(keep_last=52, max_len=50)}
 KINDS = ("mamba", "mamba2", "sasrec")
+PARTS = ("model", "step", "step bf16", "step in-batch")
+PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 
 
 def learner_of(split: Split, kind: str, loss: str, max_len: int) -> Learner:
@@ -57,27 +62,64 @@ def parts(learner: Learner, in_batch: Learner, batch: TrainBatch) -> dict[str, C
         hidden_SWD.flatten(0, 1)[batch.place_P].backward(grad_PD)
         return 0.0
 
-    def step_of(trained: Learner) -> Callable[[], float]:
+    def step_of(trained: Learner, dtype: torch.dtype = torch.float32) -> Callable[[], float]:
         # A step of length zero: all of the work, and the next one starts from the same weights.
-        optimizer = torch.optim.AdamW(trained.parameters(), lr=0.0, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(trained.parameters(), lr=0.0, weight_decay=0.0, fused=True)
 
         def step() -> float:
             optimizer.zero_grad(set_to_none=True)
-            loss = trained(batch)
+            with autocast(dtype):
+                loss = trained(batch)
             loss.backward()
             optimizer.step()
             return float(loss.detach())
 
         return step
 
-    return {"model": model, "step": step_of(learner), "step in-batch": step_of(in_batch)}
+    runs = (model, step_of(learner), step_of(learner, torch.bfloat16), step_of(in_batch))
+    return dict(zip(PARTS, runs, strict=True))
+
+
+def autocast(dtype: torch.dtype) -> torch.autocast:
+    """What ``train.precision`` does to a step."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def softmax_and_floor(split: Split, max_len: int, batch_size: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds of the full softmax and of its floor, and how much of the one is the other; medians over ``rounds`` batches."""
+    learner = learner_of(split, "mamba", "full", max_len)
+    items = learner.encode(None)
+    milliseconds: dict[tuple[str, str], list[float]] = defaultdict(list)
+    square = torch.randn(1024, 1024)
+    for warm, batch in enumerate(islice(train_batches(split.train, batch=batch_size, max_len=max_len, seed=0, epoch=1), rounds + 1)):
+        users_PD = torch.randn(len(batch.place_P), items.vectors_RD.shape[1], requires_grad=True)
+        for name, dtype in PRECISIONS.items():
+            factor = square.to(dtype)
+            started = time.process_time()
+            for _ in range(8):
+                factor @ factor
+            between = time.process_time()
+            with autocast(dtype):
+                loss = learner.loss(users_PD, batch, items)
+            loss.backward()
+            ended = time.process_time()
+            if warm:
+                products = 3 * users_PD.numel() * len(items.vectors_RD) / (8 * 1024**3)
+                milliseconds[name, "floor"].append(1e3 * (between - started) * products)
+                milliseconds[name, "softmax"].append(1e3 * (ended - between))
+    rows = {}
+    for name in PRECISIONS:
+        median = {what: statistics.median(milliseconds[name, what]) for what in ("softmax", "floor")}
+        shares = [a / b for a, b in zip(milliseconds[name, "floor"], milliseconds[name, "softmax"], strict=True)]
+        rows[name] = {what: round(value, 1) for what, value in median.items()} | {"floor_share": round(statistics.median(shares), 2)}
+    return rows
 
 
 def measure(split: Split, kind: str, max_len: int, batch_size: int, rounds: int) -> dict[str, Any]:
     """Medians over ``rounds`` batches, both ways of reading each taking turns."""
     learner, in_batch = (learner_of(split, kind, loss, max_len).train() for loss in ("full", "in-batch"))
     seconds: dict[tuple[str, str], list[float]] = defaultdict(list)
-    difference = 0.0
+    difference = dict.fromkeys(PARTS, 0.0)
     tokens, places = [], defaultdict(list)
     # The first batch warms up and is not counted.
     for warm, packed in enumerate(islice(train_batches(split.train, batch=batch_size, max_len=max_len, seed=0, epoch=1), rounds + 1)):
@@ -90,13 +132,13 @@ def measure(split: Split, kind: str, max_len: int, batch_size: int, rounds: int)
                 values[way] = runs[way][part]()
                 if warm:
                     seconds[part, way].append(time.process_time() - started)
-            difference = max(difference, abs(values["packed"] - values["padded"]) / max(abs(values["padded"]), 1e-12))
+            difference[part] = max(difference[part], abs(values["packed"] - values["padded"]) / max(abs(values["padded"]), 1e-12))
         if warm:
             tokens.append(len(packed.place_P))
             for way, batch in ways.items():
                 places[way].append(batch.inputs_SW.numel())
     rows = {}
-    for part in ("model", "step", "step in-batch"):
+    for part in PARTS:
         median = {way: statistics.median(seconds[part, way]) for way in ("packed", "padded")}
         ratios = [a / b for a, b in zip(seconds[part, "padded"], seconds[part, "packed"], strict=True)]
         rows[part] = {
@@ -106,7 +148,8 @@ def measure(split: Split, kind: str, max_len: int, batch_size: int, rounds: int)
         }
     return {
         "places_per_token": {way: round(sum(places[way]) / sum(tokens), 3) for way in ("packed", "padded")},
-        "largest_relative_difference_of_the_loss": difference,
+        "largest_relative_difference_of_the_loss": max(difference["step"], difference["step in-batch"]),
+        "largest_relative_difference_of_the_loss_bf16": difference["step bf16"],
         "parts": rows,
     }
 
@@ -120,9 +163,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     interactions = read_interactions(options.interactions)
-    results = []
+    results, softmax = [], {}
     for window, config in WINDOWS.items():
         split = MicroLensProtocol(config).split(interactions)
+        softmax[window] = softmax_and_floor(split, config.max_len, options.batch, options.rounds)
+        for precision, values in softmax[window].items():
+            print(f"{window}, softmax {precision}: {values['softmax']} ms, floor {values['floor']} ms", flush=True)
         for kind in KINDS:
             row = {"window": window, "model": kind} | measure(split, kind, config.max_len, options.batch, options.rounds)
             results.append(row)
@@ -131,7 +177,9 @@ def main() -> None:
     if options.out:
         run = provenance()
         run["command"] = f"packing.py --interactions {options.interactions.name} --batch {options.batch} --rounds {options.rounds}"
-        options.out.write_text(json.dumps({"batch": options.batch, "rows": results, "provenance": run}, indent=2) + "\n")
+        options.out.write_text(
+            json.dumps({"batch": options.batch, "softmax": softmax, "rows": results, "provenance": run}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -36,9 +36,18 @@ def run(interactions, out, conf, *, seed=3, resume=False, progress=SILENT, store
     )
 
 
-@pytest.mark.parametrize(("model", "loss"), [("mamba", "full"), ("sasrec", "full"), ("mamba", "in-batch")])
-def test_the_circle_is_learned(ring, tmp_path, model, loss):
-    summary = run(ring, tmp_path / "run", config(model, loss=loss, epochs=40))
+@pytest.mark.parametrize(
+    ("model", "loss", "precision"),
+    [
+        ("mamba", "full", "32-true"),
+        ("sasrec", "full", "32-true"),
+        ("mamba", "in-batch", "32-true"),
+        ("mamba", "full", "bf16-mixed"),
+        ("mamba", "in-batch", "bf16-mixed"),
+    ],
+)
+def test_the_circle_is_learned(ring, tmp_path, model, loss, precision):
+    summary = run(ring, tmp_path / "run", config(model, loss=loss, epochs=40, precision=precision))
     assert summary.fit.epochs[-1].loss < summary.fit.epochs[0].loss
     report = evaluate_run(RunFolder.open(tmp_path / "run"), ring, EvaluateConfig(k=(1, 5)), progress=SILENT)
     for split in report.splits:
