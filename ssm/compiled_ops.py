@@ -51,7 +51,7 @@ def _packed(x: ScanInputs) -> tuple[Any, ...]:
 def _unpacked(*arguments: Any) -> ScanInputs:
     *rest, numbers = arguments
     orders = (Order(list(Walk)[walk], frames) for walk, frames in zip(numbers[::2], numbers[1::2], strict=True))
-    return ScanInputs(*rest, orders=tuple(orders))
+    return ScanInputs._make([*rest, tuple(orders)])
 
 
 def scan(x: ScanInputs, wants_last: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
