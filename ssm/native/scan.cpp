@@ -232,31 +232,29 @@ inline bool decays(const Scan& s, const Block& block) {
     return true;
 }
 
-// A chunk of one row and group: its tokens, its rows of B and C, and the stretches between resets.
+// A chunk of one row and group: its tokens, its rows of B and C, and where states are emptied.
 struct Chunk {
-    int count, runs;
-    int run[CHUNK + 1];      // first position of each stretch, and the end
-    bool fresh[CHUNK];       // is the state emptied before the stretch?
+    int count;
+    bool resets;                         // is there one?
+    int32_t kept[CHUNK];                 // 0 where the state is emptied before the position, else all bits
     int64_t token[CHUNK], after[CHUNK];  // of this chunk's positions, and of the next to be read
-    int ahead;
     const float *B[CHUNK], *C[CHUNK];
     std::vector<float> copies;  // rows of B and C padded with zeros, where N is no whole number of tiles
 
     explicit Chunk(const Scan& s) : copies(padded_states(s.states) == s.states ? 0 : 2 * CHUNK * padded_states(s.states)) {}
 
-    static int64_t token_at(const Scan& s, int64_t group, int64_t position) {
-        return s.tokens ? s.tokens[group * s.length + position] : position;
-    }
-
     void open(const Scan& s, int64_t b, int64_t group, int64_t first, int64_t next) {
-        count = int(s.length - first < CHUNK ? s.length - first : CHUNK);
-        ahead = next < 0 || next >= s.length ? 0 : int(s.length - next < CHUNK ? s.length - next : CHUNK);
         const int64_t N = s.states, padded = padded_states(N);
-        runs = 0;
+        const uint8_t* keep = s.keep ? s.keep + (b * s.groups + group) * s.length : nullptr;
+        const int32_t* tokens = s.tokens ? s.tokens + group * s.length : nullptr;
+        count = int(s.length - first < CHUNK ? s.length - first : CHUNK);
+        resets = false;
         for (int k = 0; k < count; ++k) {
-            const int64_t t = token[k] = token_at(s, group, first + k);
-            const bool emptied = s.keep && !s.keep[(b * s.groups + group) * s.length + first + k];
-            if (k == 0 || emptied) run[runs] = k, fresh[runs++] = emptied;
+            const int64_t t = token[k] = tokens ? tokens[first + k] : first + k;
+            const int64_t p = next + k < 0 || next + k >= s.length ? first + k : next + k;
+            after[k] = tokens ? tokens[p] : p;
+            kept[k] = keep && !keep[first + k] ? 0 : -1;
+            resets |= !kept[k];
             B[k] = s.Bm + b * s.B_batch + t * s.B_token + group * s.B_group;
             C[k] = s.Cm + b * s.C_batch + t * s.C_token + group * s.C_group;
             if (padded == N) continue;
@@ -264,10 +262,10 @@ struct Chunk {
             std::memcpy(copy_B, B[k], sizeof(float) * N), std::memcpy(copy_C, C[k], sizeof(float) * N);
             B[k] = copy_B, C[k] = copy_C;
         }
-        run[runs] = count;
-        for (int k = 0; k < ahead; ++k) after[k] = token_at(s, group, next + k);
     }
 };
+
+inline vec masked(vec x, int32_t bits) { return (vec)((ivec)x & bits); }
 
 // Arrays over the tokens whose rows the next chunk reads, or this one writes. Touched one position at a time amid the arithmetic: all
 // at once, they would stand in line for memory while nothing is computed.
@@ -278,6 +276,7 @@ struct Ahead {
     float* write[WRITES];
     int64_t write_token;
 
+    // Inlined early: a compiler may take a function that only prefetches for one that does nothing.
     __attribute__((always_inline)) void touch(const Chunk& c, int k) const {
 #pragma GCC unroll 4
         for (int i = 0; i < READS; ++i) __builtin_prefetch(read[i] + c.after[k] * read_token[i]);
@@ -310,19 +309,20 @@ struct Steps {
     }
 };
 
-// One tile of T states through positions [first, end), between which no reset lies; adds <h, C> to y.
-template <int T, bool NEGATIVE>
-inline void advance(const vec* A_of_tile, vec* state, Steps& w, const Chunk& c, const Ahead<3, 1>& ahead, int64_t n0, int first, int end) {
+// One tile of T states through a chunk; adds <h, C> to y.
+template <int T, bool NEGATIVE, bool RESETS>
+void advance(const vec* A_of_tile, vec* state, Steps& w, const Chunk& c, const Ahead<3, 1>& ahead, int64_t n0) {
     vec A[T], h[T];
 #pragma GCC unroll 16
     for (int n = 0; n < T; ++n) A[n] = A_of_tile[n], h[n] = state[n];
-    for (int k = first; k < end; ++k) {
+    for (int k = 0; k < c.count; ++k) {
         const float *B = c.B[k] + n0, *C = c.C[k] + n0;
         const vec dt = w.dt[k], dtu = w.dtu[k];
         vec sums[4] = {w.y[k], {}, {}, {}};
-        ahead.touch(c, k);
+        if (n0 == 0) ahead.touch(c, k);
 #pragma GCC unroll 16
         for (int n = 0; n < T; ++n) {
+            if (RESETS) h[n] = masked(h[n], c.kept[k]);
             h[n] = decay_of<NEGATIVE>(dt, A[n]) * h[n] + dtu * B[n];
             sums[n % 4] += h[n] * C[n];
         }
@@ -342,7 +342,7 @@ struct ForwardBlock : Block {
     }
 };
 
-template <int T, bool NEGATIVE>
+template <int T>
 void forward_chunk(const Scan& s, const Chunk& c, Steps& w, ForwardBlock& block, int64_t b) {
     const int64_t channel = block.channel;
     const int width = block.width;
@@ -351,11 +351,9 @@ void forward_chunk(const Scan& s, const Chunk& c, Steps& w, ForwardBlock& block,
     float* y = s.y + b * s.length * s.channels + channel;
     const Ahead<3, 1> ahead{{u, delta, z}, {s.u_token, s.delta_token, s.z ? s.z_token : s.u_token}, {y}, s.channels};
     w.open<false>(s, c, b, channel, width);
-    for (int64_t n0 = 0; n0 < s.states; n0 += T)
-        for (int r = 0; r < c.runs; ++r) {
-            if (c.fresh[r]) for (int n = 0; n < T; ++n) block.h[n0 + n] = vec{};
-            advance<T, NEGATIVE>(&block.A[n0], &block.h[n0], w, c, ahead, n0, c.run[r], c.run[r + 1]);
-        }
+    const auto tile = block.negative ? (c.resets ? advance<T, true, true> : advance<T, true, false>)
+                                     : (c.resets ? advance<T, false, true> : advance<T, false, false>);
+    for (int64_t n0 = 0; n0 < s.states; n0 += T) tile(&block.A[n0], &block.h[n0], w, c, ahead, n0);
     if (s.z)
         for (int k = 0; k < c.count; ++k) {
             const vec gate = load(z + c.token[k] * s.z_token, width);
@@ -381,8 +379,7 @@ void forward_task(const Scan& s, const Task& task) {
             c.open(s, b, task.group, first, first + CHUNK);
             for (ForwardBlock& block : blocks) {
                 if (s.checkpoints) std::memcpy(checkpoint(s, b, first / CHUNK, block), block.h.data(), sizeof(vec) * block.h.size());
-                const auto run = block.negative ? forward_chunk<T, true> : forward_chunk<T, false>;
-                run(s, c, w, block, b);
+                forward_chunk<T>(s, c, w, block, b);
             }
         }
         if (s.last)
@@ -394,8 +391,8 @@ void forward_task(const Scan& s, const Task& task) {
 struct Work {
     Steps in;
     vec dy[CHUNK], dz[CHUNK], along[CHUNK], ddt[CHUNK];
-    // Of one tile: the states before each stretch and after each position, and the decays.
-    vec h[2 * CHUNK + 1][HALF], decay[CHUNK][HALF];
+    // Of one tile: the states before the chunk and after each of its positions, and the decays.
+    vec h[CHUNK + 1][HALF], decay[CHUNK][HALF];
 };
 
 // A block in the backward: what stays with it from chunk to chunk, and what it adds up.
@@ -411,25 +408,24 @@ struct BackwardBlock : Block {
     }
 };
 
-// ``advance`` that keeps what the reverse sweep needs: decays, and at states[0] the state before the stretch, at states[1..] after
-// each position.
-template <int T, bool NEGATIVE, bool GATED>
-inline void recompute(const vec* A_of_tile, Work& w, const Chunk& c, const Ahead<4, 3>& ahead, const float* next_checkpoint, int64_t n0, int first, int end, vec (*states)[HALF]) {
+// ``advance`` from w.h[0] on, that keeps what the reverse sweep needs. Where a state is emptied its decay is 0.
+template <int T, bool NEGATIVE, bool GATED, bool RESETS>
+void recompute(const vec* A_of_tile, Work& w, const Chunk& c, const Ahead<4, 3>& ahead, const float* next_checkpoint, int64_t n0) {
     vec A[T], h[T];
 #pragma GCC unroll 16
-    for (int n = 0; n < T; ++n) A[n] = A_of_tile[n], h[n] = states[0][n];
-    for (int k = first; k < end; ++k) {
+    for (int n = 0; n < T; ++n) A[n] = A_of_tile[n], h[n] = w.h[0][n];
+    for (int k = 0; k < c.count; ++k) {
         const float *B = c.B[k] + n0, *C = c.C[k] + n0;
         const vec dt = w.in.dt[k], dtu = w.in.dtu[k];
         vec sums[2] = {w.in.y[k], {}};
-        ++states;
         if (n0 == 0) ahead.touch(c, k), __builtin_prefetch(next_checkpoint + k * LANES);
 #pragma GCC unroll 16
         for (int n = 0; n < T; ++n) {
-            const vec decay = decay_of<NEGATIVE>(dt, A[n]);
+            vec decay = decay_of<NEGATIVE>(dt, A[n]);
+            if (RESETS) decay = masked(decay, c.kept[k]), h[n] = masked(h[n], c.kept[k]);
             w.decay[k][n] = decay;
             h[n] = decay * h[n] + dtu * B[n];
-            states[0][n] = h[n];
+            w.h[k + 1][n] = h[n];
             if (GATED) sums[n % 2] += h[n] * C[n];
         }
         if (GATED) w.in.y[k] = sums[0] + sums[1];
@@ -443,29 +439,26 @@ struct TileSums {
     vec v[VECS];
 };
 
-// The adjoint of a stretch; `states` as ``recompute`` left them. The block that opens a part sets the
-// sums of dB and dC, the others add to them.
+// The adjoint of what ``recompute`` left. The block that opens a part sets the sums of dB and dC, the others add to them.
 template <int T>
-inline void reverse(BackwardBlock& block, Work& w, const Chunk& c, int64_t n0, int first, int end, const vec (*states)[HALF],
-                    TileSums<T>* sums) {
+void reverse(BackwardBlock& block, Work& w, const Chunk& c, int64_t n0, TileSums<T>* sums) {
     const vec* A = &block.A[n0];
     vec q[T], dA[T];
 #pragma GCC unroll 16
     for (int n = 0; n < T; ++n) q[n] = block.q[n0 + n], dA[n] = block.dA[n0 + n];
-    for (int k = end - 1; k >= first; --k) {
+    for (int k = c.count - 1; k >= 0; --k) {
         const float *B = c.B[k] + n0, *C = c.C[k] + n0;
         const vec dt = w.in.dt[k], dtu = w.in.dtu[k], dy = w.dy[k];
-        const vec *before = states[k - first], *after = states[k - first + 1];
         vec along[2] = {w.along[k], {}}, ddt[2] = {w.ddt[k], {}};
         vec products[TileSums<T>::VECS * LANES] = {};
 #pragma GCC unroll 16
         for (int n = 0; n < T; ++n) {
             const vec g = q[n] + dy * C[n];
             products[n] = g * dtu;
-            products[T + n] = after[n] * dy;
+            products[T + n] = w.h[k + 1][n] * dy;
             along[n % 2] += g * B[n];
             q[n] = g * w.decay[k][n];
-            const vec through = q[n] * before[n];
+            const vec through = q[n] * w.h[k][n];
             ddt[n % 2] += through * A[n];
             dA[n] += through * dt;
         }
@@ -481,23 +474,14 @@ inline void reverse(BackwardBlock& block, Work& w, const Chunk& c, int64_t n0, i
     for (int n = 0; n < T; ++n) block.q[n0 + n] = q[n], block.dA[n0 + n] = dA[n];
 }
 
-template <int T, bool NEGATIVE, bool GATED>
-void backward_tiles(const Scan& s, const Chunk& c, Work& w, BackwardBlock& block, const vec* checkpoint, const float* next,
-                    const Ahead<4, 3>& ahead, TileSums<T> (*sums)[CHUNK]) {
-    for (int64_t n0 = 0; n0 < s.states; n0 += T, ++sums) {
-        const vec* state = checkpoint + n0;
-        // Stretch r keeps its states from slot r on: one slot more than positions each.
-        for (int r = 0; r < c.runs; ++r) {
-            vec(*states)[HALF] = w.h + c.run[r] + r;
-            for (int n = 0; n < T; ++n) states[0][n] = c.fresh[r] ? vec{} : state[n];
-            recompute<T, NEGATIVE, GATED>(&block.A2[n0], w, c, ahead, next, n0, c.run[r], c.run[r + 1], states);
-            state = states[c.run[r + 1] - c.run[r]];
-        }
-        for (int r = c.runs - 1; r >= 0; --r) {
-            reverse<T>(block, w, c, n0, c.run[r], c.run[r + 1], w.h + c.run[r] + r, *sums);
-            if (c.fresh[r]) for (int n = 0; n < T; ++n) block.q[n0 + n] = vec{};
-        }
-    }
+// How ``recompute`` goes through this block and chunk.
+template <int T>
+auto recompute_for(bool negative, bool gated, bool resets) {
+    if (negative)
+        return gated ? (resets ? recompute<T, true, true, true> : recompute<T, true, true, false>)
+                     : (resets ? recompute<T, true, false, true> : recompute<T, true, false, false>);
+    return gated ? (resets ? recompute<T, false, true, true> : recompute<T, false, true, false>)
+                 : (resets ? recompute<T, false, false, true> : recompute<T, false, false, false>);
 }
 
 template <int T>
@@ -522,10 +506,14 @@ void backward_chunk(const Scan& s, const Chunk& c, Work& w, BackwardBlock& block
             w.dz[k] = w.dy[k] * gate * (1.0f + z * (1.0f - gate));
             w.dy[k] *= z * gate;
         }
-    const auto tiles = block.negative ? (s.z ? backward_tiles<T, true, true> : backward_tiles<T, true, false>)
-                                      : (s.z ? backward_tiles<T, false, true> : backward_tiles<T, false, false>);
     const float* states = checkpoint(s, b, chunk, block);
-    tiles(s, c, w, block, (const vec*)states, chunk ? states - checkpoint_floats(s) : states, ahead, sums);
+    const float* next_states = chunk ? states - checkpoint_floats(s) : states;
+    const auto again = recompute_for<T>(block.negative, s.z, c.resets);
+    for (int64_t n0 = 0; n0 < s.states; n0 += T, ++sums) {
+        std::memcpy(w.h[0], states + n0 * LANES, sizeof(vec) * T);
+        again(&block.A2[n0], w, c, ahead, next_states, n0);
+        reverse<T>(block, w, c, n0, *sums);
+    }
     for (int k = 0; k < c.count; ++k) {
         const int64_t at = (row + c.token[k]) * s.channels + channel;
         vec ddt = w.ddt[k] + w.in.u[k] * w.along[k];
