@@ -642,13 +642,16 @@ struct ConvChunk {
     static constexpr int SIZE = CHUNK + 2 * (K - 1);
     int count;
     int64_t token[SIZE];  // of position first - (K - 1) + i; -1 outside the row
+    int64_t after[SIZE];  // of the position a chunk further on, which will be read soon
     int reach[SIZE];      // how many taps of that position stay inside its sequence
 
     ConvChunk(const Conv& c, int64_t b, int64_t first) : count(int(c.length - first < CHUNK ? c.length - first : CHUNK)) {
         const uint8_t* keep = c.keep ? c.keep + b * c.length : nullptr;
         for (int i = 0; i < count + 2 * (K - 1); ++i) {
             const int64_t p = first - (K - 1) + i;
+            const int64_t q = p + CHUNK < c.length ? p + CHUNK : c.length - 1;
             token[i] = p < 0 || p >= c.length ? -1 : c.tokens ? c.tokens[p] : p;
+            after[i] = c.tokens ? c.tokens[q] : q;
             reach[i] = token[i] < 0 ? 0 : 1;
             while (token[i] >= 0 && reach[i] < K && p - reach[i] >= 0 && (!keep || keep[p - reach[i] + 1])) ++reach[i];
         }
@@ -693,11 +696,14 @@ void conv_forward_task(const Conv& c, const Task& task) {
             for (size_t n = 0; n < taps.size(); ++n) {
                 const int64_t channel = task.blocks[n].channel;
                 const int width = task.blocks[n].width;
+                float* y_at = c.y + b * c.length * c.channels + channel;
                 for (int i = 0; i < chunk.count + K - 1; ++i) x[i] = load_token(c, b, chunk.token[i], channel, width);
                 for (int i = K - 1; i < chunk.count + K - 1; ++i) {
+                    __builtin_prefetch(c.x + b * c.x_batch + chunk.after[i] * c.x_token + channel);
+                    __builtin_prefetch(y_at + chunk.after[i] * c.channels, 1);
                     vec y = taps[n].at(x + i, chunk.reach[i]);
                     if (c.silu) y *= sigmoid(y);
-                    store(c.y + (b * c.length + chunk.token[i]) * c.channels + channel, y, width);
+                    store(y_at + chunk.token[i] * c.channels, y, width);
                 }
             }
         }
