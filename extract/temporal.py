@@ -67,5 +67,10 @@ class TemporalMambaBlock(nn.Module):
 
     def forward(self, x_BLC: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
         """(B, L, C) -> (B, L, C); ``size`` is (T, H, W)."""
-        x_BLC = x_BLC + self.mixer(self.norm1(x_BLC), frames=size[0])
+        normed_BLC = self.norm1(x_BLC).to(self.mixer.in_proj.weight.dtype)
+        # The compiled convolution and scan know float32 only, and casting around each of them costs more than bfloat16 saves. A
+        # GPU's autocast is another switch and stays as it is.
+        with torch.autocast("cpu", enabled=False):
+            mixed_BLC = self.mixer(normed_BLC, frames=size[0])
+        x_BLC = x_BLC + mixed_BLC
         return x_BLC + self.ffn(self.norm2(x_BLC), size)

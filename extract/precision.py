@@ -1,0 +1,38 @@
+"""In which arithmetic the encoder computes.
+
+Legend: B clips, T frames, H and W size of the picture, D width of the vectors.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from .vivim import Vivim
+
+
+@dataclass(frozen=True)
+class MixedPrecision:
+    """An encoder whose matrix products and convolutions run in bfloat16; scans, sums and the pooling stay in float32.
+
+    Vectors differ from those of float32 by about 4e-3 of their length, so the two are never mixed in one file. It is faster on a GPU
+    and on a CPU with bfloat16 products (AVX512_BF16, AMX); any other CPU emulates them and is slower.
+
+    Args:
+        encoder: computes the vectors.
+    """
+
+    encoder: Vivim
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.encoder.dim
+
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.device
+
+    def embed_uint8(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
+        """(B, D) float32 vectors of (B, T, 3, H, W) uint8 RGB frames."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.encoder.embed_uint8(frames_BTCHW)
