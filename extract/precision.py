@@ -12,10 +12,10 @@ from .vivim import Vivim
 
 @dataclass(frozen=True)
 class MixedPrecision:
-    """An encoder whose matrix products and convolutions run in bfloat16; scans, sums and the pooling stay in float32.
+    """An encoder under torch's bfloat16 autocast. On a CPU the Mamba mixers stay in float32; scans do everywhere.
 
-    Vectors differ from those of float32 by about 4e-3 of their length, so the two are never mixed in one file. It is faster on a GPU
-    and on a CPU with bfloat16 products (AVX512_BF16, AMX); any other CPU emulates them and is slower.
+    Random-weight b0 and nano on a CPU: vectors differ from float32 ones by about 4e-3 of their length, so the two are never mixed in
+    one file. Measured to be faster for b0 on a CPU with AVX512_BF16; other hardware has not been measured.
 
     Args:
         encoder: computes the vectors.

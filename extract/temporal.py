@@ -28,7 +28,7 @@ class DetailFFN(nn.Module):
         """(B, L, C) -> (B, L, C); ``size`` is (T, H, W)."""
         hidden_BCL = self.fc1(x_BLC).transpose(1, 2)
         # Tokens are a channels-last map already, but a 3-D convolution takes them so only if its weight says the same; else it
-        # copies in and out and runs a kernel ten times slower.
+        # copies in and out and runs a kernel several times slower.
         weight = self.dwconv.weight.to(memory_format=torch.channels_last_3d)
         hidden_BCTHW = F.conv3d(hidden_BCL.unflatten(2, size), weight, self.dwconv.bias, padding=1, groups=len(weight))
         return self.fc2(F.gelu(hidden_BCTHW.flatten(2).transpose(1, 2)))
@@ -68,8 +68,8 @@ class TemporalMambaBlock(nn.Module):
     def forward(self, x_BLC: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
         """(B, L, C) -> (B, L, C); ``size`` is (T, H, W)."""
         normed_BLC = self.norm1(x_BLC).to(self.mixer.in_proj.weight.dtype)
-        # The compiled convolution and scan know float32 only, and casting around each of them costs more than bfloat16 saves. A
-        # GPU's autocast is another switch and stays as it is.
+        # The compiled convolution knows float32 only; given bfloat16 the mixer falls back to plain torch. A GPU's autocast is another
+        # switch and stays as it is.
         with torch.autocast("cpu", enabled=False):
             mixed_BLC = self.mixer(normed_BLC, frames=size[0])
         x_BLC = x_BLC + mixed_BLC
