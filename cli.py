@@ -336,12 +336,14 @@ def demo(
 
 def main(args: list[str] | None = None) -> int:
     """The console script: run a command; every error becomes one line and an exit code."""
+    from .allocator import keep_freed_memory
     from .errors import VivimError
 
     args = sys.argv[1:] if args is None else args
     debug = "--debug" in args
     # Read when torch is loaded. Threads that spin while they wait cost ten times their work when the cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     _prepare_streams()
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: saved, exit code 130
     try:

@@ -35,6 +35,7 @@ def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
 
 def run_extract(pipeline: Pipeline, progress: Progress, *, out: Path | None) -> Summary:
     """A folder of clips to an embedding file, which is remembered."""
+    from .extract.precision import MixedPrecision
     from .extract.run import extract_catalogue
     from .extract.summary import check_fail_rate
     from .extract.vivim import VivimConfig
@@ -47,7 +48,8 @@ def run_extract(pipeline: Pipeline, progress: Progress, *, out: Path | None) -> 
     target = out or workspace.embeddings_path()
     encoder, weights = load_encoder(config.encoder.weights, VivimConfig.of_size(config.encoder.size, config.encoder.pooling), pipeline.seed)
     encoder.to(device)
-    done = extract_catalogue(videos, target, config, encoder, make_recipe(config, encoder, weights), progress)
+    used = MixedPrecision(encoder) if config.precision == "bf16-mixed" else encoder
+    done = extract_catalogue(videos, target, config, used, make_recipe(config, encoder, weights), progress)
     rows = done.embedded + done.unchanged
     if rows:
         workspace.remember_embeddings(target)
@@ -99,13 +101,18 @@ def make_recipe(config: "ExtractConfig", encoder: "Vivim", weights: "WeightsInfo
     from .store import Recipe
 
     return Recipe(
-        encoder={"kind": "vivim", "size": config.encoder.size, "pooling": config.encoder.pooling, "dim": encoder.dim},
+        encoder={"kind": "vivim", "size": config.encoder.size, "pooling": config.encoder.pooling, "dim": encoder.dim} | _precision(config),
         weights={"source": weights.source, "sha256": weights.sha256},
         frames=_used_frames(config),
         preprocessing={"image_size": config.image_size, "resize": config.resize, "mean": list(MEAN), "std": list(STD)},
         dtype=config.dtype,
         decoder=dict(decoder_versions(config.decoder)),
     )
+
+
+def _precision(config: "ExtractConfig") -> dict[str, str]:
+    """Nothing for float32, which is what a recipe without a word about it means."""
+    return {} if config.precision == "32-true" else {"precision": config.precision}
 
 
 def _used_frames(config: "ExtractConfig") -> dict[str, str | int | float]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from vivim.allocator import keep_freed_memory
 from vivim.recommend import build
 from vivim.recommend.batches import TrainBatch, train_batches
 from vivim.recommend.config import ItemsConfig, LossConfig, ModelConfig, ProtocolConfig
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     torch.set_num_threads(1)
     interactions = read_interactions(options.interactions)
     results, softmax = [], {}

@@ -30,6 +30,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from vivim.allocator import keep_freed_memory
 from vivim.recommend.batches import TrainBatch, train_batches
 from vivim.recommend.config import ProtocolConfig
 from vivim.recommend.protocol import MicroLensProtocol
@@ -111,7 +112,7 @@ def inputs(case: Case) -> dict[str, torch.Tensor]:
 def published(t: dict[str, torch.Tensor]) -> torch.Tensor:
     """The loop of mamba-ssm's ``selective_scan_ref`` on its own layout, (B, D, L)."""
     u, delta, z, B, C = (
-        t[name].squeeze(2).transpose(1, 2) if t[name].ndim == 4 else t[name].transpose(1, 2) for name in "u delta z B C".split()
+        t[name].squeeze(2).transpose(1, 2) if t[name].ndim == 4 else t[name].transpose(1, 2) for name in ["u", "delta", "z", "B", "C"]
     )
     delta = F.softplus(delta + t["delta_bias"][:, None])
     decay = torch.exp(torch.einsum("bdl,dn->bdln", delta, t["A"]))
@@ -266,8 +267,8 @@ def table(result: dict[str, Any]) -> list[str]:
             f"| {x['memory']:.1f}x |"
         )
     run = result["provenance"]
-    said = f"CPU time of one thread, {run['hardware'].split(',')[0]}, {run['date'][:10]}, commit {run['commit']}: `python benchmarks/{run['command']}`."
-    return [*lines, "", said]
+    where = f"{run['hardware'].split(',')[0]}, {run['date'][:10]}, commit {run['commit']}"
+    return [*lines, "", f"CPU time of one thread, {where}: `python benchmarks/{run['command']}`."]
 
 
 def write_docs() -> None:
@@ -278,14 +279,13 @@ def write_docs() -> None:
 
 
 def main() -> None:
-    if sys.argv[1:] == ["docs"]:
-        return write_docs()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--interactions", type=Path, help="MicroLens-50K pairs, for the packed case")
     parser.add_argument("--quick", action="store_true", help="two small shapes: checks that the script runs")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     if available_backends()["native"] != "ok":
         raise SystemExit(f"there is nothing to measure: {available_backends()['native']}")
     threads = torch.get_num_threads()
@@ -299,4 +299,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    write_docs() if sys.argv[1:] == ["docs"] else main()

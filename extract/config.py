@@ -46,6 +46,7 @@ class ExtractConfig(Settings):
         frames: which frames.
         image_size: side in pixels of the square the encoder sees.
         resize: ``crop`` (short side to image_size, then centre crop) or ``squash`` (ignore the aspect ratio, as MicroLens does).
+        precision: in which the encoder computes, in Lightning Fabric's names; ``bf16-mixed`` see ``MixedPrecision``.
         dtype: of the stored vectors.
         decoder: ``auto`` (decord reads, PyAV rescues) or ``pyav``.
         workers: decoding processes; 0: one per CPU core.
@@ -59,6 +60,7 @@ class ExtractConfig(Settings):
     frames: FramesConfig = FramesConfig()
     image_size: int = Field(224, ge=32, le=1024)
     resize: Literal["crop", "squash"] = "crop"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     dtype: Literal["float16", "float32"] = "float16"
     decoder: Literal["auto", "pyav"] = "auto"
     workers: int = Field(0, ge=0)

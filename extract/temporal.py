@@ -27,7 +27,10 @@ class DetailFFN(nn.Module):
     def forward(self, x_BLC: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
         """(B, L, C) -> (B, L, C); ``size`` is (T, H, W)."""
         hidden_BCL = self.fc1(x_BLC).transpose(1, 2)
-        hidden_BCTHW = self.dwconv(hidden_BCL.unflatten(2, size))
+        # Tokens are a channels-last map already, but a 3-D convolution takes them so only if its weight says the same; else it
+        # copies in and out and runs a kernel several times slower.
+        weight = self.dwconv.weight.to(memory_format=torch.channels_last_3d)
+        hidden_BCTHW = F.conv3d(hidden_BCL.unflatten(2, size), weight, self.dwconv.bias, padding=1, groups=len(weight))
         return self.fc2(F.gelu(hidden_BCTHW.flatten(2).transpose(1, 2)))
 
 

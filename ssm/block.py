@@ -117,8 +117,11 @@ class MambaBlock(nn.Module):
         if seq_idx is not None and self.directions != CAUSAL:
             raise ValueError("seq_idx packs several sequences into one row, which only a causal block supports")
         x_BLD, z_BLD = self.in_proj(x_BLC).chunk(2, dim=-1)
-        walked = [self._walk(x_BLD, s, order, seq_idx) for s, order in enumerate(orders)]
-        y_BLD = walked[0] if len(walked) == 1 else sum(walked[1:], walked[0]) / len(walked)
+        if x_BLD.device.type == "cpu":
+            x_BLD = x_BLD.float()  # whatever the autocast: the compiled convolution and scan know nothing else
+        y_BLD = self._walk(x_BLD, 0, orders[0], seq_idx)
+        for s, order in enumerate(orders[1:], start=1):
+            y_BLD += self._walk(x_BLD, s, order, seq_idx)
         return self.out_proj(y_BLD * F.silu(z_BLD))
 
     def _order(self, walk: Walk, frames: int | None) -> Order:
@@ -142,16 +145,19 @@ class MambaBlock(nn.Module):
         return y.to(x_BLD.dtype)
 
     def _scan(self, x_BLD: torch.Tensor, s: int, **options: Any) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """The scan of walk ``s``, in fp32 whatever the autocast; ``options`` and result as of ``selective_scan``."""
+        """The scan of walk ``s`` over the number of walks, in fp32 whatever the autocast; ``options`` and result as of
+        ``selective_scan``."""
         projected = F.linear(x_BLD, self.x_proj[s])
         low, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        # The mean of the walks: y is linear in C and D, which are small.
+        share = 1 / len(self.directions)
         return selective_scan(
             x_BLD.float(),
             F.linear(low, self.dt_proj[s]).float(),
             -torch.exp(self.A_log[s].float()),
             B.float(),
-            C.float(),
-            self.D[s].float(),
+            C.float() * share,
+            self.D[s].float() * share,
             delta_bias=self.dt_bias[s].float(),
             delta_softplus=True,
             backend=self.backend,

@@ -85,6 +85,7 @@ def test_no_clips_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         (["extract.frames.sampler=fps"], ["frames.sampler", "frames.fps"]),
         (["extract.image_size=96", "extract.resize=squash"], ["preprocessing.image_size", "preprocessing.resize"]),
         (["extract.dtype=float32"], ["dtype"]),
+        (["extract.precision=bf16-mixed"], ["encoder.precision"]),
         (["extract.encoder.pooling=unified"], ["encoder.pooling", "encoder.dim", "weights.sha256"]),
     ],
 )

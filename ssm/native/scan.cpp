@@ -3,8 +3,8 @@
 //
 // LANES channels go side by side in one vector; a tile of T states of such a block stays in registers while the walk goes through
 // a chunk of positions. Step size bias, softplus, skip and gate are fused. The backward recomputes states chunk by chunk from
-// checkpoints that the forward left. Work is cut into tasks of a fixed size, each with its own partial sums, which are added in a
-// fixed order: the result does not depend on the number of threads.
+// checkpoints that the forward left. Sums over channels and rows are trees whose shape depends on sizes alone, whoever computes
+// their branches: the result does not depend on the number of threads.
 //
 // Legend: B batch, L tokens, D channels, N states, G groups of B and C (a group serves D / G channels), T states of a tile.
 
@@ -25,7 +25,6 @@ constexpr int LANES = 8, WIDE = 8;
 constexpr int LANES = 4, WIDE = 8;
 #endif
 constexpr int HALF = 8;              // states of a tile of the backward, which needs twice the registers
-constexpr int PART_CHANNELS = 64;    // channels whose sums are taken together
 constexpr int CHUNK = 32;            // positions between checkpoints
 constexpr int BATCH_TASKS = 16;      // at most this many tasks share the batch
 constexpr int MAX_STATES = 256;
@@ -169,16 +168,14 @@ inline int64_t padded_states(int64_t N) { return N <= 4 ? 4 : N <= 8 ? 8 : ceil_
 struct Block {
     int64_t channel;
     int width;
-    int64_t index;           // among all blocks of all groups
-    int64_t part;            // of its group
-    bool opens, closes;      // its part: PART_CHANNELS whose sums are taken together, whoever computes them
+    int64_t index;  // among all blocks of all groups
 };
 
 struct Task {
     int64_t first_row, end_row;  // rows of the batch
     int64_t row_task;            // which share of the rows
-    int64_t group;
-    std::vector<Block> blocks;   // whole parts
+    int64_t group, part;         // which part of the group's blocks
+    std::vector<Block> blocks;
 };
 
 struct Plan {
@@ -188,19 +185,21 @@ struct Plan {
 
 inline int64_t blocks_of(int64_t groups, int64_t channels) { return groups * ceil_div(channels / groups, LANES); }
 
-// As many parts to a task as leaves every thread one: the more channels of a token are read together, the better memory streams.
+// Parts of 2^k blocks, as large as leaves every thread one: the more channels of a token are read together, the better memory
+// streams; and a part is then a branch of the tree of sums.
 Plan plan(int64_t batch, int64_t groups, int64_t channels, int threads) {
-    const int64_t per_group = channels / groups, blocks = ceil_div(per_group, LANES), of_part = PART_CHANNELS / LANES;
+    const int64_t per_group = channels / groups, blocks = ceil_div(per_group, LANES);
     const int64_t rows = batch > BATCH_TASKS ? ceil_div(batch, BATCH_TASKS) : 1;
-    Plan p{{}, ceil_div(blocks, of_part), ceil_div(batch, rows)};
-    const int64_t share = p.row_tasks * groups * p.parts / threads, each = share < 1 ? 1 : share < p.parts ? share : p.parts;
+    int64_t size = 1;
+    Plan p{{}, 0, ceil_div(batch, rows)};
+    while (size < blocks && p.row_tasks * groups * ceil_div(blocks, 2 * size) >= threads) size *= 2;
+    p.parts = ceil_div(blocks, size);
     for (int64_t r = 0; r < p.row_tasks; ++r)
         for (int64_t g = 0; g < groups; ++g)
             for (int64_t k = 0; k < blocks; ++k) {
-                if (k % (each * of_part) == 0) p.tasks.push_back({r * rows, (r + 1) * rows < batch ? (r + 1) * rows : batch, r, g, {}});
+                if (k % size == 0) p.tasks.push_back({r * rows, (r + 1) * rows < batch ? (r + 1) * rows : batch, r, g, k / size, {}});
                 const int64_t left = per_group - k * LANES;
-                p.tasks.back().blocks.push_back({g * per_group + k * LANES, int(left < LANES ? left : LANES), g * blocks + k, k / of_part,
-                                                 k % of_part == 0, k % of_part == of_part - 1 || k == blocks - 1});
+                p.tasks.back().blocks.push_back({g * per_group + k * LANES, int(left < LANES ? left : LANES), g * blocks + k});
             }
     return p;
 }
@@ -437,9 +436,49 @@ template <int T>
 struct TileSums {
     static constexpr int VECS = 2 * T > LANES ? 2 * T / LANES : 1;
     vec v[VECS];
+
+    void operator+=(const TileSums& other) {
+        for (int i = 0; i < VECS; ++i) v[i] += other.v[i];
+    }
 };
 
-// The adjoint of what ``recompute`` left. The block that opens a part sets the sums of dB and dC, the others add to them.
+// Adds blocks up as a binary tree, as they come: neighbours first, then pairs, then fours.
+template <int T>
+struct Tree {
+    typedef std::vector<TileSums<T>> Sums;  // (tiles, CHUNK)
+    Sums next;                              // of the block that comes
+    std::vector<Sums> levels;               // levels[l] holds 2^l blocks, if bit l of `blocks` is set
+    uint64_t blocks = 0;
+
+    explicit Tree(const Scan& s) : next(padded_states(s.states) / T * CHUNK), levels(40) {}
+
+    static void add(Sums& left, const Sums& right) {
+        for (size_t i = 0; i < left.size(); ++i) left[i] += right[i];
+    }
+
+    void take() {
+        Sums* right = &next;
+        int level = 0;
+        for (; blocks >> level & 1; ++level) add(levels[level], *right), right = &levels[level];
+        levels[level].resize(next.size());
+        std::swap(levels[level], *right);
+        ++blocks;
+    }
+
+    // The sum of all blocks taken; leaves none.
+    const Sums& finish() {
+        Sums* right = nullptr;
+        for (int level = 0; blocks >> level; ++level) {
+            if (!(blocks >> level & 1)) continue;
+            if (right) add(levels[level], *right);
+            right = &levels[level];
+        }
+        blocks = 0;
+        return *right;
+    }
+};
+
+// The adjoint of what ``recompute`` left.
 template <int T>
 void reverse(BackwardBlock& block, Work& w, const Chunk& c, int64_t n0, TileSums<T>* sums) {
     const vec* A = &block.A[n0];
@@ -464,11 +503,7 @@ void reverse(BackwardBlock& block, Work& w, const Chunk& c, int64_t n0, TileSums
         }
         w.along[k] = along[0] + along[1];
         w.ddt[k] = ddt[0] + ddt[1];
-#pragma GCC unroll 16
-        for (int i = 0; i < TileSums<T>::VECS; ++i) {
-            const vec sum = lane_sums(products + i * LANES);
-            sums[k].v[i] = block.opens ? sum : sums[k].v[i] + sum;
-        }
+        for (int i = 0; i < TileSums<T>::VECS; ++i) sums[k].v[i] = lane_sums(products + i * LANES);
     }
 #pragma GCC unroll 16
     for (int n = 0; n < T; ++n) block.q[n0 + n] = q[n], block.dA[n0 + n] = dA[n];
@@ -485,7 +520,7 @@ auto recompute_for(bool negative, bool gated, bool resets) {
 }
 
 template <int T>
-void backward_chunk(const Scan& s, const Chunk& c, Work& w, BackwardBlock& block, int64_t b, int64_t chunk, TileSums<T> (*sums)[CHUNK]) {
+void backward_chunk(const Scan& s, const Chunk& c, Work& w, BackwardBlock& block, int64_t b, int64_t chunk, TileSums<T>* sums) {
     const int64_t channel = block.channel, row = b * s.length;
     const int width = block.width;
     const vec skip = s.skip ? load(s.skip + channel, width) : vec{};
@@ -509,10 +544,10 @@ void backward_chunk(const Scan& s, const Chunk& c, Work& w, BackwardBlock& block
     const float* states = checkpoint(s, b, chunk, block);
     const float* next_states = chunk ? states - checkpoint_floats(s) : states;
     const auto again = recompute_for<T>(block.negative, s.z, c.resets);
-    for (int64_t n0 = 0; n0 < s.states; n0 += T, ++sums) {
+    for (int64_t n0 = 0; n0 < s.states; n0 += T, sums += CHUNK) {
         std::memcpy(w.h[0], states + n0 * LANES, sizeof(vec) * T);
         again(&block.A2[n0], w, c, ahead, next_states, n0);
-        reverse<T>(block, w, c, n0, *sums);
+        reverse<T>(block, w, c, n0, sums);
     }
     for (int k = 0; k < c.count; ++k) {
         const int64_t at = (row + c.token[k]) * s.channels + channel;
@@ -526,7 +561,7 @@ void backward_chunk(const Scan& s, const Chunk& c, Work& w, BackwardBlock& block
     }
 }
 
-// The sums of all tiles of a part to rows of N.
+// The sums of all tiles to rows of N.
 template <int T>
 void store_sums(const std::vector<TileSums<T>>& sums, const Scan& s, const Chunk& c, int64_t b, int64_t group, float* dB, float* dC) {
     for (int64_t n0 = 0; n0 < s.states; n0 += T) {
@@ -540,7 +575,7 @@ void store_sums(const std::vector<TileSums<T>>& sums, const Scan& s, const Chunk
     }
 }
 
-// Where tasks leave their sums until they are added in order. dB and dC of part 0 of a group go straight into the result.
+// Where tasks leave their sums. dB and dC of part 0 of a group go straight into the result.
 struct Sums {
     int64_t shared;                    // floats of dB
     std::unique_ptr<float[]> B, C;     // (parts - 1, B, L, G, N)
@@ -559,7 +594,9 @@ void backward_task(const Scan& s, const Task& task, Sums& sums) {
     for (const Block& block : task.blocks) blocks.emplace_back(s, block);
     Work w;
     Chunk c(s);
-    std::vector<TileSums<T>> of_part(padded_states(N) / T * CHUNK);
+    Tree<T> tree(s);
+    float* dB = task.part ? &sums.B[(task.part - 1) * sums.shared] : s.grad_B;
+    float* dC = task.part ? &sums.C[(task.part - 1) * sums.shared] : s.grad_C;
     for (int64_t b = task.first_row; b < task.end_row; ++b) {
         for (BackwardBlock& block : blocks) {
             if (s.grad_last) gather(s.grad_last + (b * s.channels + block.channel) * N, N, block.width, block.q);
@@ -568,11 +605,10 @@ void backward_task(const Scan& s, const Task& task, Sums& sums) {
         for (int64_t chunk = ceil_div(s.length, CHUNK) - 1; chunk >= 0; --chunk) {
             c.open(s, b, task.group, chunk * CHUNK, (chunk - 1) * CHUNK);
             for (BackwardBlock& block : blocks) {
-                backward_chunk<T>(s, c, w, block, b, chunk, (TileSums<T>(*)[CHUNK])of_part.data());
-                const int64_t at = (block.part - 1) * sums.shared;
-                if (block.closes)
-                    store_sums(of_part, s, c, b, task.group, block.part ? &sums.B[at] : s.grad_B, block.part ? &sums.C[at] : s.grad_C);
+                backward_chunk<T>(s, c, w, block, b, chunk, tree.next.data());
+                tree.take();
             }
+            store_sums(tree.finish(), s, c, b, task.group, dB, dC);
         }
         if (s.grad_start)
             for (BackwardBlock& block : blocks) scatter(s.grad_start + (b * s.channels + block.channel) * N, N, block.width, block.q);
@@ -605,11 +641,14 @@ void run_backward(const Scan& s) {
     Sums sums(s, p);
 #pragma omp parallel for schedule(dynamic) num_threads(s.threads)
     for (int64_t i = 0; i < (int64_t)p.tasks.size(); ++i) task(s, p.tasks[i], sums);
+    // The upper levels of the tree, over parts: part 0 lies in the result.
+    auto part = [&](float* result, float* others, int64_t k) { return k ? others + (k - 1) * sums.shared : result; };
+    for (int64_t step = 1; step < p.parts; step *= 2)
+        for (int64_t k = 0; k + step < p.parts; k += 2 * step) {
+            float *left_B = part(s.grad_B, sums.B.get(), k), *left_C = part(s.grad_C, sums.C.get(), k);
+            const float *right_B = part(s.grad_B, sums.B.get(), k + step), *right_C = part(s.grad_C, sums.C.get(), k + step);
 #pragma omp parallel for num_threads(s.threads)
-    for (int64_t i = 0; i < sums.shared; ++i)
-        for (int64_t k = 0; k < p.parts - 1; ++k) {
-            s.grad_B[i] += sums.B[k * sums.shared + i];
-            s.grad_C[i] += sums.C[k * sums.shared + i];
+            for (int64_t i = 0; i < sums.shared; ++i) left_B[i] += right_B[i], left_C[i] += right_C[i];
         }
     add_up(s.grad_A, sums.A, s.channels * s.states);
     add_up(s.grad_skip, sums.skip, s.channels);
