@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from vivim.extract.precision import MixedPrecision
 from vivim.allocator import keep_freed_memory
+from vivim.extract.precision import MixedPrecision
 from vivim.extract.vivim import Vivim, VivimConfig
 from vivim.recommend.provenance import provenance
 from vivim.ssm import Backend, MambaBlock, available_backends

@@ -25,7 +25,7 @@ constexpr int LANES = 8, WIDE = 8;
 constexpr int LANES = 4, WIDE = 8;
 #endif
 constexpr int HALF = 8;              // states of a tile of the backward, which needs twice the registers
-constexpr int CHUNK = 32;            // positions between checkpoints
+constexpr int CHUNK = 64;            // positions between checkpoints
 constexpr int BATCH_TASKS = 16;      // at most this many tasks share the batch
 constexpr int MAX_STATES = 256;
 
@@ -56,11 +56,24 @@ inline vec exp2v(vec x) {
 
 // 2^x for x <= -0: of two negative floats the smaller is the larger integer, which makes the clamp one integer minimum.
 inline vec exp2_negative(vec x) {
-    constexpr float MAGIC = 12582912.0f;
     const ivec lowest = (ivec)splat(-125.0f), bits = (ivec)x;
     x = (vec)(bits < lowest ? bits : lowest);
+#if defined(__AVX512F__) && !defined(__clang__)  // which has no shuffle by a variable
+    // Rounded to 1/32, whose 32 powers lie in two registers: two multiplications less than by the polynomial alone. An entry lacks
+    // what the shift of the whole number leaves below the exponent.
+    constexpr float MAGIC = 12582912.0f / 32.0f;
+    const ivec low = {1065353216, 1065274759, 1065200323, 1065129999, 1065063874, 1065002042, 1064944595, 1064891632,
+                     1064843248, 1064799546, 1064760626, 1064726595, 1064697559, 1064673627, 1064654911, 1064641526};
+    const ivec high = {1064633587, 1064631215, 1064634532, 1064643661, 1064658730, 1064679870, 1064707212, 1064740894,
+                      1064781053, 1064827832, 1064881375, 1064941831, 1065009351, 1065084090, 1065166205, 1065255859};
+    const vec shifted = x + MAGIC, r = x - (shifted - MAGIC);
+    const vec y = (2.402265070e-1f * r + 6.931471806e-1f) * r + 1.0f;
+    return y * (vec)(__builtin_shuffle(low, high, (ivec)shifted) + ((ivec)shifted << 18));
+#else
+    constexpr float MAGIC = 12582912.0f;
     const vec shifted = x + MAGIC;
     return (vec)((ivec)exp2_fraction(x - (shifted - MAGIC)) + ((ivec)shifted << 23));
+#endif
 }
 
 // e^(dt A) with A already times log2(e); NEGATIVE promises dt >= 0 and A < 0.
@@ -185,14 +198,17 @@ struct Plan {
 
 inline int64_t blocks_of(int64_t groups, int64_t channels) { return groups * ceil_div(channels / groups, LANES); }
 
-// Parts of 2^k blocks, as large as leaves every thread one: the more channels of a token are read together, the better memory
-// streams; and a part is then a branch of the tree of sums.
+// Parts of 2^k blocks: a part is then a branch of the tree of sums. As large as spreads evenly over the threads: the more channels of a
+// token are read together, the better memory streams.
 Plan plan(int64_t batch, int64_t groups, int64_t channels, int threads) {
     const int64_t per_group = channels / groups, blocks = ceil_div(per_group, LANES);
     const int64_t rows = batch > BATCH_TASKS ? ceil_div(batch, BATCH_TASKS) : 1;
-    int64_t size = 1;
     Plan p{{}, 0, ceil_div(batch, rows)};
-    while (size < blocks && p.row_tasks * groups * ceil_div(blocks, 2 * size) >= threads) size *= 2;
+    // Blocks that the busiest thread gets.
+    auto most = [&](int64_t size) { return ceil_div(p.row_tasks * groups * ceil_div(blocks, size), threads) * size; };
+    int64_t size = 1;
+    while (size < blocks) size *= 2;
+    while (size > 1 && most(size) * 10 > most(1) * 11) size /= 2;
     p.parts = ceil_div(blocks, size);
     for (int64_t r = 0; r < p.row_tasks; ++r)
         for (int64_t g = 0; g < groups; ++g)
@@ -236,21 +252,23 @@ struct Chunk {
     int count;
     bool resets;                         // is there one?
     int32_t kept[CHUNK];                 // 0 where the state is emptied before the position, else all bits
-    int64_t token[CHUNK], after[CHUNK];  // of this chunk's positions, and of the next to be read
+    int64_t token[CHUNK];                // of its positions
+    int64_t next_row, after[CHUNK];      // of the chunk to be read next
     const float *B[CHUNK], *C[CHUNK];
     std::vector<float> copies;  // rows of B and C padded with zeros, where N is no whole number of tiles
 
     explicit Chunk(const Scan& s) : copies(padded_states(s.states) == s.states ? 0 : 2 * CHUNK * padded_states(s.states)) {}
 
-    void open(const Scan& s, int64_t b, int64_t group, int64_t first, int64_t next) {
+    void open(const Scan& s, int64_t b, int64_t group, int64_t first, int64_t next_b, int64_t next) {
         const int64_t N = s.states, padded = padded_states(N);
         const uint8_t* keep = s.keep ? s.keep + (b * s.groups + group) * s.length : nullptr;
         const int32_t* tokens = s.tokens ? s.tokens + group * s.length : nullptr;
         count = int(s.length - first < CHUNK ? s.length - first : CHUNK);
         resets = false;
+        next_row = next_b;
         for (int k = 0; k < count; ++k) {
             const int64_t t = token[k] = tokens ? tokens[first + k] : first + k;
-            const int64_t p = next + k < 0 || next + k >= s.length ? first + k : next + k;
+            const int64_t p = next + k < s.length ? next + k : s.length - 1;
             after[k] = tokens ? tokens[p] : p;
             kept[k] = keep && !keep[first + k] ? 0 : -1;
             resets |= !kept[k];
@@ -317,15 +335,15 @@ void advance(const vec* A_of_tile, vec* state, Steps& w, const Chunk& c, const A
     for (int k = 0; k < c.count; ++k) {
         const float *B = c.B[k] + n0, *C = c.C[k] + n0;
         const vec dt = w.dt[k], dtu = w.dtu[k];
-        vec sums[4] = {w.y[k], {}, {}, {}};
+        vec y = w.y[k];
         if (n0 == 0) ahead.touch(c, k);
 #pragma GCC unroll 16
         for (int n = 0; n < T; ++n) {
             if (RESETS) h[n] = masked(h[n], c.kept[k]);
             h[n] = decay_of<NEGATIVE>(dt, A[n]) * h[n] + dtu * B[n];
-            sums[n % 4] += h[n] * C[n];
+            y += h[n] * C[n];
         }
-        w.y[k] = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        w.y[k] = y;
     }
 #pragma GCC unroll 16
     for (int n = 0; n < T; ++n) state[n] = h[n];
@@ -348,7 +366,11 @@ void forward_chunk(const Scan& s, const Chunk& c, Steps& w, ForwardBlock& block,
     const float *u = s.u + b * s.u_batch + channel, *delta = s.delta + b * s.delta_batch + channel;
     const float* z = s.z ? s.z + b * s.z_batch + channel : u;
     float* y = s.y + b * s.length * s.channels + channel;
-    const Ahead<3, 1> ahead{{u, delta, z}, {s.u_token, s.delta_token, s.z ? s.z_token : s.u_token}, {y}, s.channels};
+    const int64_t rows = c.next_row - b;
+    const Ahead<3, 1> ahead{{u + rows * s.u_batch, delta + rows * s.delta_batch, z + rows * (s.z ? s.z_batch : s.u_batch)},
+                            {s.u_token, s.delta_token, s.z ? s.z_token : s.u_token},
+                            {y},
+                            s.channels};
     w.open<false>(s, c, b, channel, width);
     const auto tile = block.negative ? (c.resets ? advance<T, true, true> : advance<T, true, false>)
                                      : (c.resets ? advance<T, false, true> : advance<T, false, false>);
@@ -375,7 +397,8 @@ void forward_task(const Scan& s, const Task& task) {
             else for (vec& h : block.h) h = vec{};
         }
         for (int64_t first = 0; first < s.length; first += CHUNK) {
-            c.open(s, b, task.group, first, first + CHUNK);
+            const bool last = first + CHUNK >= s.length;
+            c.open(s, b, task.group, first, last && b + 1 < task.end_row ? b + 1 : b, last ? 0 : first + CHUNK);
             for (ForwardBlock& block : blocks) {
                 if (s.checkpoints) std::memcpy(checkpoint(s, b, first / CHUNK, block), block.h.data(), sizeof(vec) * block.h.size());
                 forward_chunk<T>(s, c, w, block, b);
@@ -416,7 +439,7 @@ void recompute(const vec* A_of_tile, Work& w, const Chunk& c, const Ahead<4, 3>&
     for (int k = 0; k < c.count; ++k) {
         const float *B = c.B[k] + n0, *C = c.C[k] + n0;
         const vec dt = w.in.dt[k], dtu = w.in.dtu[k];
-        vec sums[2] = {w.in.y[k], {}};
+        vec y = w.in.y[k];
         if (n0 == 0) ahead.touch(c, k), __builtin_prefetch(next_checkpoint + k * LANES);
 #pragma GCC unroll 16
         for (int n = 0; n < T; ++n) {
@@ -425,9 +448,9 @@ void recompute(const vec* A_of_tile, Work& w, const Chunk& c, const Ahead<4, 3>&
             w.decay[k][n] = decay;
             h[n] = decay * h[n] + dtu * B[n];
             w.h[k + 1][n] = h[n];
-            if (GATED) sums[n % 2] += h[n] * C[n];
+            if (GATED) y += h[n] * C[n];
         }
-        if (GATED) w.in.y[k] = sums[0] + sums[1];
+        w.in.y[k] = y;
     }
 }
 
@@ -488,21 +511,20 @@ void reverse(BackwardBlock& block, Work& w, const Chunk& c, int64_t n0, TileSums
     for (int k = c.count - 1; k >= 0; --k) {
         const float *B = c.B[k] + n0, *C = c.C[k] + n0;
         const vec dt = w.in.dt[k], dtu = w.in.dtu[k], dy = w.dy[k];
-        vec along[2] = {w.along[k], {}}, ddt[2] = {w.ddt[k], {}};
+        vec along = w.along[k], ddt = w.ddt[k];
         vec products[TileSums<T>::VECS * LANES] = {};
 #pragma GCC unroll 16
         for (int n = 0; n < T; ++n) {
             const vec g = q[n] + dy * C[n];
             products[n] = g * dtu;
             products[T + n] = w.h[k + 1][n] * dy;
-            along[n % 2] += g * B[n];
+            along += g * B[n];
             q[n] = g * w.decay[k][n];
             const vec through = q[n] * w.h[k][n];
-            ddt[n % 2] += through * A[n];
+            ddt += through * A[n];
             dA[n] += through * dt;
         }
-        w.along[k] = along[0] + along[1];
-        w.ddt[k] = ddt[0] + ddt[1];
+        w.along[k] = along, w.ddt[k] = ddt;
         for (int i = 0; i < TileSums<T>::VECS; ++i) sums[k].v[i] = lane_sums(products + i * LANES);
     }
 #pragma GCC unroll 16
@@ -524,9 +546,10 @@ void backward_chunk(const Scan& s, const Chunk& c, Work& w, BackwardBlock& block
     const int64_t channel = block.channel, row = b * s.length;
     const int width = block.width;
     const vec skip = s.skip ? load(s.skip + channel, width) : vec{};
-    const float *u = s.u + b * s.u_batch + channel, *z_at = s.z ? s.z + b * s.z_batch + channel : u;
     const int64_t at_row = row * s.channels + channel;
-    const Ahead<4, 3> ahead{{u, s.delta + b * s.delta_batch + channel, z_at, s.grad_y + at_row},
+    const Ahead<4, 3> ahead{{s.u + c.next_row * s.u_batch + channel, s.delta + c.next_row * s.delta_batch + channel,
+                             s.z ? s.z + c.next_row * s.z_batch + channel : s.u + c.next_row * s.u_batch + channel,
+                             s.grad_y + c.next_row * s.length * s.channels + channel},
                             {s.u_token, s.delta_token, s.z ? s.z_token : s.u_token, s.channels},
                             {s.grad_u + at_row, s.grad_delta + at_row, (s.z ? s.grad_z : s.grad_u) + at_row},
                             s.channels};
@@ -589,7 +612,7 @@ struct Sums {
 
 template <int T>
 void backward_task(const Scan& s, const Task& task, Sums& sums) {
-    const int64_t N = s.states;
+    const int64_t N = s.states, chunks = ceil_div(s.length, CHUNK);
     std::vector<BackwardBlock> blocks;
     for (const Block& block : task.blocks) blocks.emplace_back(s, block);
     Work w;
@@ -602,8 +625,8 @@ void backward_task(const Scan& s, const Task& task, Sums& sums) {
             if (s.grad_last) gather(s.grad_last + (b * s.channels + block.channel) * N, N, block.width, block.q);
             else for (vec& q : block.q) q = vec{};
         }
-        for (int64_t chunk = ceil_div(s.length, CHUNK) - 1; chunk >= 0; --chunk) {
-            c.open(s, b, task.group, chunk * CHUNK, (chunk - 1) * CHUNK);
+        for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
+            c.open(s, b, task.group, chunk * CHUNK, chunk || b + 1 == task.end_row ? b : b + 1, (chunk ? chunk - 1 : chunks - 1) * CHUNK);
             for (BackwardBlock& block : blocks) {
                 backward_chunk<T>(s, c, w, block, b, chunk, tree.next.data());
                 tree.take();
