@@ -165,9 +165,10 @@ def floor_seconds() -> dict[str, float]:
 
 
 def cpu_seconds(run: Callable[[], Any]) -> float:
-    started = time.process_time()
+    """Of this thread alone: those that an earlier candidate used may still be spinning."""
+    started = time.thread_time()
     run()
-    return time.process_time() - started
+    return time.thread_time() - started
 
 
 def measure(candidates: dict[str, Callable[[], Any]], rounds: int, threads: int) -> dict[str, dict[str, float]]:
@@ -200,6 +201,7 @@ def peak_over_inputs_and_outputs(case: Case, run: Callable[[], Any]) -> float:
     # u, delta, z, the gradient of y, B and C; y and a gradient of each input.
     inputs_bytes = 4 * tokens * (4 * channels + 2 * len(case.orders) * states)
     outputs_bytes = 4 * tokens * (4 * channels + 2 * len(case.orders) * states)
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier candidates freed must not serve this one
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
     run()
@@ -216,7 +218,6 @@ def measure_case(case: Case, rounds: int, threads: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     floors = [floor_seconds() for _ in range(3)]
     floor = {key: min(f[key] for f in floors) for key in floors[0]}
-    # On fresh memory, before the others have left theirs to be used again.
     memory = {b: peak_over_inputs_and_outputs(case, candidates[f"{b} both"]) for b in ("native", "torch") if f"{b} both" in candidates}
     results = measure(candidates, rounds, threads)
     elements, wide = math.prod(case.shape), 4 * math.prod(case.shape[:3])
