@@ -25,9 +25,11 @@ _RENAMES: tuple[tuple[str, str], ...] = (
     (r"encoder\.stages\.(\d)\.(\d+)\.0\.mlp\.(fc[12])\.(\w+)", r"stages.\1.temporal.\2.ffn.\3.\4"),
     (r"encoder\.stages\.(\d)\.(\d+)\.0\.mlp\.dwconv\.dwconv\.(\w+)", r"stages.\1.temporal.\2.ffn.dwconv.\3"),
     (r"encoder\.stages\.(\d)\.(\d+)\.0\.mamba\.(in_proj|out_proj)\.weight", r"stages.\1.temporal.\2.mixer.\3.weight"),
-    (r"decoder\.linear_c\.(\d)\.proj\.(\w+)", r"pooling.linear.\1.\2"),
-    (r"decoder\.linear_fuse\.weight", r"pooling.fuse.weight"),
-    (r"decoder\.batch_norm\.(\w+)", r"pooling.norm.\1"),
+    (r"decoder\.linear_c\.(\d)\.proj\.(\w+)", r"decoder.linear.\1.\2"),
+    (r"decoder\.linear_fuse\.weight", r"decoder.fuse.weight"),
+    (r"decoder\.batch_norm\.(\w+)", r"decoder.norm.\1"),
+    (r"out\.(\w+)", r"mask_head.\1"),
+    (r"edgeocr_cls_head\.(\w+)", r"edge_head.\1"),
 )
 
 # Our mixer stacks the three directions; official names differ by a suffix: none, _b, _s.

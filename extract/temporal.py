@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..ssm import VIDEO, MambaBlock
+from .mit import DropPath, EfficientAttention
 
 
 class DetailFFN(nn.Module):
@@ -69,3 +70,39 @@ class TemporalMambaBlock(nn.Module):
         """(B, L, C) -> (B, L, C); ``size`` is (T, H, W)."""
         x_BLC = x_BLC + self.mixer(self.norm1(x_BLC), frames=size[0])
         return x_BLC + self.ffn(self.norm2(x_BLC), size)
+
+
+class PaperBlock(nn.Module):
+    """The Temporal Mamba Block as the paper's text has it: attention within each frame (eq. 3), ST-Mamba (eq. 4), DSF (eq. 5).
+
+    Args:
+        channels: C.
+        heads: attention heads.
+        reduction: sr, see ``EfficientAttention``.
+        eps: of the attention's layer norm.
+        drop_path: chance that a frame skips the attention in training.
+        d_state, ratio, init: see ``TemporalMambaBlock``.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        reduction: int,
+        eps: float,
+        drop_path: float,
+        d_state: int,
+        ratio: int,
+        init: Literal["mamba", "vivim"],
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=eps)
+        self.attn = EfficientAttention(channels, heads, reduction)
+        self.drop_path = DropPath(drop_path)
+        self.temporal = TemporalMambaBlock(channels, d_state, ratio, init)
+
+    def forward(self, x_FNC: torch.Tensor, frames: int, size: tuple[int, int]) -> torch.Tensor:
+        """(F, N, C) -> (F, N, C); ``size`` is (H, W)."""
+        x_FNC = x_FNC + self.drop_path(self.attn(self.norm(x_FNC), size))
+        x_BLC = x_FNC.unflatten(0, (-1, frames)).flatten(1, 2)
+        return self.temporal(x_BLC, (frames, *size)).unflatten(1, (frames, -1)).flatten(0, 1)

@@ -1,22 +1,23 @@
 """Vivim: the video encoder, a clip in, four feature levels or one vector out.
 
 Four stages; each embeds overlapping patches, runs SegFormer layers on every frame, then Temporal Mamba Blocks over the whole
-clip. The output of stage i is both feature level Fi and the input of stage i + 1.
+clip. The output of stage i is both feature level Fi and the input of stage i + 1. A decoder turns levels into masks.
 Source: Yang et al., "Vivim: a Video Vision Mamba" (2024), and its published code, which decides where they differ.
 
 Legend: B clips, T frames, C channels, H and W size of the picture, D width of the embedding.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from .decoder import Decoder, Levels
 from .mit import PatchEmbed, SegFormerLayer, as_map
-from .pooling import Levels, LevelsPooling, UnifiedPooling
-from .temporal import TemporalMambaBlock
+from .pooling import LevelsPooling, Pooling, UnifiedPooling
+from .temporal import PaperBlock, TemporalMambaBlock
 
 # ImageNet statistics, which every published MiT weight expects.
 MEAN = (0.485, 0.456, 0.406)
@@ -44,17 +45,20 @@ class VivimConfig:
 
     Attributes:
         channels: C of the four stages.
-        depths: SegFormer layers of the four stages.
-        mamba_depths: Temporal Mamba Blocks of the four stages.
+        depths: SegFormer layers of the four stages; in the ``paper`` layout its blocks.
+        mamba_depths: Temporal Mamba Blocks of the four stages; the ``paper`` layout has one in every block.
         heads: attention heads per stage.
         reductions: sr of the attention per stage.
         ratio: hidden width of the feed-forwards over C.
         d_state: state per channel of the scans.
-        decoder_width: E of the ``unified`` pooling.
+        decoder_width: E of the decoder.
         pooling: how levels become one vector.
         norm_eps: of the norms inside SegFormer layers.
         drop_path: largest chance that a frame skips a branch in training; grows linearly over the layers.
         init: initialisation of the Temporal Mamba Blocks, see ``MambaBlock``.
+        layout: ``official`` (all SegFormer layers of a stage, then its Temporal Mamba Blocks, as the published code) or ``paper``
+            (attention, ST-Mamba and DSF in every block, as the paper's text).
+        segmentation: has mask and edge heads, see ``Vivim.segment``.
     """
 
     channels: tuple[int, ...] = _B0
@@ -69,6 +73,8 @@ class VivimConfig:
     norm_eps: float = 1e-5
     drop_path: float = 0.1
     init: Literal["mamba", "vivim"] = "mamba"
+    layout: Literal["official", "paper"] = "official"
+    segmentation: bool = False
 
     def __post_init__(self) -> None:
         per_stage = (self.channels, self.depths, self.mamba_depths, self.heads, self.reductions)
@@ -92,14 +98,18 @@ class VivimConfig:
         )
 
 
-class VivimStage(nn.Module):
+def _patch_embed(config: VivimConfig, stage: int) -> PatchEmbed:
+    channels_in = 3 if stage == 0 else config.channels[stage - 1]
+    return PatchEmbed(channels_in, config.channels[stage], *((7, 4) if stage == 0 else (3, 2)))
+
+
+class OfficialStage(nn.Module):
     """Patch embedding, SegFormer layers per frame, Temporal Mamba Blocks over the clip."""
 
     def __init__(self, config: VivimConfig, stage: int, drop_paths: list[float]) -> None:
         super().__init__()
         channels = config.channels[stage]
-        channels_in = 3 if stage == 0 else config.channels[stage - 1]
-        self.patch_embed = PatchEmbed(channels_in, channels, *((7, 4) if stage == 0 else (3, 2)))
+        self.patch_embed = _patch_embed(config, stage)
         self.layers = nn.ModuleList(
             SegFormerLayer(channels, config.heads[stage], config.reductions[stage], config.ratio, config.norm_eps, p) for p in drop_paths
         )
@@ -118,6 +128,39 @@ class VivimStage(nn.Module):
         return as_map(x_BLC.unflatten(1, (frames, -1)).flatten(0, 1), size)
 
 
+class PaperStage(nn.Module):
+    """Patch embedding, then blocks of attention per frame, ST-Mamba and DSF over the clip."""
+
+    def __init__(self, config: VivimConfig, stage: int, drop_paths: list[float]) -> None:
+        super().__init__()
+        channels = config.channels[stage]
+        self.patch_embed = _patch_embed(config, stage)
+        attention = (config.heads[stage], config.reductions[stage], config.norm_eps)
+        self.blocks = nn.ModuleList(PaperBlock(channels, *attention, p, config.d_state, config.ratio, config.init) for p in drop_paths)
+
+    def forward(self, x_FCHW: torch.Tensor, frames: int) -> torch.Tensor:
+        """(B*T, Cin, h, w) -> (B*T, C, H, W)."""
+        x_FNC, size = self.patch_embed(x_FCHW)
+        for block in self.blocks:
+            x_FNC = block(x_FNC, frames, size)
+        return as_map(x_FNC, size)
+
+
+_STAGES: dict[str, type[OfficialStage] | type[PaperStage]] = {"official": OfficialStage, "paper": PaperStage}
+
+
+class SegmentLogits(NamedTuple):
+    """What ``Vivim.segment`` sees, before the sigmoid.
+
+    Attributes:
+        mask_BTHW: the object.
+        edge_BTHW: its edge.
+    """
+
+    mask_BTHW: torch.Tensor
+    edge_BTHW: torch.Tensor
+
+
 class Vivim(nn.Module):
     """The encoder.
 
@@ -134,10 +177,15 @@ class Vivim(nn.Module):
         total = sum(config.depths)
         rates = [config.drop_path * layer / max(total - 1, 1) for layer in range(total)]
         starts = [sum(config.depths[:i]) for i in range(4)]
-        self.stages = nn.ModuleList(VivimStage(config, i, rates[starts[i] : starts[i] + config.depths[i]]) for i in range(4))
-        self.pooling = (
-            UnifiedPooling(config.channels, config.decoder_width) if config.pooling == "unified" else LevelsPooling(config.channels)
-        )
+        stage = _STAGES[config.layout]
+        self.stages = nn.ModuleList(stage(config, i, rates[starts[i] : starts[i] + config.depths[i]]) for i in range(4))
+        self.decoder = Decoder(config.channels, config.decoder_width) if config.segmentation or config.pooling == "unified" else None
+        self.pooling: Pooling = LevelsPooling(config.channels)
+        if config.pooling == "unified":
+            assert self.decoder is not None
+            self.pooling = UnifiedPooling(self.decoder)
+        self.mask_head = nn.Conv2d(config.decoder_width, 1, 1) if config.segmentation else None
+        self.edge_head = nn.Conv2d(config.channels[0], 1, 1) if config.segmentation else None
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
         self.apply(_init_weights)
@@ -180,16 +228,26 @@ class Vivim(nn.Module):
         """One vector per clip, (B, D); input as ``forward_features``."""
         return self.pooling(self.forward_features(clip_BTCHW), len(clip_BTCHW))
 
+    def segment(self, clip_BTCHW: torch.Tensor) -> SegmentLogits:
+        """Where the object and its edge are, at the size of the frames; input as ``forward_features``.
+
+        Eq. 7-8 of the paper in the order of the published code: heads at a quarter of the size, then bilinear upsampling of logits.
+
+        Raises:
+            ValueError: the encoder was made without heads, or a shape it cannot take.
+        """
+        if self.decoder is None or self.mask_head is None or self.edge_head is None:
+            raise ValueError("this encoder has no heads for masks; make it with VivimConfig(segmentation=True)")
+        levels = self.forward_features(clip_BTCHW)
+        lowres = self.mask_head(self.decoder(levels)), self.edge_head(levels[0])
+        mask, edge = (F.interpolate(x, clip_BTCHW.shape[3:], mode="bilinear", align_corners=False) for x in lowres)
+        clips = clip_BTCHW.shape[:2]
+        return SegmentLogits(mask[:, 0].unflatten(0, clips), edge[:, 0].unflatten(0, clips))
+
     def embed_uint8(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
         """One vector per clip, (B, D) float32, from uint8 RGB; moved to the encoder's device and normalised there."""
         frames = frames_BTCHW.to(self.device, non_blocking=True).float().div_(255)
         return self.embed((frames - self.mean) / self.std).float()
-
-
-_POOLINGS: dict[str, Callable[[VivimConfig], LevelsPooling | UnifiedPooling]] = {
-    "levels": lambda config: LevelsPooling(config.channels),
-    "unified": lambda config: UnifiedPooling(config.channels, config.decoder_width),
-}
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -11,7 +11,13 @@ from vivim.extract.vivim import Vivim, VivimConfig
 from vivim.extract.weights import load_encoder, save_encoder
 
 OFFICIAL_NANO = VivimConfig(
-    channels=(16, 32, 40, 64), depths=(1, 2, 1, 1), heads=(1, 2, 5, 8), decoder_width=32, pooling="unified", drop_path=0.0
+    channels=(16, 32, 40, 64),
+    depths=(1, 2, 1, 1),
+    heads=(1, 2, 5, 8),
+    decoder_width=32,
+    pooling="unified",
+    drop_path=0.0,
+    segmentation=True,
 )
 
 
@@ -34,14 +40,16 @@ def test_every_level_equals_the_official_encoder(shared_data):
     vivim.load_state_dict(ours)
     with torch.no_grad():
         levels = vivim.forward_features(data["clip"])
-        unified = vivim.pooling.unify(levels)
+        lowres = vivim.mask_head(vivim.decoder(levels))
+        logits = vivim.segment(data["clip"])
     for level, name in zip(levels, ("F1", "F2", "F3", "F4"), strict=True):
         close(level, data[name], 1e-4)
-    lowres = torch.nn.functional.conv2d(unified, data["sd.out.weight"], data["sd.out.bias"])
     close(lowres, data["logits_lowres"], 1e-4)
+    close(logits.mask_BTHW, data["logits"].view(1, 4, 64, 64), 1e-4)
+    close(logits.edge_BTHW, data["edge_logits"].view(1, 4, 64, 64), 1e-4)
     unused = {k.split(".")[2] for k in left if k.startswith("encoder")}
     assert unused == {"layer_norm"}
-    assert {k.split(".")[0] for k in left if not k.startswith("encoder")} == {"decoder", "out", "edgeocr_cls_head"}
+    assert {k.rpartition(".")[0] for k in left if not k.startswith("encoder")} == {"decoder.classifier"}
 
 
 def test_a_temporal_block_equals_the_official_one_with_gradients(shared_data):
@@ -55,6 +63,39 @@ def test_a_temporal_block_equals_the_official_one_with_gradients(shared_data):
     close(y, data["output"], 2e-5)
     (y * data["probe"]).sum().backward()
     close(x.grad, data["grad_input"], 1e-4)
+
+
+def test_the_paper_layout_attends_and_mixes_in_every_block():
+    config = VivimConfig(channels=(8, 16, 24, 32), depths=(1, 2, 1, 1), heads=(1, 2, 3, 4), layout="paper", drop_path=0.0)
+    stage = Vivim(config).eval().stages[1]
+    x = torch.randn(6, 8, 12, 9)
+    with torch.no_grad():
+        tokens, size = stage.patch_embed(x)
+        for block in stage.blocks:
+            tokens = tokens + block.attn(block.norm(tokens), size)
+            clips = tokens.view(2, 3 * tokens.shape[1], 16)
+            clips = clips + block.temporal.mixer(block.temporal.norm1(clips), frames=3)
+            clips = clips + block.temporal.ffn(block.temporal.norm2(clips), (3, *size))
+            tokens = clips.view(6, -1, 16)
+        torch.testing.assert_close(stage(x, 3), tokens.transpose(1, 2).unflatten(2, size))
+    assert len(stage.blocks) == 2
+
+
+@pytest.mark.parametrize("layout", ["official", "paper"])
+def test_masks_have_the_size_of_the_frames_and_every_parameter_a_gradient(layout):
+    config = VivimConfig(
+        channels=(8, 16, 24, 32), depths=(1, 1, 1, 1), heads=(1, 2, 3, 4), decoder_width=16, layout=layout, segmentation=True
+    )
+    vivim = Vivim(config)
+    logits = vivim.segment(torch.randn(2, 3, 3, 40, 64))
+    assert logits.mask_BTHW.shape == logits.edge_BTHW.shape == (2, 3, 40, 64)
+    (logits.mask_BTHW.square().sum() + logits.edge_BTHW.square().sum()).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in vivim.parameters())
+
+
+def test_masks_of_an_encoder_without_heads_are_refused():
+    with pytest.raises(ValueError, match="segmentation=True"):
+        Vivim(VivimConfig.of_size("nano")).segment(torch.zeros(1, 1, 3, 32, 32))
 
 
 @pytest.mark.parametrize(("frames", "height", "width"), [(1, 32, 32), (3, 33, 47), (5, 64, 40)])
