@@ -31,6 +31,17 @@ def test_a_missing_package_fails_with_its_fix(monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+def test_the_scan_that_is_used_is_named_and_a_missing_library_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vivim.ssm.native import library
+
+    monkeypatch.setattr(library, "load", lambda: None)
+    monkeypatch.setattr(library, "_reason", ["no C++ compiler is installed"])
+    [check] = doctor._scan()
+    assert check.status == "WARN"
+    assert check.found.startswith("torch is used on cpu; ready: reference, torch; native: no C++ compiler is installed")
+    assert "g++" in check.fix
+
+
 def test_an_optional_package_that_is_absent_is_fine_and_a_broken_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "vivim_test_broken.py").write_text("import vivim_test_needed\n")
     monkeypatch.syspath_prepend(tmp_path)
