@@ -15,7 +15,7 @@ import torch
 from .inputs import ScanInputs
 from .native import library
 from .native.conv import _NativeConv
-from .native.scan import _NativeScan, checkpoint_floats
+from .native.scan import _forward, _NativeScan, checkpoint_floats
 from .order import Order, Walk
 
 # Whether there is a library does not change while a process lives, so a graph may take it for a constant.
@@ -25,16 +25,12 @@ torch.compiler.assume_constant_result(library.why_not)
 class _Context:
     """What autograd would hand to an autograd function, when an operator calls it instead."""
 
-    def __init__(self, wants_gradient: bool = False, **attributes: Any) -> None:
-        self.needs_input_grad = (wants_gradient,)
+    def __init__(self, **attributes: Any) -> None:
         self.saved_tensors: tuple[torch.Tensor | None, ...] = ()
         self.__dict__.update(attributes)
 
     def save_for_backward(self, *tensors: torch.Tensor | None) -> None:
         self.saved_tensors = tensors
-
-    def set_materialize_grads(self, value: bool) -> None:
-        """An operator's gradients are always there."""
 
 
 # An operator takes tensors, numbers and lists of numbers: an order is the place of its walk among all, and its frames.
@@ -71,11 +67,9 @@ def conv(
 @torch.library.custom_op("vivim::scan", mutates_args=(), schema=f"(bool wants_gradient, {_INPUTS}) -> (Tensor, Tensor, Tensor)")
 def _scan(wants_gradient: bool, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(y, last state, checkpoints for the backward)."""
-    context = _Context(wants_gradient)
     x = _unpacked(*arguments)
-    y, last = _NativeScan.forward(context, True, *x)
+    y, last, checkpoints = _forward(x, True, wants_gradient)
     assert last is not None
-    checkpoints = context.saved_tensors[-1] if wants_gradient else None
     return y, last, x.u.new_empty(0) if checkpoints is None else checkpoints
 
 

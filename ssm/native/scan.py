@@ -44,19 +44,28 @@ def unsupported(u: torch.Tensor, A: torch.Tensor) -> str | None:
 
 def scan(x: ScanInputs, wants_last: bool = True) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(y (B, L, D), last state (B, D, N) or None if it is not wanted)."""
-    y, last = _NativeScan.apply(wants_last, *x)  # type: ignore[no-untyped-call]
-    return y, last
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in x.differentiable):
+        y, last = _NativeScan.apply(wants_last, *x)  # type: ignore[no-untyped-call]
+        return y, last
+    # An autograd function costs a third of a small call.
+    return _forward(x, wants_last, wants_gradient=False)[:2]
+
+
+def _forward(x: ScanInputs, wants_last: bool, wants_gradient: bool) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """(y, last state, checkpoints), the latter two where they are wanted."""
+    y = x.u.new_empty(x.u.shape)
+    last = x.u.new_empty(x.u.shape[0], *x.A.shape) if wants_last else None
+    checkpoints = x.u.new_empty(checkpoint_floats(x)) if wants_gradient else None
+    _Call(x).run("vivim_scan_forward", y=y, last=last, checkpoints=checkpoints)
+    return y, last, checkpoints
 
 
 class _NativeScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, wants_last: bool, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
         x = ScanInputs(*arguments)
-        y = x.u.new_empty(x.u.shape)
-        last = x.u.new_empty(x.u.shape[0], *x.A.shape) if wants_last else None
         wants_gradient = any(ctx.needs_input_grad)
-        checkpoints = x.u.new_empty(checkpoint_floats(x)) if wants_gradient else None
-        _Call(x).run("vivim_scan_forward", y=y, last=last, checkpoints=checkpoints)
+        y, last, checkpoints = _forward(x, wants_last, wants_gradient)
         if wants_gradient:
             ctx.save_for_backward(*x.differentiable, x.keep, checkpoints)
             ctx.rest = x[10:]
