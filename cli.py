@@ -127,10 +127,17 @@ Titles = Annotated[str | None, typer.Option(metavar="FILE", help="CSV item,title
 Embeddings = Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file; default: the one made last.")]
 Run = Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of a training run; default: the one made last.")]
 
-Size = Annotated[str | None, typer.Option(metavar="nano|b0..b5", help="Size of the encoder; default: b0."), Sets("extract.encoder.size")]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="auto|nano|b0..b5", help="Size of the encoder; default: auto, that of the weights; b0 if random."),
+    Sets("extract.encoder.size"),
+]
 Weights = Annotated[
     str | None,
-    typer.Option(metavar="PATH|random", help="Weights of the encoder, a .safetensors file; default: random, from the seed."),
+    typer.Option(
+        metavar="PATH|hub:OWNER/NAME|random",
+        help="Weights of the encoder: a .safetensors file, or a repository to download; default: random, from the seed.",
+    ),
     Sets("extract.encoder.weights"),
 ]
 Frames = Annotated[str | None, typer.Option(metavar="T", help="Frames per clip; default: 8."), Sets("extract.frames.count")]
@@ -252,6 +259,18 @@ def extract(
     from .stage_one import run_extract
 
     return run_extract(call.pipeline, call.progress, out=out)
+
+
+@command("convert-weights")
+def convert_weights(
+    call: Call,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Pickled checkpoint: .pth, .pt, .bin, .ckpt.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="File to write; must not exist.")],
+) -> "Summary":
+    """Turn a pickled checkpoint into a safetensors file, without running code in it."""
+    from .stage_one import run_convert
+
+    return run_convert(source, target)
 
 
 @command("train-rec")

@@ -23,6 +23,7 @@ MIN_SHM_BYTES = 64 * 2**20
 _OPTIONAL = {
     "mamba_ssm": ("mamba-ssm", "cuda", "the scan on NVIDIA GPUs"),
     "triton": ("triton", "cuda", "the scan on NVIDIA GPUs"),
+    "huggingface_hub": ("huggingface_hub", "hub", "weights from the Hugging Face hub"),
     "ray": ("ray", "ray", "extraction on many machines"),
     "fastapi": ("fastapi", "serve", "serving over HTTP"),
     "matplotlib": ("matplotlib", "viz", "drawing charts"),

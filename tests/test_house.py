@@ -21,7 +21,19 @@ MAY_IMPORT = {
 }
 DOORS = {"recommend/end_to_end.py": {"extract"}}
 
-OPTIONAL = {"mamba_ssm", "causal_conv1d", "triton", "ray", "fastapi", "uvicorn", "matplotlib", "tensorboard", "umap", "torchcodec"}
+OPTIONAL = {
+    "mamba_ssm",
+    "causal_conv1d",
+    "triton",
+    "ray",
+    "fastapi",
+    "uvicorn",
+    "matplotlib",
+    "tensorboard",
+    "umap",
+    "torchcodec",
+    "huggingface_hub",
+}
 
 # Kernels can only be written with triton at hand; the file is itself imported where it is used.
 KERNELS = {"ssm/triton_kernels.py"}

@@ -9,8 +9,7 @@ import pytest
 import torch
 from vivim import cli, stage_one
 from vivim.errors import InputError
-from vivim.extract.vivim import Vivim, VivimConfig
-from vivim.extract.weights import load_encoder
+from vivim.extract.weights import make_encoder
 from vivim.pipeline import load_pipeline
 from vivim.store import EmbeddingStore, differences
 
@@ -92,8 +91,7 @@ def test_no_clips_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_the_recipe_holds_what_changes_a_vector_and_nothing_else(sets: list[str], changed: list[str]) -> None:
     def recipe(*sets: str) -> object:
         config = load_pipeline(None, ["extract.encoder.size=nano", *sets]).extract
-        encoder, weights = load_encoder("random", VivimConfig.of_size("nano", config.encoder.pooling), seed=1)
-        assert isinstance(encoder, Vivim)
+        encoder, weights = make_encoder(config.encoder, seed=1)
         return stage_one.make_recipe(config, encoder, weights)
 
     assert [name for name, _, _ in differences(recipe(), recipe(*sets))] == changed
