@@ -37,6 +37,18 @@ app = typer.Typer(
 )
 
 
+class SizeName(StrEnum):
+    """Which encoder."""
+
+    nano = "nano"
+    b0 = "b0"
+    b1 = "b1"
+    b2 = "b2"
+    b3 = "b3"
+    b4 = "b4"
+    b5 = "b5"
+
+
 class SplitName(StrEnum):
     """Which questions are asked."""
 
@@ -141,6 +153,7 @@ Weights = Annotated[
     Sets("extract.encoder.weights"),
 ]
 Frames = Annotated[str | None, typer.Option(metavar="T", help="Frames per clip; default: 8."), Sets("extract.frames.count")]
+Pixels = Annotated[str | None, typer.Option(metavar="N", help="Side of the encoder's picture; default: 224."), Sets("extract.image_size")]
 Manifest = Annotated[
     str | None, typer.Option(metavar="CSV", help="Columns id,path, for ids that are not file names."), Sets("extract.manifest")
 ]
@@ -334,11 +347,16 @@ def check_data(
 
 
 @command("doctor")
-def doctor(call: Call) -> "Summary":
-    """Check this machine: packages, devices, memory, disk."""
-    from .doctor import run_doctor
+def doctor(
+    call: Call,
+    model: Annotated[SizeName | None, typer.Option(help="Say instead what an encoder of this size costs.")] = None,
+    frames: Frames = None,
+    pixels: Pixels = None,
+) -> "Summary":
+    """Check this machine: packages, devices, memory, disk; or say what an encoder costs."""
+    from .doctor import run_cost, run_doctor
 
-    return run_doctor(call.pipeline)
+    return run_cost(call.pipeline, model.value) if model else run_doctor(call.pipeline)
 
 
 @command("demo")

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from vivim.errors import InputError
+from vivim.extract.convert import convert_weights
 from vivim.extract.shapes import config_of
 from vivim.extract.vivim import SIZES, Vivim, VivimConfig
 from vivim.extract.weights import from_state_dict, hash_tensors, load_weights, make_encoder, save_encoder
@@ -326,6 +328,18 @@ def test_what_an_image_model_brings_is_told_in_lines() -> None:
     ]
     assert "research and evaluation only" in lines[2]
     assert report.recipe()["initialised"] == "Temporal Mamba Blocks; seed 4"
+
+
+@pytest.mark.parametrize("new_format", [True, False], ids=["zip", "legacy"])
+def test_scheme_and_licence_of_a_converted_checkpoint_come_back(new_format: bool, tmp_path: Path) -> None:
+    ours = per_frame(random(NANO))
+    torch.save(nvlabs(ours), tmp_path / "mit.pth", _use_new_zipfile_serialization=new_format)
+    report = convert_weights(tmp_path / "mit.pth", tmp_path / "mit.safetensors")
+    vivim, loaded = load_weights(str(tmp_path / "mit.safetensors"))
+    equal(vivim.state_dict(), ours)
+    assert replace(loaded, source="mit.pth") == report
+    with safe_open(tmp_path / "mit.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt", "scheme": "nvlabs-mit", "licence": report.licence}
 
 
 def golden(shared_data: Path, name: str) -> Tensors:
