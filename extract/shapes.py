@@ -45,7 +45,7 @@ def config_of(
         if tensor is None or tensor.ndim <= axis:
             found = "is missing" if tensor is None else f"is {tuple(tensor.shape)}"
             raise InputError(f"weights: {source} does not tell its size: {name} (our name) {found}. Export the whole encoder again.")
-        return int(tensor.shape[axis])
+        return max(1, int(tensor.shape[axis]))  # an empty tensor is refused later, by its name
 
     channels = tuple(width(f"stages.{stage}.patch_embed.proj.weight", 0) for stage in range(4))
     counted: dict[str, list[set[int]]] = {kind: [set() for _ in range(4)] for kind in ("layers", "blocks", "temporal")}
@@ -61,6 +61,10 @@ def config_of(
             f"weights: {source} has {_listed(channels)} channels, and how many attention heads share them is in no tensor. Load it in "
             "Python and say so: load_weights(source, heads=(1, 2, 5, 8))."
         )
+    if len(heads) != 4 or any(count < 1 or channel % count for channel, count in zip(channels, heads, strict=False)):
+        raise InputError(
+            f"weights: {source} has {_listed(channels)} channels, which {heads} heads cannot share; give four divisors of them."
+        )
     mixed = "blocks.0.temporal" if paper else "temporal.0"
     ffn = "blocks.0.temporal.ffn" if paper else "layers.0.ffn"
     found = VivimConfig(
@@ -69,7 +73,7 @@ def config_of(
         mamba_depths=tuple(len(numbers) for numbers in counted["temporal"]),
         heads=heads,
         reductions=tuple(width(f"stages.{stage}.{kind}.0.attn.sr.weight", 2, 1) for stage in range(4)),
-        ratio=width(f"stages.0.{ffn}.fc1.weight", 0) // channels[0],
+        ratio=max(1, width(f"stages.0.{ffn}.fc1.weight", 0) // channels[0]),
         d_state=width(f"stages.0.{mixed}.mixer.A_log", 2, 16),
         pooling=pooling,
         norm_eps=norm_eps,

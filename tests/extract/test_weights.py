@@ -439,6 +439,8 @@ def test_heads_and_epsilon_of_an_unusual_encoder_are_remembered(tmp_path: Path) 
     with pytest.raises(InputError, match=r"24, 32, 40, 64 channels, and how many attention heads .* is in no tensor.*heads="):
         from_state_dict(tensors)
     assert from_state_dict(tensors, heads=(2, 4, 5, 8))[0].config.heads == (2, 4, 5, 8)
+    with pytest.raises(InputError, match=r"24, 32, 40, 64 channels, which \(5, 1, 1, 1\) heads cannot share"):
+        from_state_dict(tensors, metadata={"heads": "5,1,1,1"})
     for metadata in ({"heads": "1,2"}, {"heads": "1,0,1,1"}, {"heads": "1,2,5,8", "norm_eps": "small"}):
         with pytest.raises(InputError, match=r"is needed|are needed"):
             from_state_dict(tensors, metadata=metadata)
@@ -480,6 +482,14 @@ MISFITS: dict[str, tuple[Callable[[], Tensors], str]] = {
     "several": (
         lambda: altered(lambda t: [t.pop(k) for k in list(t) if "stages.2.layers.0" in k and "attn" in k]),
         r"\(8 misfits\).*; \.\.\.",
+    ),
+    "narrow": (
+        lambda: altered(lambda t: t.update({"stages.0.layers.0.ffn.fc1.weight": torch.ones(5, 16)})),
+        r"stages\.0\.layers\.0\.ffn\.fc1\.weight is \(5, 16\), the encoder needs \(16, 16\)",
+    ),
+    "empty": (
+        lambda: altered(lambda t: t.update({"stages.0.layers.0.attn.sr.weight": torch.ones(16, 16, 0, 0)})),
+        r"attn\.sr\.weight is not a tensor of this encoder",
     ),
     "no width": (
         lambda: altered(lambda t: t.pop("stages.3.patch_embed.proj.weight")),
