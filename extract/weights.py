@@ -220,7 +220,8 @@ def _finite(tensor: torch.Tensor) -> bool:
 
 
 def _refusal(problems: list[str], found: Translation, config: VivimConfig, source: str) -> str:
-    shown = "; ".join(problems[:_PROBLEMS_SHOWN]) + ("; ..." if len(problems) > _PROBLEMS_SHOWN else "")
+    more = len(problems) - _PROBLEMS_SHOWN
+    shown = "; ".join(problems[:_PROBLEMS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
     count = f"{len(problems)} misfit{'s' if len(problems) > 1 else ''}"
     if (held := _other_size(found, config, source)) is not None:
         return (

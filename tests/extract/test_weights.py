@@ -481,7 +481,7 @@ MISFITS: dict[str, tuple[Callable[[], Tensors], str]] = {
     "inf": (lambda: altered(lambda t: t.update({BIAS: torch.full((32,), torch.inf).half()})), rf"{BIAS} holds NaN"),
     "several": (
         lambda: altered(lambda t: [t.pop(k) for k in list(t) if "stages.2.layers.0" in k and "attn" in k]),
-        r"\(8 misfits\).*; \.\.\.",
+        r"\(8 misfits\).*; and 3 more",
     ),
     "narrow": (
         lambda: altered(lambda t: t.update({"stages.0.layers.0.ffn.fc1.weight": torch.ones(5, 16)})),
