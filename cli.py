@@ -37,6 +37,18 @@ app = typer.Typer(
 )
 
 
+class SizeName(StrEnum):
+    """Which encoder."""
+
+    nano = "nano"
+    b0 = "b0"
+    b1 = "b1"
+    b2 = "b2"
+    b3 = "b3"
+    b4 = "b4"
+    b5 = "b5"
+
+
 class SplitName(StrEnum):
     """Which questions are asked."""
 
@@ -127,13 +139,21 @@ Titles = Annotated[str | None, typer.Option(metavar="FILE", help="CSV item,title
 Embeddings = Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file; default: the one made last.")]
 Run = Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of a training run; default: the one made last.")]
 
-Size = Annotated[str | None, typer.Option(metavar="nano|b0..b5", help="Size of the encoder; default: b0."), Sets("extract.encoder.size")]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="auto|nano|b0..b5", help="Size of the encoder; default: auto, that of the weights; b0 if random."),
+    Sets("extract.encoder.size"),
+]
 Weights = Annotated[
     str | None,
-    typer.Option(metavar="PATH|random", help="Weights of the encoder, a .safetensors file; default: random, from the seed."),
+    typer.Option(
+        metavar="PATH|hub:OWNER/NAME|random",
+        help="Weights of the encoder: a .safetensors file, or a repository to download; default: random, from the seed.",
+    ),
     Sets("extract.encoder.weights"),
 ]
 Frames = Annotated[str | None, typer.Option(metavar="T", help="Frames per clip; default: 8."), Sets("extract.frames.count")]
+Pixels = Annotated[str | None, typer.Option(metavar="N", help="Side of the encoder's picture; default: 224."), Sets("extract.image_size")]
 Manifest = Annotated[
     str | None, typer.Option(metavar="CSV", help="Columns id,path, for ids that are not file names."), Sets("extract.manifest")
 ]
@@ -254,6 +274,18 @@ def extract(
     return run_extract(call.pipeline, call.progress, out=out)
 
 
+@command("convert-weights")
+def convert_weights(
+    call: Call,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Pickled checkpoint: .pth, .pt, .bin, .ckpt.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="File to write; must not exist.")],
+) -> "Summary":
+    """Turn a pickled checkpoint into a safetensors file, without running code in it."""
+    from .stage_one import run_convert
+
+    return run_convert(source, target)
+
+
 @command("train-rec")
 def train_rec(
     call: Call,
@@ -315,11 +347,16 @@ def check_data(
 
 
 @command("doctor")
-def doctor(call: Call) -> "Summary":
-    """Check this machine: packages, devices, memory, disk."""
-    from .doctor import run_doctor
+def doctor(
+    call: Call,
+    model: Annotated[SizeName | None, typer.Option(help="Say instead what an encoder of this size costs.")] = None,
+    frames: Frames = None,
+    pixels: Pixels = None,
+) -> "Summary":
+    """Check this machine: packages, devices, memory, disk; or say what an encoder costs."""
+    from .doctor import run_cost, run_doctor
 
-    return run_doctor(call.pipeline)
+    return run_cost(call.pipeline, model.value) if model else run_doctor(call.pipeline)
 
 
 @command("demo")

@@ -9,10 +9,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from .pipeline import Pipeline
 from .terminal import Summary, TableOf
+
+if TYPE_CHECKING:
+    from .extract.vivim import Size
 
 GIB = 2**30
 MIN_FREE_DISK_BYTES = 2 * GIB
@@ -23,6 +26,7 @@ MIN_SHM_BYTES = 64 * 2**20
 _OPTIONAL = {
     "mamba_ssm": ("mamba-ssm", "cuda", "the scan on NVIDIA GPUs"),
     "triton": ("triton", "cuda", "the scan on NVIDIA GPUs"),
+    "huggingface_hub": ("huggingface_hub", "hub", "weights from the Hugging Face hub"),
     "ray": ("ray", "ray", "extraction on many machines"),
     "fastapi": ("fastapi", "serve", "serving over HTTP"),
     "matplotlib": ("matplotlib", "viz", "drawing charts"),
@@ -56,6 +60,39 @@ def run_doctor(pipeline: Pipeline) -> Summary:
         data={"checks": [asdict(check) for check in checks], "counts": counts},
         tables=[TableOf("", ("check", "status", "found", "fix"), [(c.name, c.status, c.found, c.fix) for c in checks])],
         exit_code=1 if counts["FAIL"] else 0,
+    )
+
+
+def run_cost(pipeline: Pipeline, size: "Size") -> Summary:
+    """What an encoder of this size costs for clips as the configuration has them."""
+    from .extract.cost import cost_of
+    from .extract.vivim import VivimConfig
+
+    frames, pixels, clips = pipeline.extract.frames.count, pipeline.extract.image_size, pipeline.extract.batch_clips
+    cost = cost_of(VivimConfig.of_size(size), frames, pixels)
+    whole, decoded = sum(cost.parameters.values()), sum(cost.macs.values())
+    batch_bytes = cost.weights_bytes + clips * cost.clip_bytes
+    parts = [(part, f"{count:,}") for part, count in cost.parameters.items()]
+    kinds = [(kind, f"{count / 1e9:.2f}", f"{count / decoded:.0%}") for kind, count in cost.macs.items()]
+    return Summary(
+        headline=f"{size}, {frames} frames of {pixels} pixels: {cost.encoder_parameters / 1e6:.2f} M parameters, "
+        f"{cost.encoder_macs / 1e9:.1f} G multiply-adds a clip; with decoder and heads {whole / 1e6:.2f} M, {decoded / 1e9:.1f} G",
+        data={
+            "size": size,
+            "frames": frames,
+            "pixels": pixels,
+            "batch_clips": clips,
+            "encoder_parameters": cost.encoder_parameters,
+            "encoder_macs": cost.encoder_macs,
+            "batch_bytes": batch_bytes,
+            **asdict(cost),
+        },
+        tables=[TableOf("Parameters", ("part", "numbers"), parts), TableOf("Multiply-adds", ("work", "G a clip", "share"), kinds)],
+        notes=[
+            f"memory: about {_size(batch_bytes)} for vectors of {clips} clips at once (weights {_size(cost.weights_bytes)}, each clip "
+            f"{_size(cost.clip_bytes)}, with the decoder {_size(cost.decoder_clip_bytes)}), float32, beside the program's own",
+            "vectors need the decoder with extract.encoder.pooling=unified only",
+        ],
     )
 
 
@@ -232,7 +269,7 @@ def _words(path: Path) -> list[str]:
 
 
 def _size(size_bytes: int) -> str:
-    return f"{size_bytes / GIB:.1f} GiB"
+    return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB else f"{size_bytes / 2**20:.0f} MiB"
 
 
 def _version(package: str) -> str:

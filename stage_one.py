@@ -1,5 +1,6 @@
 """What extract and check-data do: configuration in, summary out. The rooms do the work; this is the wiring between them."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,8 +13,8 @@ from .workspace import Workspace
 
 if TYPE_CHECKING:
     from .extract.config import ExtractConfig
+    from .extract.load_report import LoadReport
     from .extract.vivim import Vivim
-    from .extract.weights import WeightsInfo
     from .recommend.sequences import Interactions
     from .store import Recipe
 
@@ -38,22 +39,21 @@ def run_extract(pipeline: Pipeline, progress: Progress, *, out: Path | None) -> 
     from .extract.precision import MixedPrecision
     from .extract.run import extract_catalogue
     from .extract.summary import check_fail_rate
-    from .extract.vivim import VivimConfig
-    from .extract.weights import load_encoder
+    from .extract.weights import make_encoder
 
     config = pipeline.extract
     videos = find_videos(pipeline)
     device = pick_device(pipeline.device)
     workspace = Workspace(pipeline.runs)
     target = out or workspace.embeddings_path()
-    encoder, weights = load_encoder(config.encoder.weights, VivimConfig.of_size(config.encoder.size, config.encoder.pooling), pipeline.seed)
+    encoder, weights = make_encoder(config.encoder, pipeline.seed)
     encoder.to(device)
     used = MixedPrecision(encoder) if config.precision == "bf16-mixed" else encoder
     done = extract_catalogue(videos, target, config, used, make_recipe(config, encoder, weights), progress)
     rows = done.embedded + done.unchanged
     if rows:
         workspace.remember_embeddings(target)
-    notes = [f"{rows:,} vectors of {encoder.dim} dimensions in {target}", weights.words]
+    notes = [f"{rows:,} vectors of {encoder.dim} dimensions in {target}", *weights.lines()]
     if not rows:
         notes = [f"no clip could be embedded; {target} holds only the failures"]
     exit_code = 0
@@ -85,6 +85,7 @@ def run_extract(pipeline: Pipeline, progress: Progress, *, out: Path | None) -> 
             "dim": encoder.dim,
             "device": device,
             "weights": weights.words,
+            "load_report": asdict(weights),
             "out": str(target),
             "sha256": done.sha256,
         },
@@ -94,15 +95,27 @@ def run_extract(pipeline: Pipeline, progress: Progress, *, out: Path | None) -> 
     )
 
 
-def make_recipe(config: "ExtractConfig", encoder: "Vivim", weights: "WeightsInfo") -> "Recipe":
+def run_convert(source: Path, target: Path) -> Summary:
+    """A pickled checkpoint to a safetensors file."""
+    from .extract.convert import convert_weights
+
+    report = convert_weights(source, target)
+    return Summary(
+        headline=f"{target} written: the tensors of {source.name}, {report.size}, {report.scheme_words} names",
+        data={"out": str(target), "load_report": asdict(report)},
+        notes=["What an encoder takes from it:", *report.lines()[1:], f"next: {program()} extract --weights {target}"],
+    )
+
+
+def make_recipe(config: "ExtractConfig", encoder: "Vivim", weights: "LoadReport") -> "Recipe":
     """How vectors made by this encoder under this configuration come about."""
     from .extract.reader import decoder_versions
     from .extract.vivim import MEAN, STD
     from .store import Recipe
 
     return Recipe(
-        encoder={"kind": "vivim", "size": config.encoder.size, "pooling": config.encoder.pooling, "dim": encoder.dim} | _precision(config),
-        weights={"source": weights.source, "sha256": weights.sha256},
+        encoder={"kind": "vivim", "size": weights.size, "pooling": config.encoder.pooling, "dim": encoder.dim} | _precision(config),
+        weights=dict(weights.recipe()),
         frames=_used_frames(config),
         preprocessing={"image_size": config.image_size, "resize": config.resize, "mean": list(MEAN), "std": list(STD)},
         dtype=config.dtype,

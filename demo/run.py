@@ -8,8 +8,7 @@ from typing import Any
 from ..errors import VivimError
 from ..extract.config import EncoderConfig, ExtractConfig
 from ..extract.run import extract_catalogue
-from ..extract.vivim import VivimConfig
-from ..extract.weights import load_encoder
+from ..extract.weights import make_encoder
 from ..progress import Progress
 from ..recommend.checkpoint import RunFolder
 from ..recommend.config import EvaluateConfig, RecommendConfig
@@ -114,7 +113,7 @@ def run_demo_world(out: Path, *, seed: int, device: str, quick: bool, progress: 
     seconds["render"], started = clock() - started, clock()
 
     config = extract_config()
-    encoder, weights = load_encoder(config.encoder.weights, VivimConfig.of_size(config.encoder.size), seed)
+    encoder, weights = make_encoder(config.encoder, seed)
     encoder.to(device)
     embeddings = out / "embeddings.h5"
     embeddings.unlink(missing_ok=True)

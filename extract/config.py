@@ -27,12 +27,13 @@ class EncoderConfig(Settings):
     """Which encoder makes the vectors.
 
     Attributes:
-        size: ``nano`` (tests, demo) or ``b0``..``b5`` (the SegFormer/MiT widths and depths).
-        weights: ``random``, or the path of a safetensors file.
+        size: ``nano`` (tests, demo), ``b0``..``b5`` (the SegFormer/MiT widths and depths), or ``auto``: that of the weights, and
+            ``b0`` where they are random. A file of another size than the one named is refused.
+        weights: ``random``, the path of a safetensors file, or ``hub:OWNER/NAME``, which downloads.
         pooling: ``levels`` (mean of each of the four feature levels) or ``unified`` (eq. 6 of the paper, for trained decoders).
     """
 
-    size: Literal["nano", "b0", "b1", "b2", "b3", "b4", "b5"] = "b0"
+    size: Literal["auto", "nano", "b0", "b1", "b2", "b3", "b4", "b5"] = "auto"
     weights: str = "random"
     pooling: Literal["levels", "unified"] = "levels"
 

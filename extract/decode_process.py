@@ -58,7 +58,7 @@ class DecodeProcess:
                 stdout=noise,
                 stderr=noise,
                 pass_fds=[theirs.fileno()],
-                env=_environment(),
+                env=child_environment(),
                 process_group=0,  # Ctrl-C in the terminal is for the parent alone
             )
         except OSError as error:
@@ -85,17 +85,18 @@ class DecodeProcess:
         size = os.fstat(self.noise.fileno()).st_size
         words = os.pread(self.noise.fileno(), 2000, max(0, size - 2000)).decode(errors="replace").strip()
         self.kill()
-        return _ending(self.process.returncode), words
+        return ending(self.process.returncode), words
 
 
-def _environment() -> dict[str, str]:
-    """The parent's environment and module path, with one thread per library: there is a child per core."""
+def child_environment() -> dict[str, str]:
+    """The parent's environment and module path, with one thread per library: children are many, or have little to compute."""
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return {**os.environ, **threads, "PYTHONPATH": path}
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """How a process ended, in words, from its return code."""
     if code >= 0:
         return f"exit code {code}"
     name = signal.Signals(-code).name

@@ -7,13 +7,15 @@ Source: Yang et al., "Vivim: a Video Vision Mamba" (2024), and its published cod
 Legend: B clips, T frames, C channels, H and W size of the picture, D width of the embedding.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..ssm import MambaBlock
 from .decoder import Decoder, Levels
 from .mit import PatchEmbed, SegFormerLayer, as_map
 from .pooling import LevelsPooling, Pooling, UnifiedPooling
@@ -24,10 +26,11 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 Size = Literal["nano", "b0", "b1", "b2", "b3", "b4", "b5"]
+SIZES: tuple[Size, ...] = get_args(Size)
 
 _B0 = (32, 64, 160, 256)
 _B1_UP = (64, 128, 320, 512)
-_SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...], int]] = {
+_SIZES: dict[Size, tuple[tuple[int, ...], tuple[int, ...], int]] = {
     # channels, SegFormer layers per stage, decoder width
     "nano": ((16, 32, 64, 128), (1, 1, 1, 1), 64),
     "b0": (_B0, (2, 2, 2, 2), 256),
@@ -96,6 +99,16 @@ class VivimConfig:
             decoder_width=width,
             pooling=pooling,
         )
+
+    @property
+    def size(self) -> Size | Literal["custom"]:
+        """The name of the size with these channels and depths, or ``custom``."""
+        for size in SIZES:
+            named = VivimConfig.of_size(size)
+            depths = (named.depths, self.mamba_depths if self.layout == "paper" else named.mamba_depths)
+            if (self.channels, self.depths, self.mamba_depths) == (named.channels, *depths):
+                return size
+        return "custom"
 
 
 def _patch_embed(config: VivimConfig, stage: int) -> PatchEmbed:
@@ -193,6 +206,28 @@ class Vivim(nn.Module):
         for module in self.modules():
             if isinstance(module, TemporalMambaBlock):
                 module.reset_parameters(config.init)
+
+    @classmethod
+    def empty(cls, config: VivimConfig) -> "Vivim":
+        """In evaluation mode, with arbitrary values: for weights that are about to be loaded, as drawing b5's takes many seconds."""
+        with torch.device("meta"):
+            encoder = cls(config).eval()
+        encoder.to_empty(device="cpu")
+        encoder.mean.copy_(torch.tensor(MEAN)[:, None, None])
+        encoder.std.copy_(torch.tensor(STD)[:, None, None])
+        return encoder
+
+    @torch.no_grad()
+    def draw(self, names: Collection[str]) -> None:
+        """Fresh values, by the rules of ``__init__``, for the modules all of whose tensors are in ``names``."""
+        for path, module in self.named_modules():
+            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+            if own and all(f"{path}.{name}" in names for name, _ in own) and not isinstance(module, MambaBlock):
+                module.reset_parameters()
+                _init_weights(module)
+        for path, module in self.named_modules():
+            if isinstance(module, TemporalMambaBlock) and f"{path}.mixer.D" in names:
+                module.reset_parameters(self.config.init)
 
     @property
     def dim(self) -> int:

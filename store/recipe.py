@@ -19,7 +19,8 @@ class Recipe(Settings):
 
     Attributes:
         encoder: the encoder's config: size, pooling, dimensions.
-        weights: ``source`` (``"random seed 42"`` or a file's name) and ``sha256`` of the tensors.
+        weights: ``source`` (``"random seed 42"``, a file's name, a hub repository) and ``sha256`` of the encoder's tensors; of a file
+            also ``scheme``, ``norm_eps``, what was ``initialised`` beside it, and ``licence`` where known.
         frames: sampler, count, fps.
         preprocessing: image_size, resize, mean, std.
         dtype: of the stored vectors.

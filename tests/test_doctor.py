@@ -82,3 +82,18 @@ def test_the_report_for_machines(capsys: pytest.CaptureFixture[str], tmp_path: P
     report = json.loads(capsys.readouterr().out)
     assert report["counts"]["FAIL"] == 0
     assert {"name", "status", "found", "fix"} == set(report["checks"][0])
+
+
+def test_the_cost_of_an_encoder(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["doctor", "--model", "b3", "--frames", "5"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "b3, 5 frames of 224 pixels: 56.35 M parameters, 42.3 G multiply-adds a clip; with decoder and heads 59.50 M, 80.8 G"
+    )
+    assert "Mamba, scan" in out
+    assert cli.main(["doctor", "--model", "b0", "--frames", "5", "--pixels", "128", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert round(told["encoder_macs"] / 1e9, 2) == 1.89
+    assert told["batch_bytes"] == told["weights_bytes"] + 8 * told["clip_bytes"]
+    assert cli.main(["doctor", "--model", "b9"]) == 2

@@ -21,7 +21,19 @@ MAY_IMPORT = {
 }
 DOORS = {"recommend/end_to_end.py": {"extract"}}
 
-OPTIONAL = {"mamba_ssm", "causal_conv1d", "triton", "ray", "fastapi", "uvicorn", "matplotlib", "tensorboard", "umap", "torchcodec"}
+OPTIONAL = {
+    "mamba_ssm",
+    "causal_conv1d",
+    "triton",
+    "ray",
+    "fastapi",
+    "uvicorn",
+    "matplotlib",
+    "tensorboard",
+    "umap",
+    "torchcodec",
+    "huggingface_hub",
+}
 
 # Kernels can only be written with triton at hand; the file is itself imported where it is used.
 KERNELS = {"ssm/triton_kernels.py"}
@@ -171,3 +183,13 @@ def test_every_root_module_is_type_checked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     modules = {f"vivim.{path.stem}" for path in ROOT.glob("*.py")} - {"vivim.__init__", "vivim.setup"}
     assert modules <= set(project["tool"]["mypy"]["modules"])
+
+
+def test_pickles_are_opened_in_one_place_and_without_code() -> None:
+    opens = [
+        (path.as_posix(), ast.unparse(node))
+        for path in [*files_of(*ROOMS), *(Path(path.name) for path in ROOT.glob("*.py"))]
+        for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "pickle.load", "pickle.loads", "np.load", "numpy.load")
+    ]
+    assert opens == [("extract/pickle_child.py", "torch.load(source, map_location='cpu', weights_only=True)")]

@@ -10,7 +10,7 @@ import torch
 from vivim import cli, stage_one
 from vivim.errors import InputError
 from vivim.extract.vivim import Vivim, VivimConfig
-from vivim.extract.weights import load_encoder
+from vivim.extract.weights import make_encoder, save_encoder
 from vivim.pipeline import load_pipeline
 from vivim.store import EmbeddingStore, differences
 
@@ -67,6 +67,29 @@ def test_another_recipe_is_refused_with_the_fields(data: Path, capsys: pytest.Ca
     assert Path("runs/embeddings.h5").read_bytes() == before
 
 
+def test_weights_of_a_file_are_told_and_recorded(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_encoder(Vivim(VivimConfig.of_size("nano")), Path("mine.safetensors"), licence="CC0")
+    anything = ["--weights", "mine.safetensors", "--max-fail-rate", "1", *SMALL[2:]]
+    assert cli.main(["extract", *anything, "--size", "b0"]) == 2
+    assert (
+        "mine.safetensors is of size nano (channels 16, 32, 64, 128; SegFormer layers 1, 1, 1, 1), asked for is b0"
+        in capsys.readouterr().err
+    )
+    assert not Path("runs").exists()
+    assert cli.main(["extract", *anything]) == 0  # the file's own size
+    lines = capsys.readouterr().out.splitlines()
+    recipe = EmbeddingStore.open("runs/embeddings.h5").recipe
+    sha256 = recipe.weights["sha256"]
+    assert f"The encoder's weights come from mine.safetensors (nano, vivim names, sha256 {str(sha256)[:12]})." in lines
+    assert "  licence: CC0" in lines
+    assert recipe.encoder["size"] == "nano"
+    assert recipe.weights == {"source": "mine.safetensors", "sha256": sha256, "scheme": "vivim", "norm_eps": 1e-5, "licence": "CC0"}
+    assert cli.main(["extract", *anything, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["unchanged"] == 2
+    assert told["load_report"]["loaded"] == {"patch embeddings and SegFormer layers": 100, "Temporal Mamba Blocks": 76}
+
+
 def test_no_clips_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["extract", *SMALL]) == 2
@@ -92,8 +115,7 @@ def test_no_clips_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_the_recipe_holds_what_changes_a_vector_and_nothing_else(sets: list[str], changed: list[str]) -> None:
     def recipe(*sets: str) -> object:
         config = load_pipeline(None, ["extract.encoder.size=nano", *sets]).extract
-        encoder, weights = load_encoder("random", VivimConfig.of_size("nano", config.encoder.pooling), seed=1)
-        assert isinstance(encoder, Vivim)
+        encoder, weights = make_encoder(config.encoder, seed=1)
         return stage_one.make_recipe(config, encoder, weights)
 
     assert [name for name, _, _ in differences(recipe(), recipe(*sets))] == changed

@@ -3,13 +3,13 @@
 import torch
 from vivim.extract.precision import MixedPrecision
 from vivim.extract.vivim import VivimConfig
-from vivim.extract.weights import load_encoder
+from vivim.extract.weights import load_weights
 
 BFLOAT16_STEP = 2.0**-8
 
 
 def test_bfloat16_vectors_are_float32_ones_within_its_rounding() -> None:
-    encoder, _ = load_encoder("random", VivimConfig.of_size("nano"), 1)
+    encoder, _ = load_weights("random", VivimConfig.of_size("nano"))
     frames = torch.randint(0, 255, (2, 3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         exact = encoder.embed_uint8(frames)
