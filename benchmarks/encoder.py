@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from vivim.allocator import keep_freed_memory
 from vivim.extract.precision import MixedPrecision
 from vivim.extract.vivim import Vivim, VivimConfig
-from vivim.recommend.provenance import provenance
 from vivim.ssm import Backend, MambaBlock, available_backends
+from vivim.store.provenance import provenance
 
 
 def gemm_rate(dtype: torch.dtype, size: int = 1024) -> float:
