@@ -91,9 +91,7 @@ class InverseForm(nn.Module):
         Raises:
             InputError: no such file, or other tensors.
         """
-        tensors = {
-            name.removeprefix("model.").removeprefix("modules.").removeprefix("fc."): t for name, t in read_safetensors(path).items()
-        }
+        tensors = {name.rpartition("fc.")[2]: tensor for name, tensor in read_safetensors(path).items()}
         with torch.device("meta"):
             layers = nn.Sequential(nn.Linear(2 * InverseForm.SIDE**2, 1000), nn.ReLU(), nn.Linear(1000, 32), nn.ReLU(), nn.Linear(32, 4))
         try:

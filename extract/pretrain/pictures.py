@@ -30,7 +30,7 @@ def read_mask(path: Path) -> Pixels:
     """
     frame = _decode(path)
     if frame.format.name == "pal8":
-        rows = np.frombuffer(frame.planes[0], np.uint8).reshape(-1, frame.planes[0].line_size)
+        rows = np.frombuffer(bytes(frame.planes[0]), np.uint8).reshape(-1, frame.planes[0].line_size)
         return rows[: frame.height, : frame.width].copy()
     if frame.format.name in ("gray", "monob", "monow"):
         return np.asarray(frame.to_ndarray(format="gray"), dtype=np.uint8)
