@@ -188,7 +188,7 @@ def _sqrt(matrix_N22: torch.Tensor) -> torch.Tensor:
 
 
 def _inverse(matrix_N22: torch.Tensor) -> torch.Tensor:
-    (a, b), (c, d) = ((matrix_N22[:, i, j] for j in (0, 1)) for i in (0, 1))
+    a, b, c, d = matrix_N22.flatten(1).unbind(1)
     return torch.stack([d, -b, -c, a], 1).unflatten(1, (2, 2)) / _determinant(matrix_N22)[:, None, None]
 
 
