@@ -163,7 +163,9 @@ def _inverse_form(path: Path | None) -> InverseForm | None:
 
 
 def _weight(mask_NHW: torch.Tensor) -> torch.Tensor:
-    return 1 + 5 * (F.avg_pool2d(mask_NHW[:, None], 31, stride=1, padding=15)[:, 0] - mask_NHW).abs()
+    # Rows, then columns: 62 additions a pixel instead of 961, which took half as long as the whole encoder.
+    rows = F.avg_pool2d(mask_NHW[:, None], (1, 31), stride=1, padding=(0, 15))
+    return 1 + 5 * (F.avg_pool2d(rows, (31, 1), stride=1, padding=(15, 0))[:, 0] - mask_NHW).abs()
 
 
 def _iou_loss(logits_NHW: torch.Tensor, mask_NHW: torch.Tensor, weight_NHW: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,17 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from vivim.extract.pretrain.pictures import write_png
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Threads that wait for each other over such small pictures cost many times the work when the cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def write_grey(path, values_HW, pix_fmt="gray"):
