@@ -38,6 +38,7 @@ def train(folders, out, config=TINY, *, resume=False, progress=SILENT, seed=1, t
     return train_on_masks(clips, test, config, "nano", out, seed=seed, device="cpu", resume=resume, progress=progress)
 
 
+@pytest.mark.slow
 def test_a_bright_square_is_found(folders, tmp_path):
     clips = read_clips(*folders, 32, SILENT)
     config = TINY.model_copy(update={"epochs": 12, "lr": 3e-3, "augment": False, "test_every": 12})
