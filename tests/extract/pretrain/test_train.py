@@ -132,6 +132,14 @@ def test_the_middle_frame_alone_can_be_supervised_and_the_official_loss_used(fol
     assert (done.train_frames, done.test_frames) == (5, 1)
 
 
+def test_bfloat16_learns_the_same_but_for_rounding(folders, tmp_path):
+    config = TINY.model_copy(update={"epochs": 1, "clip_norm": 1.0})
+    exact = train(folders, tmp_path / "a", config)
+    rounded = train(folders, tmp_path / "b", config.model_copy(update={"precision": "bf16-mixed"}))
+    assert rounded.epochs[0].loss == pytest.approx(exact.epochs[0].loss, rel=0.03)
+    assert rounded.epochs[0].loss != exact.epochs[0].loss
+
+
 def test_a_loss_that_is_no_number_stops_the_run(folders, tmp_path):
     config = TINY.model_copy(update={"lr": 1e30})
     with pytest.raises(VivimError, match=r"the loss became nan in epoch 1.*Lower pretrain\.lr"):
