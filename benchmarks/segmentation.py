@@ -3,7 +3,8 @@
     python benchmarks/segmentation.py --data VTUS
 
 VTUS holds Train/0002, Train_GT/0002, Test/0004 and Test_GT/0004. Each run trains the nano encoder from random weights on the one
-clip and measures on the other after the last epoch: choosing the best one would choose by the clip that is measured. Small runs of one clip: they show whether the term works, not what it is worth.
+clip and measures on the other after the last epoch: choosing the best one would choose by the clip that is measured. Small runs
+of one clip: they show whether the term works, not what it is worth.
 """
 
 import argparse
@@ -60,6 +61,7 @@ def main() -> None:
         for part, clip in (("Train", "0002"), ("Test", "0004"))
     )
     rows: list[dict[str, Any]] = []
+    run = provenance()
     for seed in range(1, options.seeds + 1):  # losses side by side, so that a busy machine is busy for both
         for name in options.losses:
             config = PretrainConfig(
@@ -76,10 +78,10 @@ def main() -> None:
             print(
                 f"{name}, seed {seed}: Dice {row['dice']}, boundary F {row['boundary_f']}, {row['seconds_per_epoch']} s/epoch", flush=True
             )
-            _write(options, rows)
+            _write(options, rows, run)
 
 
-def _write(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+def _write(options: argparse.Namespace, rows: list[dict[str, Any]], run: dict[str, Any]) -> None:
     summary = {}
     for name in dict.fromkeys(row["loss"] for row in rows):
         mine = [row for row in rows if row["loss"] == name]
@@ -90,7 +92,6 @@ def _write(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
             }
             for metric in ("dice", "iou", "mae", "boundary_f")
         }
-    run = provenance()
     settings = {name: getattr(options, name) for name in ("seeds", "epochs", "pixels", "clip_frames", "lr")}
     run["command"] = " ".join(["segmentation.py --data VTUS", *(f"--{k.replace('_', '-')} {v}" for k, v in settings.items())])
     content = {"train": "Train/0002", "test": "Test/0004", "size": "nano", **settings, "summary": summary, "rows": rows, "provenance": run}
