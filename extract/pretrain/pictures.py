@@ -26,12 +26,15 @@ def read_mask(path: Path) -> Pixels:
     """(H, W) values as they stand in the file: grey levels, or the numbers of a palette's colours.
 
     Raises:
-        InputError: the file cannot be decoded, or its pixels have colours.
+        InputError: the file cannot be decoded, or its pixels have colours or more than 8 bits.
     """
     frame = _decode(path)
     if frame.format.name == "pal8":
         rows = np.frombuffer(bytes(frame.planes[0]), np.uint8).reshape(-1, frame.planes[0].line_size)
         return rows[: frame.height, : frame.width].copy()
+    bits = max(component.bits for component in frame.format.components)
+    if bits > 8:  # 1 of 65535 would become 0
+        raise InputError(f"{path} has {bits} bits a pixel; save the mask with 8, with 0 for background and 1 or 255 for the object.")
     if frame.format.name in ("gray", "monob", "monow"):
         return np.asarray(frame.to_ndarray(format="gray"), dtype=np.uint8)
     red, green, blue = np.moveaxis(np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8), 2, 0)

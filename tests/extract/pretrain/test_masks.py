@@ -93,6 +93,7 @@ def other_size(folders):
         (lambda f: grey_mask(f, np.zeros((48, 40), np.uint8)), r"0003\.png has 40 x 48 pixels, its frame 48 x 48"),
         (lambda f: write_png(f[1] / "a" / "0003.png", np.full((48, 48, 3), [255, 0, 0], np.uint8)), r"0003\.png has colours"),
         (lambda f: (f[0] / "a" / "0003.png").write_bytes(b"no picture"), r"0003\.png cannot be read as a picture"),
+        (lambda f: write_grey(f[1] / "a" / "0003.png", np.ones((48, 48), np.uint16), "gray16be"), r"0003\.png has 16 bits a pixel"),
         (small, r"0000\.png has 60 x 31 pixels; at least 32 x 32"),
         (other_size, r"0003\.png has 48 x 64 pixels, the frames before it 48 x 48"),
         (lambda f: [shutil.rmtree(f[0] / name) for name in "ab"], r"holds no folders and no pictures"),
