@@ -4,7 +4,8 @@
 
 VTUS holds Train/0002, Train_GT/0002, Test/0004 and Test_GT/0004. Each run trains the nano encoder from random weights on the one
 clip and measures on the other after the last epoch: choosing the best one would choose by the clip that is measured. Small runs
-of one clip: they show whether the term works, not what it is worth.
+of one clip: they show whether the term works, not what it is worth. Runs that the result file already holds are kept if they were
+made with the same settings, so that a long measurement may be stopped and taken up, or more seeds be added.
 """
 
 import argparse
@@ -46,12 +47,12 @@ def measure(train: list[MaskedClip], test: list[MaskedClip], config: PretrainCon
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--pixels", type=int, default=128)
     parser.add_argument("--clip-frames", type=int, default=3)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--losses", nargs="+", choices=list(LOSSES), default=list(LOSSES))
+    parser.add_argument("--losses", nargs="+", choices=list(LOSSES), default=list(LOSSES)[:2])
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     keep_freed_memory()  # as the command line does
@@ -60,10 +61,12 @@ def main() -> None:
         read_clips(options.data / part / clip, options.data / f"{part}_GT" / clip, options.pixels, SILENT)
         for part, clip in (("Train", "0002"), ("Test", "0004"))
     )
-    rows: list[dict[str, Any]] = []
+    rows = _measured(options)
     run = provenance()
     for seed in range(1, options.seeds + 1):  # losses side by side, so that a busy machine is busy for both
         for name in options.losses:
+            if any((row["loss"], row["seed"]) == (name, seed) for row in rows):
+                continue
             config = PretrainConfig(
                 pixels=options.pixels,
                 clip_frames=options.clip_frames,
@@ -81,6 +84,14 @@ def main() -> None:
             _write(options, rows, run)
 
 
+SETTINGS = ("epochs", "pixels", "clip_frames", "lr")
+
+
+def _measured(options: argparse.Namespace) -> list[dict[str, Any]]:
+    before = json.loads(options.out.read_text()) if options.out.is_file() else {}
+    return before["rows"] if before and all(before[name] == getattr(options, name) for name in SETTINGS) else []
+
+
 def _write(options: argparse.Namespace, rows: list[dict[str, Any]], run: dict[str, Any]) -> None:
     summary = {}
     for name in dict.fromkeys(row["loss"] for row in rows):
@@ -92,8 +103,10 @@ def _write(options: argparse.Namespace, rows: list[dict[str, Any]], run: dict[st
             }
             for metric in ("dice", "iou", "mae", "boundary_f")
         }
-    settings = {name: getattr(options, name) for name in ("seeds", "epochs", "pixels", "clip_frames", "lr")}
-    run["command"] = " ".join(["segmentation.py --data VTUS", *(f"--{k.replace('_', '-')} {v}" for k, v in settings.items())])
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    run["command"] = " ".join(
+        ["segmentation.py --data VTUS", f"--seeds {options.seeds}", *(f"--{k.replace('_', '-')} {v}" for k, v in settings.items())]
+    )
     content = {"train": "Train/0002", "test": "Test/0004", "size": "nano", **settings, "summary": summary, "rows": rows, "provenance": run}
     options.out.write_text(json.dumps(content, indent=2) + "\n")
 
