@@ -104,9 +104,8 @@ def _write(options: argparse.Namespace, rows: list[dict[str, Any]], run: dict[st
             for metric in ("dice", "iou", "mae", "boundary_f")
         }
     settings = {name: getattr(options, name) for name in SETTINGS}
-    run["command"] = " ".join(
-        ["segmentation.py --data VTUS", f"--seeds {options.seeds}", *(f"--{k.replace('_', '-')} {v}" for k, v in settings.items())]
-    )
+    flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in {"seeds": options.seeds, **settings}.items())
+    run["command"] = f"segmentation.py --data VTUS {flags}"
     content = {"train": "Train/0002", "test": "Test/0004", "size": "nano", **settings, "summary": summary, "rows": rows, "provenance": run}
     options.out.write_text(json.dumps(content, indent=2) + "\n")
 
