@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 our fault, 2 bad input, 3 too many clips failed, 130 interrupted "
-    "(extract goes on when run again, train-rec with --resume)."
+    "(extract goes on when run again, pretrain and train-rec with --resume)."
 )
 
 app = typer.Typer(
@@ -194,6 +194,38 @@ Index = Annotated[
     Sets("evaluate.index"),
 ]
 
+MaskFrames = Annotated[
+    str | None,
+    typer.Option("--frames", metavar="DIR", help="Clips to train on: a folder of pictures per clip, or the pictures of one clip."),
+    Sets("pretrain.frames"),
+]
+Masks = Annotated[str | None, typer.Option(metavar="DIR", help="Their masks, laid out like --frames."), Sets("pretrain.masks")]
+TestFrames = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Clips to measure on; without them a share of the clips is held out."),
+    Sets("pretrain.test_frames"),
+]
+TestMasks = Annotated[str | None, typer.Option(metavar="DIR", help="Their masks."), Sets("pretrain.test_masks")]
+PretrainWeights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="PATH|random", help="What to begin with, a .safetensors file; default: random, from the seed."),
+    Sets("pretrain.weights"),
+]
+PretrainEpochs = Annotated[
+    str | None, typer.Option("--epochs", metavar="N", help="Passes over the frames; default: 50."), Sets("pretrain.epochs")
+]
+MaskedPixels = Annotated[
+    str | None, typer.Option(metavar="S", help="Side of the square the encoder sees, pixels; default: 256."), Sets("pretrain.pixels")
+]
+ClipFrames = Annotated[
+    str | None, typer.Option(metavar="T", help="Consecutive frames seen at once; default: 5."), Sets("pretrain.clip_frames")
+]
+MaskLoss = Annotated[
+    str | None,
+    typer.Option("--loss", metavar="ours|official", help="What is minimised; default: ours."),
+    Sets("pretrain.loss.kind"),
+]
+
 _Command = TypeVar("_Command", bound=Callable[..., "Summary"])
 
 
@@ -254,6 +286,28 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
         typer.echo(f"vivim {__version__}")
         raise typer.Exit
+
+
+@command("pretrain")
+def pretrain(
+    call: Call,
+    frames: MaskFrames = None,
+    masks: Masks = None,
+    test_frames: TestFrames = None,
+    test_masks: TestMasks = None,
+    size: Size = None,
+    weights: PretrainWeights = None,
+    epochs: PretrainEpochs = None,
+    pixels: MaskedPixels = None,
+    clip_frames: ClipFrames = None,
+    loss: MaskLoss = None,
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder to write; default: runs/pretrain.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in that folder.")] = False,
+) -> "Summary":
+    """Train the encoder before it makes vectors: on clips with masks."""
+    from .stage_pretrain import run_pretrain
+
+    return run_pretrain(call.pipeline, call.progress, out=out, resume=resume)
 
 
 @command("extract")

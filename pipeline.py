@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from . import strict_yaml
 from .errors import InputError
 from .extract.config import ExtractConfig
+from .extract.pretrain.config import PretrainConfig
 from .recommend.config import EvaluateConfig, ItemsConfig, LossConfig, ModelConfig, ProtocolConfig, TrainConfig
 from .settings import Settings
 
@@ -49,6 +50,7 @@ class Pipeline(Settings):
         device: ``auto`` takes a GPU if there is one.
         runs: folder for what the commands make and remember.
         data: where the input is.
+        pretrain: training the encoder before stage one.
         extract: stage one.
         protocol: who is trained on what, who is asked what.
         items: how an item becomes a vector.
@@ -62,6 +64,7 @@ class Pipeline(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     runs: Path = Path("runs")
     data: DataConfig = DataConfig()
+    pretrain: PretrainConfig = PretrainConfig()
     extract: ExtractConfig = ExtractConfig()
     protocol: ProtocolConfig = ProtocolConfig()
     items: ItemsConfig = ItemsConfig()

@@ -21,9 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from vivim.allocator import keep_freed_memory
 from vivim.extract.precision import MixedPrecision
 from vivim.extract.vivim import Vivim, VivimConfig
-from vivim.recommend.provenance import provenance
 from vivim.ssm import Backend, MambaBlock, available_backends, selective_scan
 from vivim.ssm import block as mamba_block
+from vivim.store.provenance import provenance
 
 
 def gemm_rate(dtype: torch.dtype, size: int = 1024) -> float:

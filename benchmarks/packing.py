@@ -31,8 +31,8 @@ from vivim.recommend.batches import TrainBatch, train_batches
 from vivim.recommend.config import ItemsConfig, LossConfig, ModelConfig, ProtocolConfig
 from vivim.recommend.learner import Learner
 from vivim.recommend.protocol import MicroLensProtocol, Split
-from vivim.recommend.provenance import provenance
 from vivim.recommend.readers import read_interactions
+from vivim.store.provenance import provenance
 
 # The protocol of the benchmark (the newest 13 of each user), and long histories, where padding hurts more.
 WINDOWS = {"microlens window": ProtocolConfig(), "last 50": ProtocolConfig(keep_last=52, max_len=50)}

@@ -34,10 +34,10 @@ from vivim.allocator import keep_freed_memory
 from vivim.recommend.batches import TrainBatch, train_batches
 from vivim.recommend.config import ProtocolConfig
 from vivim.recommend.protocol import MicroLensProtocol
-from vivim.recommend.provenance import provenance
 from vivim.recommend.readers import read_interactions
 from vivim.ssm import FORWARD, REVERSE, Backend, Order, available_backends, selective_scan, time_major
 from vivim.ssm.native import library
+from vivim.store.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "scan.json"
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "ssm.md"

@@ -1,4 +1,4 @@
-"""A run's folder: what was trained, on what, and the weights. safetensors and JSON only, every file written atomically.
+"""A recommender's run folder: what was trained, on what, and the weights.
 
 run.json               configuration, catalogue hash, protocol card, where the data lies, provenance
 catalogue.parquet      catalogue ids in the order of the rows, and how often training saw each
@@ -8,97 +8,21 @@ log.jsonl              one line an epoch
 results.json, .md      what the last evaluation measured; ranks.parquet: the rank of every user's target
 """
 
-import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
+from ..store import run_folder
 from ..store.item_index import ItemIndex
 
 
-class RunFolder:
+class RunFolder(run_folder.RunFolder):
     """Reading and writing the files of one run."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @staticmethod
-    def create(path: Path) -> "RunFolder":
-        """A fresh folder for a new run. Only a run that never finished an epoch is replaced.
-
-        Raises:
-            InputError: the path is a file, holds another run, or holds something other than a run.
-        """
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file; --out needs a folder for the run.")
-        path.mkdir(parents=True, exist_ok=True)
-        if not any(path.iterdir()):
-            return RunFolder(path)
-        if not (path / "run.json").exists():
-            raise InputError(f"{path} holds files but no run.json, so it is not a run; choose another --out.")
-        run = RunFolder(path)
-        if run.info().get("finished"):
-            raise InputError(f"{path} already holds a finished run; choose another --out, or delete it first.")
-        if (path / "last.json").exists():
-            raise InputError(f"{path} holds an interrupted run; add --resume to go on with it, or choose another --out.")
-        return run
-
-    @staticmethod
-    def open(path: Path) -> "RunFolder":
-        """An existing run.
-
-        Raises:
-            InputError: there is none.
-        """
-        if not (path / "run.json").is_file():
-            raise InputError(f"{path} is not a run: it has no run.json. Train one with `vivim train-rec --out {path}`.")
-        return RunFolder(path)
-
-    def write_json(self, name: str, content: Any) -> None:
-        write_atomically(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-    def read_json(self, name: str) -> Any:
-        path = self.path / name
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InputError(f"the run {self.path} lacks {name}; train it again.") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is damaged ({error}); train the run again.") from error
-
-    def write_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Atomic safetensors file; CPU copies."""
-        temporary = self.path / f"{name}.tmp"
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(self.path / name)
-
-    def read_tensors(self, name: str) -> dict[str, torch.Tensor]:
-        path = self.path / name
-        if not path.is_file():
-            raise InputError(f"the run {self.path} lacks {name}; train it again.")
-        try:
-            tensors = load_file(path)
-        except SafetensorError as error:
-            raise InputError(f"{path} is damaged ({error}); train the run again.") from error
-        bad = [k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]
-        if bad:
-            raise InputError(f"{path} holds NaN or infinite values in {', '.join(bad[:3])}; train the run again.")
-        return tensors
-
-    def append_log(self, line: Mapping[str, Any]) -> None:
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    command: ClassVar[str] = "vivim train-rec"
 
     def write_catalogue(self, items: ItemIndex, train_counts_N: npt.NDArray[np.int64]) -> None:
         temporary = self.path / "catalogue.parquet.tmp"
@@ -120,36 +44,3 @@ class RunFolder:
         if items.sha256 != self.info().get("catalogue_sha256"):
             raise InputError(f"{path} is not the catalogue this run was trained with (mapping hash differs); train the run again.")
         return items, counts
-
-    def info(self) -> dict[str, Any]:
-        """The content of run.json."""
-        info = self.read_json("run.json")
-        if not isinstance(info, dict):
-            raise InputError(f"{self.path / 'run.json'} is not a run description; train the run again.")
-        return info
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write to a temporary name, flush to disk, rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's state as flat named tensors."""
-    state = optimizer.state_dict()["state"]
-    return {f"optimizer.{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
-
-
-def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put back what ``pack_optimizer`` took."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

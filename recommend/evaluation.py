@@ -9,12 +9,13 @@ import polars as pl
 
 from ..errors import InputError
 from ..progress import Progress
-from .checkpoint import RunFolder, write_atomically
+from ..store.provenance import provenance
+from ..store.run_folder import write_atomically
+from .checkpoint import RunFolder
 from .config import EvaluateConfig, RecommendConfig
 from .loading import load_scorer
 from .metrics import accuracy, coverage, hit_rate, mean_popularity, ndcg
 from .protocol import MicroLensProtocol, Split
-from .provenance import provenance
 from .ranker import Ranks, Scorer, rank_questions, top_k
 from .report import GroupResult, Report, SplitResult, group_names
 from .retrieval import FaissIndex, agreement, faiss_top_k

@@ -11,13 +11,13 @@ import torch
 from ..errors import InputError
 from ..progress import Progress
 from ..store import EmbeddingStore
+from ..store.provenance import provenance
 from . import build
 from .checkpoint import RunFolder
 from .config import RecommendConfig
 from .content import CatalogueVectors, lay_out
 from .learner import Learner
 from .protocol import MicroLensProtocol, Split
-from .provenance import provenance
 from .sequences import Interactions
 from .training import FitResult, fit
 

@@ -12,8 +12,9 @@ import torch
 
 from ..errors import Interrupted, VivimError
 from ..progress import Progress
+from ..store.run_folder import pack_optimizer, unpack_optimizer
 from .batches import TrainBatch, num_batches, train_batches
-from .checkpoint import RunFolder, pack_optimizer, unpack_optimizer
+from .checkpoint import RunFolder
 from .config import TrainConfig
 from .learner import Learner
 from .metrics import hit_rate, ndcg

@@ -56,7 +56,7 @@ def test_the_first_help_does_not_even_load_pydantic() -> None:
 def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
-    for name in ("extract", "convert-weights", "train-rec", "evaluate", "recommend", "check-data", "doctor", "demo"):
+    for name in ("pretrain", "extract", "convert-weights", "train-rec", "evaluate", "recommend", "check-data", "doctor", "demo"):
         assert f"\n  {name} " in out
     assert "130" in out
 
@@ -112,11 +112,20 @@ def test_named_options_set_their_keys(capsys: pytest.CaptureFixture[str]) -> Non
     assert (read["loss"]["kind"], read["train"]["epochs"], read["train"]["lr"], read["train"]["batch"]) == ("in-batch", 2, 3e-4, 64)
 
 
+def test_named_options_of_pretrain_set_their_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--frames f --masks m --test-frames tf --test-masks tm --size nano --weights w.safetensors --epochs 3 --pixels 64"
+    read = config_of(capsys, "pretrain", *options.split(), "--clip-frames", "2", "--loss", "official")
+    found = read["pretrain"]
+    assert [found[key] for key in ("frames", "masks", "test_frames", "test_masks", "weights")] == ["f", "m", "tf", "tm", "w.safetensors"]
+    assert (found["epochs"], found["pixels"], found["clip_frames"], found["loss"]["kind"]) == (3, 64, 2, "official")
+    assert (read["extract"]["encoder"]["size"], read["extract"]["encoder"]["weights"]) == ("nano", "random")
+
+
 def test_every_option_marked_to_set_a_key_names_one_that_exists() -> None:
     from vivim.pipeline import option_names
 
     marks = [mark.key for kind in vars(cli).values() for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, cli.Sets)]
-    for function in (cli.extract, cli.train_rec, cli.evaluate, cli.recommend, cli.check_data, cli.doctor):
+    for function in (cli.pretrain, cli.extract, cli.train_rec, cli.evaluate, cli.recommend, cli.check_data, cli.doctor):
         for annotation in function.__annotations__.values():
             marks += [mark.key for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, cli.Sets)]
     assert len(marks) > 15

@@ -1,0 +1,1 @@
+"""Training the encoder before stage one uses it."""

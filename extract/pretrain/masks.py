@@ -1,0 +1,195 @@
+"""Clips with a mask for every frame, as VTUS (``Train/0002/*.jpg``, ``Train_GT/0002/*.png``) and DAVIS 2016
+(``JPEGImages/480p/NAME/*.jpg``, ``Annotations/480p/NAME/*.png``) lay them out.
+
+Legend: T frames of the clip, H and W their size, S side of the square the encoder sees.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ...errors import InputError
+from ...progress import Progress
+from ..resize import resize
+from .pictures import read_frame, read_mask
+
+_PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
+_MIN_SIDE = 32
+
+
+@dataclass(frozen=True)
+class MaskedClip:
+    """A clip in memory: 4 bytes a pixel.
+
+    Attributes:
+        name: of its folder.
+        frames_TCHW: uint8 RGB, S x S.
+        masks_THW: bool; a frame may be empty of the object.
+    """
+
+    name: str
+    frames_TCHW: torch.Tensor
+    masks_THW: torch.Tensor
+
+    def __post_init__(self) -> None:
+        frames, masks = self.frames_TCHW, self.masks_THW
+        assert frames.ndim == 4 and frames.shape[1] == 3 and frames.dtype == torch.uint8, (frames.shape, frames.dtype)
+        assert masks.shape == (len(frames), *frames.shape[2:]) and masks.dtype == torch.bool, (masks.shape, masks.dtype)
+
+    def __len__(self) -> int:
+        return len(self.frames_TCHW)
+
+    def part(self, first: int, last: int) -> "MaskedClip":
+        """Frames ``first`` to ``last``, without the latter."""
+        return MaskedClip(f"{self.name}[{first}:{last}]", self.frames_TCHW[first:last], self.masks_THW[first:last])
+
+
+def read_clips(frames: Path, masks: Path, pixels: int, progress: Progress) -> list[MaskedClip]:
+    """Read all clips of a folder.
+
+    Args:
+        frames: a folder per clip, or the pictures of one clip.
+        masks: the same folders with a mask per frame: same name without extension, same size, 0 for background and 1 or 255 for
+            the object. Masks without any object are legal, and so are clips of one frame.
+        pixels: S; pictures are squeezed to a square, their proportions ignored. A mask pixel is object where at least half of what it
+            covers is.
+
+    Raises:
+        InputError: a folder, frame or mask is missing, cannot be read, or does not fit the other.
+    """
+    folders = _clip_folders(frames, "--frames")
+    mask_folders = _clip_folders(masks, "--masks")
+    # One clip given directly on either side needs no name in common.
+    if len(folders) == len(mask_folders) == 1 and (frames in folders.values() or masks in mask_folders.values()):
+        mask_folders = dict(zip(folders, mask_folders.values(), strict=True))
+    _refuse_unpaired("clip", folders, mask_folders, frames, masks)
+    pairs = {name: _pair(folders[name], mask_folders[name]) for name in folders}
+    progress.start("read", sum(map(len, pairs.values())), "frames")
+    clips = [_read_clip(name, pair, pixels, progress) for name, pair in pairs.items()]
+    progress.finish()
+    return clips
+
+
+def hash_clips(clips: Sequence[MaskedClip]) -> str:
+    """sha256 over names and pixels, to tell whether a run goes on with the data it began with."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        digest.update(f"{clip.name} {tuple(clip.frames_TCHW.shape)}\n".encode(errors="surrogateescape"))
+        digest.update(clip.frames_TCHW.numpy().tobytes())
+        digest.update(clip.masks_THW.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hold_out(clips: Sequence[MaskedClip], share: float, seed: int) -> tuple[list[MaskedClip], list[MaskedClip]]:
+    """Clips to train on and clips to measure on, both in their order.
+
+    At least one clip is held out. Of a single clip its last frames are, which look much like the ones before: such a measurement
+    flatters.
+
+    Raises:
+        InputError: there is one clip of one frame.
+    """
+    if len(clips) > 1:
+        count = min(max(1, round(share * len(clips))), len(clips) - 1)
+        chosen = set(np.random.default_rng(seed).permutation(len(clips))[:count].tolist())
+        return [c for i, c in enumerate(clips) if i not in chosen], [c for i, c in enumerate(clips) if i in chosen]
+    clip = clips[0]
+    if len(clip) < 2:
+        raise InputError(
+            f"clip {clip.name} has one frame and is the only one; nothing is left to measure on. Give --test-frames and --test-masks."
+        )
+    cut = len(clip) - min(max(1, round(share * len(clip))), len(clip) - 1)
+    return [clip.part(0, cut)], [clip.part(cut, len(clip))]
+
+
+def _clip_folders(root: Path, option: str) -> dict[str, Path]:
+    if not root.is_dir():
+        raise InputError(f"{option}: {root} is not a folder. It holds a folder of pictures per clip, or the pictures of one clip.")
+    entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+    folders = {path.name: path for path in entries if path.is_dir()}
+    pictures = [path for path in entries if _is_picture(path)]
+    if folders and pictures:
+        raise InputError(f"{option}: {root} holds folders and pictures ({pictures[0].name}); put each clip into a folder of its own.")
+    if pictures:
+        return {root.name: root}
+    if not folders:
+        raise InputError(f"{option}: {root} holds no folders and no pictures ({', '.join(sorted(_PICTURES))}).")
+    return folders
+
+
+def _pair(frames: Path, masks: Path) -> list[tuple[Path, Path]]:
+    """Frames with their masks, in order: 2 before 10."""
+    frame_of, mask_of = _by_stem(frames), _by_stem(masks)
+    if not frame_of:
+        raise InputError(f"{frames} holds no pictures ({', '.join(sorted(_PICTURES))}).")
+    _refuse_unpaired("frame", frame_of, mask_of, frames, masks)
+    return [(frame_of[stem], mask_of[stem]) for stem in sorted(frame_of, key=_natural)]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if _is_picture(path) and found.setdefault(path.stem, path) != path:
+            raise InputError(f"{folder} holds {found[path.stem].name} and {path.name}; a frame's name without extension must be its own.")
+    return found
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in _PICTURES and not path.name.startswith(".") and path.is_file()
+
+
+def _natural(stem: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", stem)] + [(-2, stem)]
+
+
+def _refuse_unpaired(what: str, frames: dict[str, Path], masks: dict[str, Path], frame_root: Path, mask_root: Path) -> None:
+    for missing, where, other in ((frames.keys() - masks.keys(), mask_root, "mask"), (masks.keys() - frames.keys(), frame_root, what)):
+        if missing:
+            shown = ", ".join(sorted(missing, key=_natural)[:5])
+            lacking = f"masks of the {what}s" if other == "mask" else f"{what}s of the masks"
+            raise InputError(
+                f"{where} lacks the {lacking} {shown} ({len(missing)} of {len(frames | masks)}). "
+                "Frames and masks have the same name without extension; a frame without the object has an empty mask."
+            )
+
+
+def _read_clip(name: str, pairs: list[tuple[Path, Path]], pixels: int, progress: Progress) -> MaskedClip:
+    frames, masks = [], []
+    size: tuple[int, ...] | None = None
+    for frame_path, mask_path in pairs:
+        frame_HWC, mask_HW = read_frame(frame_path), read_mask(mask_path)
+        if min(mask_HW.shape) < _MIN_SIDE:
+            raise InputError(f"{mask_path} has {_size(mask_HW.shape)} pixels; at least {_MIN_SIDE} x {_MIN_SIDE} are needed.")
+        if mask_HW.shape != frame_HWC.shape[:2]:
+            raise InputError(f"{mask_path} has {_size(mask_HW.shape)} pixels, its frame {_size(frame_HWC.shape)}; they must be the same.")
+        if size not in (None, mask_HW.shape):
+            raise InputError(f"{frame_path} has {_size(mask_HW.shape)} pixels, the frames before it {_size(size)}; a clip has one size.")
+        size = mask_HW.shape
+        values = set(np.unique(mask_HW).tolist())
+        if not (values <= {0, 255} or values <= {0, 1}):
+            shown = ", ".join(map(str, sorted(values)[:6])) + (", ..." if len(values) > 6 else "")
+            raise InputError(
+                f"{mask_path} holds {len(values)} values: {shown}; allowed are 0 for background and 255 (or 1) for the object. "
+                "Masks with several objects must be merged into one; lossy files such as JPEG do not keep masks."
+            )
+        frames.append(torch.from_numpy(resize(frame_HWC, pixels, "squash")))
+        masks.append(_resize_mask(torch.from_numpy(mask_HW > 0), pixels))
+        progress.advance()
+    return MaskedClip(name, torch.stack(frames), torch.stack(masks))
+
+
+def _resize_mask(mask_HW: torch.Tensor, pixels: int) -> torch.Tensor:
+    if mask_HW.shape == (pixels, pixels):
+        return mask_HW
+    return F.interpolate(mask_HW[None, None].float(), (pixels, pixels), mode="bilinear", antialias=True)[0, 0] >= 0.5
+
+
+def _size(shape: tuple[int, ...] | None) -> str:
+    assert shape is not None
+    return f"{shape[1]} x {shape[0]}"
