@@ -150,8 +150,10 @@ def pretrain_on_clips(
             run.describe(_description(config, encoder_config, weights.sha256, cache, seed), resume)
             if len(cache) < config.batch:
                 progress.say(f"warning: {len(cache)} clips are fewer than a batch ({config.batch}); what is learned from so few is little")
-            model = SelfSupModel(encoder.train(), config)
-            _fit(model, cache, config, run, log, seed=seed, device=device, resume=resume, progress=progress)
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                model = SelfSupModel(encoder.train(), config)
+                _fit(model, cache, config, run, log, seed=seed, device=device, resume=resume, progress=progress)
             save_encoder(model.encoder, out / "encoder.safetensors")
         except KeyboardInterrupt as stop:
             raise Interrupted(f"stopped; {len(log)} of {config.epochs} epochs are saved in {out}. Add --resume to go on.") from stop
