@@ -1,8 +1,7 @@
 """What self-supervised pretraining minimises: two views of a clip agree, and the features neither collapse nor repeat each other.
 
-Sources: VICReg, Bardes, Ponce and LeCun, "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning" (ICLR
-2022), eq. 1 to 6; intra-negatives, Tao, Wang and Yamasaki, "Self-supervised Video Representation Learning Using Inter-Intra Contrastive
-Framework" (ACM MM 2020), here the clip played backwards.
+Source: Bardes, Ponce and LeCun, "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning" (ICLR
+2022), eq. 1 to 6.
 
 Legend: B clips, D width of the features, E width of the expander.
 """
@@ -56,21 +55,6 @@ def vicreg(x_BE: torch.Tensor, y_BE: torch.Tensor) -> Terms:
     if x_BE.shape != y_BE.shape or len(x_BE) < 2:
         raise ValueError(f"VICReg needs two views of the same two or more clips, not {tuple(x_BE.shape)} and {tuple(y_BE.shape)}")
     return Terms(invariance(x_BE, y_BE), (variance(x_BE) + variance(y_BE)) / 2, covariance(x_BE) + covariance(y_BE))
-
-
-def direction(x_BE: torch.Tensor, backwards_BE: torch.Tensor, y_BE: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Cross-entropy of telling which of two views belongs to ``y``: ``x``, or the same frames played backwards.
-
-    Both look the same, so only what moves can tell. log 2 where features do not see the difference (a still clip never shows any).
-
-    Args:
-        x_BE, backwards_BE: one view, forwards and backwards.
-        y_BE: the other view, forwards.
-        temperature: of the cosine similarities.
-    """
-    same = F.cosine_similarity(x_BE, y_BE)
-    other = F.cosine_similarity(backwards_BE, y_BE)
-    return F.softplus((other - same) / temperature).mean()
 
 
 class Expander(nn.Sequential):

@@ -37,8 +37,6 @@ class SelfSupConfig(Settings):
         timeout_seconds: a clip that takes longer to decode is left out and named.
         views: how two views differ.
         invariance, variance, covariance: weights of VICReg's terms, the paper's by default.
-        direction: weight of telling a view from the same view played backwards; 0: plain VICReg.
-        temperature: of that term.
         expander: E, width of the space in which views are compared.
         epochs: passes over the clips.
         batch: clips per step, two views of each.
@@ -61,8 +59,6 @@ class SelfSupConfig(Settings):
     invariance: float = Field(25.0, ge=0)
     variance: float = Field(25.0, ge=0)
     covariance: float = Field(1.0, ge=0)
-    direction: float = Field(5.0, ge=0)
-    temperature: float = Field(0.2, gt=0)
     expander: int = Field(256, ge=2)
     epochs: int = Field(30, ge=1)
     batch: int = Field(32, ge=2)

@@ -28,7 +28,6 @@ class SelfSupEpoch:
         epoch: counted from 1.
         loss: weighted sum of the terms, mean over the epoch's steps, as the terms are.
         invariance, variance, covariance: VICReg's terms, before their weights.
-        direction: cross-entropy of telling forwards from backwards, before its weight; log 2 = .69 is chance, None if not trained.
         feature_deviation: relative deviation of the features over the clips, see ``spread``; 0 is collapse.
         effective_rank: of the features, see ``spread``; 1 is collapse onto a line.
         lr: at the end of the epoch.
@@ -40,7 +39,6 @@ class SelfSupEpoch:
     invariance: float
     variance: float
     covariance: float
-    direction: float | None
     feature_deviation: float
     effective_rank: float
     lr: float

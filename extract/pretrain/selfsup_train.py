@@ -29,7 +29,7 @@ from ..stop_signals import stop_on_signals
 from ..vivim import Vivim, VivimConfig
 from ..weights import load_encoder, save_encoder
 from .clip_cache import ClipCache, open_cache
-from .selfsup import Expander, direction, spread, vicreg
+from .selfsup import Expander, spread, vicreg
 from .selfsup_config import SelfSupConfig
 from .selfsup_run import SelfSupEpoch, SelfSupRun
 from .views import draw, plan_pair
@@ -65,7 +65,6 @@ class Losses(NamedTuple):
     invariance: torch.Tensor
     variance: torch.Tensor
     covariance: torch.Tensor
-    direction: torch.Tensor
     features_BD: torch.Tensor
 
 
@@ -86,17 +85,13 @@ class SelfSupModel(nn.Module):
     def forward(self, one_BTCHW: torch.Tensor, two_BTCHW: torch.Tensor) -> Losses:
         """Losses of two views of the same clips, RGB in 0..1."""
         config = self.config
-        views = [one_BTCHW, two_BTCHW]
-        if config.direction:
-            views.append(one_BTCHW.flip(1))
-        pictures = torch.cat(views)
+        pictures = torch.cat([one_BTCHW, two_BTCHW])
         features = self.encoder.embed((pictures - self.encoder.mean) / self.encoder.std)
         # The terms square and take roots of small numbers; under mixed precision that is done in float32.
-        x_BE, y_BE, *backwards = self.expander(features).float().split(len(one_BTCHW))
+        x_BE, y_BE = self.expander(features).float().split(len(one_BTCHW))
         terms = vicreg(x_BE, y_BE)
         total = config.invariance * terms.invariance + config.variance * terms.variance + config.covariance * terms.covariance
-        told = direction(x_BE, backwards[0], y_BE, config.temperature) if backwards else total.new_zeros(())
-        return Losses(total + config.direction * told, *terms, told, features[: len(one_BTCHW)].detach().float())
+        return Losses(total, *terms, features[: len(one_BTCHW)].detach().float())
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Matrices decay; norms, biases and what parametrises the state space do not."""
@@ -251,16 +246,14 @@ def _one_epoch(
         invariance=means["invariance"],
         variance=means["variance"],
         covariance=means["covariance"],
-        direction=means["direction"] if config.direction else None,
         feature_deviation=deviation,
         effective_rank=rank,
         lr=lr,
         seconds=round(time.monotonic() - started, 3),
     )
-    told = "" if log.direction is None else f", direction {log.direction:.3f}"
     progress.say(
         f"epoch {epoch}: loss {log.loss:.3f}, invariance {log.invariance:.3f}, variance {log.variance:.3f}, covariance "
-        f"{log.covariance:.3f}{told}; features: deviation {deviation:.2f}, effective rank {rank:.1f}; {log.seconds:.1f} s"
+        f"{log.covariance:.3f}; features: deviation {deviation:.2f}, effective rank {rank:.1f}; {log.seconds:.1f} s"
     )
     return log
 

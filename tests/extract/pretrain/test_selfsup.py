@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from vivim.extract.pretrain.selfsup import covariance, direction, invariance, spread, variance, vicreg
+from vivim.extract.pretrain.selfsup import covariance, invariance, spread, variance, vicreg
 
 
 def test_variance_of_a_known_batch():
@@ -49,18 +49,6 @@ def test_gradients_are_right_and_finite_even_on_a_collapsed_batch():
 def test_views_that_cannot_be_compared_are_refused(shapes):
     with pytest.raises(ValueError, match="two views"):
         vicreg(*(torch.zeros(shape) for shape in shapes))
-
-
-def test_direction_is_chance_where_backwards_looks_the_same():
-    torch.manual_seed(0)
-    x, y = torch.randn(4, 6), torch.randn(4, 6)
-    assert direction(x, x, y, 0.2).item() == pytest.approx(math.log(2))
-
-
-def test_direction_by_hand():
-    """Cosine 1 with its own clip, -1 with the same backwards: log(1 + exp(-2 / .5))."""
-    x = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
-    assert direction(x, -x, 2 * x, 0.5).item() == pytest.approx(math.log1p(math.exp(-4)), rel=1e-5)
 
 
 def test_spread_of_known_features():

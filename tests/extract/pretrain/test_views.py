@@ -33,7 +33,7 @@ def test_a_view_is_a_function_of_seed_epoch_and_clip():
 def test_frames_go_forward_and_never_repeat():
     for plan in MANY:
         assert (np.diff(plan.frames_T) > 0).all()
-        assert 0 <= plan.frames_T[0] and plan.frames_T[-1] < 16
+        assert plan.frames_T[0] >= 0 and plan.frames_T[-1] < 16
         assert plan.frames_T[-1] - plan.frames_T[0] >= 6  # at least half of the clip, but for rounding
     assert len({tuple(plan.frames_T) for plan in MANY}) > 20
 
