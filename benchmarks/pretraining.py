@@ -9,9 +9,12 @@ extracted as the demo does. Then, per kind of weights:
 
 ``looks``, ``motions``, ``both``  accuracy of a linear probe (``vivim.demo.probe``), mean over ten ways to halve the clips: six looks
                                   alone, five motions alone, and the thirty categories (five clips of each to learn from).
-``motions by level``              the same on F1..F4 alone: where motion is kept.
+``neighbours``                    share of a clip's nine nearest others that are of its category: without any labels.
+``motions by level``              the probe on F1..F4 alone: where motion is kept.
 ``recommend``                     test HR@10 of the Mamba recommender with frozen items, over all and on clips that nobody watched in
-                                  training (cold), trained with the same seed.
+                                  training (cold), trained with the same seed, on the histories of 150, 400 and 2,000 viewers.
+
+``truth`` is no encoder but the category itself, one-hot: what a recommender could make of vectors that say all there is to know.
 
 ``--segmentation`` adds weights pretrained on masks: a file for the nano encoder, the same for every seed. The unlabelled clips of the
 probes are those of pretraining: that is how it is used, on one's own catalogue. Times are wall-clock and depend on what else runs.
@@ -35,7 +38,7 @@ from vivim.demo.probe import linear_probe
 from vivim.demo.render import render_world
 from vivim.demo.run import DemoRow, extract_config, recommend_config, world_config
 from vivim.demo.viewers import build_world
-from vivim.demo.world import WorldFiles
+from vivim.demo.world import WorldConfig, WorldFiles, write_tables
 from vivim.extract.pretrain.selfsup_config import SelfSupConfig
 from vivim.extract.pretrain.selfsup_train import pretrain_on_clips
 from vivim.extract.run import extract_catalogue
@@ -48,10 +51,11 @@ from vivim.recommend.provenance import provenance
 from vivim.recommend.readers import read_interactions
 from vivim.recommend.train import train_run
 from vivim.stage_one import make_recipe
-from vivim.store import EmbeddingStore
+from vivim.store import EmbeddingStore, Recipe, Rows, write_embeddings
 
 NANO = VivimConfig.of_size("nano")
 HALVES = range(10)
+VIEWERS = (150, 400, 2000)
 
 
 class Lines:
@@ -90,13 +94,28 @@ class Truth:
         def accuracy(part_ND: np.ndarray, labels: Sequence[object]) -> float:
             return round(statistics.mean(linear_probe(part_ND, labels, seed) for seed in HALVES), 4)
 
-        levels = np.split(vectors_ND, np.cumsum(NANO.channels)[:-1], axis=1)
-        return {
+        both = list(zip(self.looks, self.motions, strict=True))
+        found: dict[str, Any] = {
             "looks": accuracy(vectors_ND, self.looks),
             "motions": accuracy(vectors_ND, self.motions),
-            "both": accuracy(vectors_ND, list(zip(self.looks, self.motions, strict=True))),
-            "motions by level": {f"F{level + 1}": accuracy(part, self.motions) for level, part in enumerate(levels)},
+            "both": accuracy(vectors_ND, both),
+            "neighbours": round(neighbours(vectors_ND, both), 4),
         }
+        if vectors_ND.shape[1] == sum(NANO.channels):
+            levels = np.split(vectors_ND, np.cumsum(NANO.channels)[:-1], axis=1)
+            found["motions by level"] = {f"F{level + 1}": accuracy(part, self.motions) for level, part in enumerate(levels)}
+        return found
+
+
+def neighbours(vectors_ND: np.ndarray, labels: Sequence[object]) -> float:
+    """Share of a clip's nine nearest others (cosine, dimensions standardised) that have its label; a category has ten clips."""
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    y = np.array([numbers[label] for label in labels])
+    X = (vectors_ND - vectors_ND.mean(0)) / np.maximum(vectors_ND.std(0), 1e-6)
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    similarity = X @ X.T
+    np.fill_diagonal(similarity, -np.inf)
+    return float((y[np.argsort(-similarity, axis=1)[:, :9]] == y[:, None]).mean())
 
 
 def extract(files: WorldFiles, weights: str, seed: int, out: Path) -> EmbeddingStore:
@@ -105,6 +124,18 @@ def extract(files: WorldFiles, weights: str, seed: int, out: Path) -> EmbeddingS
     encoder, info = load_encoder(weights, NANO, seed)
     out.unlink(missing_ok=True)
     extract_catalogue(files.videos, out, config, encoder, make_recipe(config, encoder, info), Lines())
+    return EmbeddingStore.open(out)
+
+
+def write_truth(truth: Truth, out: Path) -> EmbeddingStore:
+    """Vectors that name the category of each clip and say nothing else."""
+    categories = list(zip(truth.looks, truth.motions, strict=True))
+    numbers = {category: number for number, category in enumerate(dict.fromkeys(categories))}
+    vectors_ND = np.eye(len(numbers), dtype=np.float32)[[numbers[category] for category in categories]]
+    count = len(truth.ids)
+    rows = Rows(truth.ids, vectors_ND, ["0" * 64] * count, np.zeros((count, 1)), ["none"] * count, np.zeros(count, bool))
+    made: dict[str, Any] = {"encoder": {"kind": "truth"}, "weights": {"source": "none"}}
+    write_embeddings(out, Recipe(**made, frames={}, preprocessing={}, decoder={}, dtype="float32"), rows, [])
     return EmbeddingStore.open(out)
 
 
@@ -134,8 +165,12 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     tables = {}
     for kind in dict.fromkeys(row["weights"] for row in rows):
         mine = [row for row in rows if row["weights"] == kind]
-        columns = {name: [row["probe"][name] for row in mine] for name in ("looks", "motions", "both")}
-        columns |= {name: [row["recommend"][name]["value"] for row in mine] for name in ("hit_rate@10", "cold hit_rate@10")}
+        columns = {name: [row["probe"][name] for row in mine] for name in ("looks", "motions", "both", "neighbours")}
+        columns |= {
+            f"{name}, {viewers} viewers": [row["recommend"][str(viewers)][name]["value"] for row in mine]
+            for viewers in VIEWERS
+            for name in ("hit_rate@10", "cold hit_rate@10")
+        }
         tables[kind] = {
             name: {"mean": round(statistics.mean(values), 4), "low": round(min(values), 4), "high": round(max(values), 4)}
             for name, values in columns.items()
@@ -158,6 +193,11 @@ def main() -> None:
     world = build_world(world_config(0, quick=False))
     files = render_world(world, options.work / "world", progress=Lines())
     truth = Truth.read(files)
+    audiences = {}
+    for viewers in VIEWERS:
+        audiences[str(viewers)] = audience = WorldFiles(options.work / f"viewers-{viewers}")
+        audience.folder.mkdir(exist_ok=True)
+        write_tables(build_world(WorldConfig(viewers=viewers, seed=0)), audience)
     config = SelfSupConfig(epochs=options.epochs, image_size=options.image_size)
     rows = []
     for seed in range(options.seeds):
@@ -179,13 +219,17 @@ def main() -> None:
         kinds = {"random": "random", "self-supervised": str(trained.encoder)}
         if options.segmentation:
             kinds["segmentation"] = str(options.segmentation)
+        kinds["truth"] = ""
         for kind, weights in kinds.items():
             name = f"{kind}-{seed}"
-            store = extract(files, weights, seed, options.work / f"{name}.h5")
+            vectors = options.work / f"{name}.h5"
+            store = extract(files, weights, seed, vectors) if weights else write_truth(truth, vectors)
             vectors_ND, present = store.lookup(truth.ids)
             assert present.all()
             row: dict[str, Any] = {"weights": kind, "seed": seed, "probe": truth.probe(vectors_ND)}
-            row["recommend"] = recommend(files, store, seed, options.work / "runs" / name)
+            row["recommend"] = {
+                viewers: recommend(audience, store, seed, options.work / "runs" / name) for viewers, audience in audiences.items()
+            }
             if kind == "self-supervised":
                 row |= {"pretrain_seconds": seconds, "clips": trained.clips, "collapsed": trained.collapsed}
                 row["last_epoch"] = {
@@ -194,8 +238,11 @@ def main() -> None:
                     if isinstance(value, float) and key not in {"lr", "seconds"}
                 }
             rows.append(row)
-            shown = ", ".join(f"{what} {row['probe'][what]:.3f}" for what in ("looks", "motions", "both"))
-            rates = ", ".join(f"{what} {value['value']:.3f}" for what, value in row["recommend"].items())
+            shown = ", ".join(f"{what} {row['probe'][what]:.3f}" for what in ("looks", "motions", "both", "neighbours"))
+            rates = ", ".join(
+                f"{viewers} viewers {rate['hit_rate@10']['value']:.3f} (cold {rate['cold hit_rate@10']['value']:.3f})"
+                for viewers, rate in row["recommend"].items()
+            )
             print(f"{name}: {shown}; {rates}", flush=True)
     if options.out:
         record = provenance()
