@@ -1,0 +1,149 @@
+"""The folder of a self-supervised run: safetensors and JSON only, every file written whole or not at all.
+
+run.json               configuration, seed, what it was trained on
+encoder.safetensors    the trained encoder, for ``vivim extract --weights``
+last.safetensors       encoder, expander, optimizer and the log after the newest finished epoch: what resuming needs
+log.jsonl              one line an epoch
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ...errors import InputError
+
+
+@dataclass(frozen=True)
+class SelfSupEpoch:
+    """One line of log.jsonl.
+
+    Attributes:
+        epoch: counted from 1.
+        loss: weighted sum of the terms, mean over the epoch's steps, as the terms are.
+        invariance, variance, covariance: VICReg's terms, before their weights.
+        feature_deviation: relative deviation of the features over the clips, see ``spread``; 0 is collapse.
+        effective_rank: of the features, see ``spread``; 1 is collapse onto a line.
+        lr: at the end of the epoch.
+        seconds: of the epoch.
+    """
+
+    epoch: int
+    loss: float
+    invariance: float
+    variance: float
+    covariance: float
+    feature_deviation: float
+    effective_rank: float
+    lr: float
+    seconds: float
+
+
+class SelfSupRun:
+    """Reading and writing the files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @staticmethod
+    def open(path: Path, resume: bool) -> "SelfSupRun":
+        """The folder of a new run, or of one that goes on.
+
+        Raises:
+            InputError: the folder is taken, cannot be made, or holds no run to resume.
+        """
+        if resume:
+            if not (path / "run.json").is_file():
+                raise InputError(f"{path} holds no run to resume: it has no run.json. Start one without --resume.")
+            return SelfSupRun(path)
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file; a run needs a folder. Choose another --out.")
+        if (path / "last.safetensors").exists():
+            raise InputError(f"{path} holds a run already; add --resume to go on with it, or choose another --out.")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{path} cannot be made ({error.strerror}); choose another --out.") from error
+        return SelfSupRun(path)
+
+    def describe(self, description: dict[str, Any], resume: bool) -> None:
+        """Write run.json, or on resuming compare with it.
+
+        Raises:
+            InputError: the run was trained in another way or on other clips.
+        """
+        path = self.path / "run.json"
+        if not resume:
+            _write(path, json.dumps(description, indent=2) + "\n")
+            return
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is damaged ({error}); train the run again.") from error
+        old, new = _flat(before), _flat(json.loads(json.dumps(description)))
+        differences = [
+            f"{key} {old.get(key)} (now {new.get(key)})" for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
+        ]
+        if differences:
+            raise InputError(
+                f"cannot resume {self.path}: it was trained with {'; '.join(differences[:5])}. Use the same, or start a new run."
+            )
+
+    def save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: Sequence[SelfSupEpoch]) -> None:
+        """Weights, optimizer and log in one file, so that a kill cannot leave the one without the other."""
+        state = {f"optimizer.{i}.{k}": torch.as_tensor(v) for i, entry in optimizer.state_dict()["state"].items() for k, v in entry.items()}
+        tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | state
+        lines = [json.dumps(asdict(epoch)) for epoch in log]
+        part = self.path / "last.safetensors.tmp"
+        copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        save_file(copies, part, metadata={"log": "[" + ",".join(lines) + "]"})
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(self.path / "last.safetensors")
+        _write(self.path / "log.jsonl", "".join(line + "\n" for line in lines))
+
+    def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[SelfSupEpoch]:
+        """Put back what ``save`` took; an empty list if no epoch was finished.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.path / "last.safetensors"
+        if not path.exists():
+            return []
+        try:
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+                log = [SelfSupEpoch(**entry) for entry in json.loads(file.metadata()["log"])]
+            model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is damaged ({error}); train the run again.") from error
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        return log
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".tmp")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
