@@ -19,8 +19,8 @@ class ViewsConfig(Settings):
 
     min_span: float = Field(0.5, gt=0, le=1)
     min_area: float = Field(0.5, gt=0, le=1)
-    jitter: float = Field(0.4, ge=0, lt=1)
-    grey: float = Field(0.2, ge=0, le=1)
+    jitter: float = Field(0.8, ge=0, lt=1)
+    grey: float = Field(0.5, ge=0, le=1)
 
 
 class SelfSupConfig(Settings):
