@@ -149,6 +149,6 @@ def test_a_loss_that_is_no_number_stops_the_run(folders, tmp_path):
 @pytest.mark.shared
 def test_one_real_clip_is_learned_by_heart(shared_data, tmp_path):
     clips = read_clips(shared_data / "vtus/Train/0002", shared_data / "vtus/Train_GT/0002", 256, SILENT)
-    config = PretrainConfig(pixels=256, clip_frames=3, epochs=8, lr=3e-3, augment=False, test_every=8, pictures_every=0)
+    config = PretrainConfig(pixels=256, clip_frames=2, epochs=24, lr=2e-3, augment=False, test_every=24, pictures_every=0)
     done = train_on_masks(clips, clips, config, "nano", tmp_path / "run", seed=1, device="cpu", resume=False, progress=SILENT)
     assert done.best.dice >= 0.95
