@@ -1,6 +1,7 @@
 """Safetensors files of weights: reading, writing, hashing."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,20 @@ from ..errors import InputError
 _CONTAINERS = ("state_dict", "model")
 
 
+# Where ``write_safetensors`` puts its metadata: safetensors writes several entries in an order that changes from run to run.
+_METADATA = "vivim"
+
+
 def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write tensors, atomically."""
+    """Write tensors, atomically; the same tensors and metadata give the same bytes."""
     temporary = path.with_name(path.name + ".tmp")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, dict(metadata))
+    kept = {_METADATA: json.dumps(dict(metadata), sort_keys=True)}
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, kept)
     temporary.replace(path)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The tensors and the metadata of a file.
+    """The tensors and the metadata of a file, its own entries and those of ``write_safetensors``.
 
     Raises:
         InputError: no such file, another kind of file, or a damaged one.
@@ -36,8 +42,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         )
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            metadata = dict(file.metadata() or {})
+            return tensors, metadata | json.loads(metadata.pop(_METADATA, "{}"))
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise InputError(f"weights: {path} is not a readable safetensors file ({error}). Copy or export it again.") from error
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from vivim.errors import InputError
 from vivim.extract.convert import convert_weights
 from vivim.extract.shapes import config_of
 from vivim.extract.vivim import SIZES, Vivim, VivimConfig
+from vivim.extract.weight_files import read_safetensors
 from vivim.extract.weights import from_state_dict, hash_tensors, load_weights, make_encoder, save_encoder
 from vivim.pipeline import load_pipeline
 
@@ -338,8 +338,8 @@ def test_scheme_and_licence_of_a_converted_checkpoint_come_back(new_format: bool
     vivim, loaded = load_weights(str(tmp_path / "mit.safetensors"))
     equal(vivim.state_dict(), ours)
     assert replace(loaded, source="mit.pth") == report
-    with safe_open(tmp_path / "mit.safetensors", "pt") as file:
-        assert file.metadata() == {"format": "pt", "scheme": "nvlabs-mit", "licence": report.licence}
+    _, metadata = read_safetensors(tmp_path / "mit.safetensors")
+    assert metadata == {"format": "pt", "scheme": "nvlabs-mit", "licence": report.licence}
 
 
 def golden(shared_data: Path, name: str) -> Tensors:
