@@ -67,10 +67,12 @@ def test_cuts_are_square_inside_and_not_too_small():
 
 def test_no_view_is_mirrored():
     """Brighter to the right and, in another picture, downwards: that stays true in every view."""
+    # The strongest colours leave a rare view black all over; milder ones keep the slope to be seen.
+    mild = ViewsConfig(jitter=0.4)
+    plans = [plan for clip in range(100) for plan in plan_pair(3, 1, clip, 16, 8, mild)]
     ramp = torch.arange(32, dtype=torch.uint8)[None, :].expand(32, 32) * 4 + 60
     for picture, axis in ((ramp, -1), (ramp.T, -2)):
-        frames = picture.expand(len(MANY), 16, 3, 32, 32)
-        steps = draw(frames, MANY, 32).mean(2).diff(dim=axis)
+        steps = draw(picture.expand(len(plans), 16, 3, 32, 32), plans, 32).mean(2).diff(dim=axis)
         assert (steps > -1e-5).all()
         assert (steps.mean((1, 2, 3)) > 0).all()
 
