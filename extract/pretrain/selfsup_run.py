@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ...errors import InputError
+from ...store.run_folder import pack_optimizer, unpack_optimizer, write_atomically
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class SelfSupRun:
         """
         path = self.path / "run.json"
         if not resume:
-            _write(path, json.dumps(description, indent=2) + "\n")
+            write_atomically(path, json.dumps(description, indent=2) + "\n")
             return
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -97,8 +98,7 @@ class SelfSupRun:
 
     def save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: Sequence[SelfSupEpoch]) -> None:
         """Weights, optimizer and log in one file, so that a kill cannot leave the one without the other."""
-        state = {f"optimizer.{i}.{k}": torch.as_tensor(v) for i, entry in optimizer.state_dict()["state"].items() for k, v in entry.items()}
-        tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | state
+        tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | pack_optimizer(optimizer)
         lines = [json.dumps(asdict(epoch)) for epoch in log]
         part = self.path / "last.safetensors.tmp"
         copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
@@ -106,7 +106,7 @@ class SelfSupRun:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(self.path / "last.safetensors")
-        _write(self.path / "log.jsonl", "".join(line + "\n" for line in lines))
+        write_atomically(self.path / "log.jsonl", "".join(line + "\n" for line in lines))
 
     def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[SelfSupEpoch]:
         """Put back what ``save`` took; an empty list if no epoch was finished.
@@ -124,22 +124,8 @@ class SelfSupRun:
             model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error}); train the run again.") from error
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = tensor
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        unpack_optimizer(optimizer, tensors)
         return log
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".tmp")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
