@@ -86,17 +86,29 @@ class Scene:
 
     def frame(self, number: int, seconds: float) -> npt.NDArray[np.uint8]:
         """Frame ``number`` at time ``seconds``, (H, W, 3) uint8 RGB."""
-        rng = np.random.default_rng([*self.frame_seed, number])
-        height, width, _ = self.background_HW3.shape
-        x0, y0 = self.phase + self.velocity * seconds + rng.normal(0, SHAKE * width, 2)
-        x = (np.arange(width) - x0) / self.cell  # in cells; whole numbers are cell centres
-        y = (np.arange(height) - y0) / self.cell
-        cover_HW = _cover(self.pattern, np.cos(2 * np.pi * x), np.cos(2 * np.pi * y))
+        rng, x, y = self._lattice(number, seconds)
+        cover_HW = self._cover(x, y)
         bright_HW = self.brightness[np.ix_(np.rint(y).astype(int) % _CELLS, np.rint(x).astype(int) % _CELLS)]
         image = self.background_HW3 + cover_HW[:, :, None] * (bright_HW[:, :, None] * self.ink - self.background_HW3)
+        height, width, _ = image.shape
         shift = (int(rng.integers(height)), int(rng.integers(width)))
         image += np.roll(self.noise_HW3, shift, axis=(0, 1))
         return image.clip(0, 255).astype(np.uint8)
+
+    def mask(self, number: int, seconds: float) -> npt.NDArray[np.bool_]:
+        """Where the pattern is in that frame, (H, W): the true mask."""
+        _, x, y = self._lattice(number, seconds)
+        return self._cover(x, y) > 0.5
+
+    def _lattice(self, number: int, seconds: float) -> tuple[np.random.Generator, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Columns and rows of the picture in cells; whole numbers are cell centres. The generator goes on with what else is random."""
+        rng = np.random.default_rng([*self.frame_seed, number])
+        height, width, _ = self.background_HW3.shape
+        x0, y0 = self.phase + self.velocity * seconds + rng.normal(0, SHAKE * width, 2)
+        return rng, (np.arange(width) - x0) / self.cell, (np.arange(height) - y0) / self.cell
+
+    def _cover(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Pixels:
+        return _cover(self.pattern, np.cos(2 * np.pi * x), np.cos(2 * np.pi * y))
 
 
 def _cover(pattern: Pattern, wave_x: npt.NDArray[np.float64], wave_y: npt.NDArray[np.float64]) -> Pixels:

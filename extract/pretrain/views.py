@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from .selfsup_config import ViewsConfig
 
 _LUMA = np.array([0.299, 0.587, 0.114])
+_BRIGHTEST = 0.8  # mean grey to which a view may be brightened
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,16 @@ class ViewPlan:
     Attributes:
         frames_T: positions in the cached frames, ascending.
         box: left, top, right, bottom of the cut, as shares of the picture.
-        colour_34: linear map of (R, G, B, 1), each 0..1.
+        colour_33: linear map of (R, G, B): saturation and hue.
+        contrast: factor about the view's own mean grey.
+        brightness: factor of everything, after the others; less where it would burn out the view.
     """
 
     frames_T: npt.NDArray[np.int64]
     box: tuple[float, float, float, float]
-    colour_34: npt.NDArray[np.float64]
+    colour_33: npt.NDArray[np.float64]
+    contrast: float = 1.0
+    brightness: float = 1.0
 
 
 def plan_pair(seed: int, epoch: int, clip: int, cached_frames: int, frames: int, config: ViewsConfig) -> tuple[ViewPlan, ViewPlan]:
@@ -43,7 +48,7 @@ def plan_pair(seed: int, epoch: int, clip: int, cached_frames: int, frames: int,
 
 
 def _plan(rng: np.random.Generator, cached_frames: int, frames: int, config: ViewsConfig) -> ViewPlan:
-    return ViewPlan(_span(rng, cached_frames, frames, config.min_span), _box(rng, config.min_area), _colour(rng, config))
+    return ViewPlan(_span(rng, cached_frames, frames, config.min_span), _box(rng, config.min_area), *_colour(rng, config))
 
 
 def _span(rng: np.random.Generator, cached: int, frames: int, min_span: float) -> npt.NDArray[np.int64]:
@@ -63,18 +68,15 @@ def _box(rng: np.random.Generator, min_area: float) -> tuple[float, float, float
     return float(left), float(top), float(left + side), float(top + side)
 
 
-def _colour(rng: np.random.Generator, config: ViewsConfig) -> npt.NDArray[np.float64]:
-    """Brightness, contrast, saturation and hue, each by a random amount up to ``jitter``, or grey; all of them linear in RGB."""
+def _colour(rng: np.random.Generator, config: ViewsConfig) -> tuple[npt.NDArray[np.float64], float, float]:
+    """Saturation and hue as one linear map, contrast, brightness; each by a random amount up to ``jitter``, or grey."""
     if config.jitter == 0 and config.grey == 0:
-        return np.eye(3, 4)
-    brightness, contrast, saturation = 1 + rng.uniform(-config.jitter, config.jitter, 3)
+        return np.eye(3), 1.0, 1.0
+    brightness, contrast, saturation = (1 + rng.uniform(-config.jitter, config.jitter, 3)).tolist()
     angle = rng.uniform(-config.jitter, config.jitter) * math.pi
     grey = rng.random() < config.grey
     luma = np.ones((3, 1)) * _LUMA
-    matrix = luma if grey else luma + saturation * (_rotation_about_grey(angle) - luma)
-    matrix = brightness * contrast * matrix
-    offset = 0.5 * (1 - contrast) * np.ones((3, 1))
-    return np.hstack([matrix, offset])
+    return luma if grey else luma + saturation * (_rotation_about_grey(angle) - luma), contrast, brightness
 
 
 def _rotation_about_grey(angle: float) -> npt.NDArray[np.float64]:
@@ -95,15 +97,21 @@ def draw(frames_BFCHW: torch.Tensor, plans: Sequence[ViewPlan], size: int) -> to
     device = frames_BFCHW.device
     at_BT = torch.from_numpy(np.stack([plan.frames_T for plan in plans])).to(device)
     box_B4 = torch.tensor([plan.box for plan in plans], dtype=torch.float32, device=device)
-    colour_B34 = torch.from_numpy(np.stack([plan.colour_34 for plan in plans])).float().to(device)
+    colour_B33 = torch.from_numpy(np.stack([plan.colour_33 for plan in plans])).float().to(device)
+    contrast_B, brightness_B = torch.tensor([[plan.contrast, plan.brightness] for plan in plans], device=device).T
     clips = torch.arange(len(plans), device=device)[:, None]
     picked = frames_BFCHW[clips, at_BT].float().div_(255)
     views, frames = picked.shape[:2]
     cut = F.grid_sample(picked.flatten(1, 2), _grid(box_B4, size), mode="bilinear", padding_mode="border", align_corners=False)
     cut = cut.unflatten(1, (frames, 3))
-    coloured = torch.einsum("bij,btjhw->btihw", colour_B34[:, :, :3], cut) + colour_B34[:, None, :, 3, None, None]
-    assert coloured.shape == (views, frames, 3, size, size)
-    return coloured.clamp_(0, 1)
+    coloured = torch.einsum("bij,btjhw->btihw", colour_B33, cut)
+    # About the mean of the view, not a fixed grey: then no contrast can turn a dark clip black or a bright one white all over.
+    mean_B = torch.einsum("j,btjhw->b", torch.from_numpy(_LUMA).float().to(device), cut) / (frames * size**2)
+    brightness_B = torch.minimum(brightness_B, (_BRIGHTEST / mean_B.clamp(min=1e-6)).clamp(min=1))
+    mean, contrast, brightness = (x_B[:, None, None, None, None] for x_B in (mean_B, contrast_B, brightness_B))
+    view = brightness * (mean + contrast * (coloured - mean))
+    assert view.shape == (views, frames, 3, size, size)
+    return view.clamp_(0, 1)
 
 
 def _grid(box_B4: torch.Tensor, size: int) -> torch.Tensor:
