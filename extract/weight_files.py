@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ _METADATA = "vivim"
 
 
 def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write tensors, atomically; the same tensors and metadata give the same bytes."""
+    """Write tensors, atomically and flushed to disk; the same tensors and metadata give the same bytes."""
     temporary = path.with_name(path.name + ".tmp")
     kept = {_METADATA: json.dumps(dict(metadata), sort_keys=True)}
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, kept)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
     temporary.replace(path)
 
 

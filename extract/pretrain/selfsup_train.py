@@ -25,6 +25,7 @@ from ...errors import Interrupted, VivimError
 from ...progress import Progress
 from ..clip import Failure
 from ..clips import find_clips
+from ..load_report import LoadReport
 from ..stop_signals import stop_on_signals
 from ..vivim import Vivim, VivimConfig
 from ..weights import load_weights, save_encoder
@@ -45,6 +46,8 @@ class SelfSupResult:
 
     Attributes:
         encoder: file of the trained weights.
+        size: of the encoder.
+        weights: what training began with, in words.
         clips: how many were learned from.
         failures: clips that were left out, and why.
         epochs: the log.
@@ -52,6 +55,8 @@ class SelfSupResult:
     """
 
     encoder: Path
+    size: str
+    weights: str
     clips: int
     failures: tuple[Failure, ...]
     epochs: tuple[SelfSupEpoch, ...]
@@ -108,7 +113,7 @@ class SelfSupModel(nn.Module):
 def pretrain_on_clips(
     videos: Path,
     config: SelfSupConfig,
-    encoder_config: VivimConfig,
+    encoder_config: VivimConfig | None,
     out: Path,
     progress: Progress,
     *,
@@ -122,7 +127,7 @@ def pretrain_on_clips(
 
     Args:
         videos: folder of the clips; unused with a manifest.
-        encoder_config: shapes of the encoder.
+        encoder_config: shapes of the encoder; None: those of the weights it begins with, b0 if they are random.
         out: folder of the run.
         seed: of the weights, the order, the views.
         device: ``cpu`` or ``cuda``.
@@ -142,28 +147,37 @@ def pretrain_on_clips(
         try:
             run = SelfSupRun.open(out, resume)  # first: decoding may take hours
             cache = open_cache(catalogue, frames or out / "frames", config, progress)
-            run.describe(_description(config, encoder_config, weights.sha256, cache, seed), resume)
+            run.describe(_description(config, encoder.config, weights, cache, seed), resume)
             if len(cache) < config.batch:
                 progress.say(f"warning: {len(cache)} clips are fewer than a batch ({config.batch}); what is learned from so few is little")
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 model = SelfSupModel(encoder.train(), config)
                 _fit(model, cache, config, run, log, seed=seed, device=device, resume=resume, progress=progress)
-            save_encoder(model.encoder, out / "encoder.safetensors")
+            save_encoder(model.encoder, out / "encoder.safetensors", weights.licence)
         except KeyboardInterrupt as stop:
             raise Interrupted(f"stopped; {len(log)} of {config.epochs} epochs are saved in {out}. Add --resume to go on.") from stop
     if frames is None:
         shutil.rmtree(out / "frames", ignore_errors=True)
-    return SelfSupResult(out / "encoder.safetensors", len(cache), cache.failures, tuple(log), _collapsed(log[-1]))
+    return SelfSupResult(
+        encoder=out / "encoder.safetensors",
+        size=weights.size,
+        weights=weights.beginning,
+        clips=len(cache),
+        failures=cache.failures,
+        epochs=tuple(log),
+        collapsed=_collapsed(log[-1]),
+    )
 
 
-def _description(config: SelfSupConfig, encoder: VivimConfig, weights_sha256: str, cache: ClipCache, seed: int) -> dict[str, Any]:
+def _description(config: SelfSupConfig, encoder: VivimConfig, weights: LoadReport, cache: ClipCache, seed: int) -> dict[str, Any]:
     """All that decides the weights. Where and how fast the clips are decoded does not."""
     settings = config.model_dump(mode="json", exclude={"workers", "timeout_seconds"})
     return {
+        "task": "clips",
         "config": settings,
         "encoder": asdict(encoder),
-        "start_sha256": weights_sha256,
+        "start_sha256": weights.sha256,
         "clips": len(cache),
         "clips_sha256": cache.sha256,
         "seed": seed,
