@@ -50,6 +50,7 @@ class Pipeline(Settings):
         seed: of every random choice.
         device: ``auto`` takes a GPU if there is one.
         runs: folder for what the commands make and remember.
+        tensorboard: training also writes event files for TensorBoard into its run.
         data: where the input is.
         pretrain: training the encoder on masks before stage one.
         selfsup: training it on clips alone, for catalogues without masks.
@@ -65,6 +66,7 @@ class Pipeline(Settings):
     seed: int = Field(1, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     runs: Path = Path("runs")
+    tensorboard: bool = False
     data: DataConfig = DataConfig()
     pretrain: PretrainConfig = PretrainConfig()
     selfsup: SelfSupConfig = SelfSupConfig()

@@ -52,6 +52,7 @@ def run_pretrain(pipeline: Pipeline, progress: Progress, *, clips: Path | None, 
 def _pretrain_on_clips(pipeline: Pipeline, progress: Progress, clips: Path, *, out: Path | None, resume: bool) -> Summary:
     from .extract.pretrain.selfsup_train import pretrain_on_clips
     from .extract.vivim import VivimConfig
+    from .store.metric_log import tensorboard
 
     size = pipeline.extract.encoder.size
     folder = out or pipeline.runs / "pretrain"
@@ -65,6 +66,7 @@ def _pretrain_on_clips(pipeline: Pipeline, progress: Progress, clips: Path, *, o
         device=pick_device(pipeline.device),
         resume=resume,
         manifest=pipeline.extract.manifest,
+        loggers=[tensorboard(folder)] if pipeline.tensorboard else [],
     )
     first, last = done.epochs[0], done.epochs[-1]
     columns = ("", "loss", "invariance", "variance", "covariance", "deviation", "rank")
@@ -103,6 +105,7 @@ def _pretrain_on_clips(pipeline: Pipeline, progress: Progress, clips: Path, *, o
 
 def _pretrain_on_masks(pipeline: Pipeline, progress: Progress, *, out: Path | None, resume: bool) -> Summary:
     from .extract.pretrain.train import train_on_masks
+    from .store.metric_log import tensorboard
 
     config = pipeline.pretrain
     device = pick_device(pipeline.device)
@@ -112,7 +115,10 @@ def _pretrain_on_masks(pipeline: Pipeline, progress: Progress, *, out: Path | No
         test = _clips(config.test_frames, config.test_masks, ("--test-frames", "--test-masks"), config.pixels, progress)
     folder = out or pipeline.runs / "pretrain"
     size = pipeline.extract.encoder.size
-    done = train_on_masks(clips, test, config, size, folder, seed=pipeline.seed, device=device, resume=resume, progress=progress)
+    loggers = [tensorboard(folder)] if pipeline.tensorboard else []
+    done = train_on_masks(
+        clips, test, config, size, folder, seed=pipeline.seed, device=device, resume=resume, progress=progress, loggers=loggers
+    )
     return _summary(done)
 
 

@@ -206,7 +206,7 @@ def test_a_file_with_duplicate_keys_exits_2(capsys: pytest.CaptureFixture[str]) 
     ("error", "code", "message"),
     [
         (RecipeMismatch("another recipe"), 2, "error: another recipe\n"),
-        (MissingExtra("matplotlib", extra="viz", why="drawing charts"), 2, "pip install 'vivim[viz]'"),
+        (MissingExtra("tensorboard", extra="viz", why="tensorboard: true"), 2, "pip install 'vivim[viz]'"),
         (TooManyFailures("3 of 4 clips failed"), 3, "error: 3 of 4 clips failed\n"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ValueError("odd \x1b[31m value"), 1, "internal error, ValueError: odd \\x1b[31m value\nRun again with --debug"),

@@ -84,11 +84,12 @@ def test_pretrain_on_clips_then_extract(capsys: pytest.CaptureFixture[str], writ
         write_mp4(Path("clips") / f"{clip}.mp4", 20 * clip)
     (Path("clips") / "broken.mp4").write_bytes(b"no video")
     command = ["pretrain", "--clips", "clips", "--size", "nano", "--pixels", "32", "--clip-frames", "2", "--epochs", "2", "--workers", "1"]
-    command += ["--set", "selfsup.cached_frames=4", "selfsup.batch=4", "--device", "cpu"]
+    command += ["--set", "selfsup.cached_frames=4", "selfsup.batch=4", "tensorboard=true", "--device", "cpu"]
     assert cli.main([*command, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["run"], said["size"], said["clips"], len(said["epochs"])) == ("runs/pretrain", "nano", 4, 2)
     assert [failure["id"] for failure in said["failures"]] == ["broken"]
+    assert len(list(Path("runs/pretrain/tensorboard").iterdir())) == 1
     assert said["began"] == "The weights begin random (seed 1)."
     assert cli.main(["extract", "--videos", "clips", "--weights", said["weights"], "--frames", "2", "--max-fail-rate", "0.5"]) == 0
     assert EmbeddingStore.open(Path("runs/embeddings.h5")).recipe.weights["source"] == "encoder.safetensors"

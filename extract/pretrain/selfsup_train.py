@@ -10,7 +10,7 @@ import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +19,12 @@ import lightning_fabric
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning_fabric.loggers.logger import Logger
 from torch import nn
 
 from ...errors import Interrupted, VivimError
 from ...progress import Progress
+from ...store.metric_log import log_metrics
 from ..clip import Failure
 from ..clips import find_clips
 from ..load_report import LoadReport
@@ -122,6 +124,7 @@ def pretrain_on_clips(
     resume: bool,
     manifest: Path | None = None,
     frames: Path | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> SelfSupResult:
     """Train an encoder on clips without labels and leave it in ``out/encoder.safetensors``.
 
@@ -134,6 +137,7 @@ def pretrain_on_clips(
         resume: go on with the run in ``out``; clips and configuration must be the same.
         manifest: CSV with the columns id,path, see ``read_manifest``.
         frames: folder of the decoded frames, which is kept for other runs; None: inside ``out``, removed after the last epoch.
+        loggers: told the metrics of every epoch, beside log.jsonl.
 
     Raises:
         InputError: no clips or only one that can be learned from; weights that do not fit; a folder that is taken or cannot be resumed.
@@ -153,7 +157,7 @@ def pretrain_on_clips(
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 model = SelfSupModel(encoder.train(), config)
-                _fit(model, cache, config, run, log, seed=seed, device=device, resume=resume, progress=progress)
+                _fit(model, cache, config, run, log, loggers, seed=seed, device=device, resume=resume, progress=progress)
             save_encoder(model.encoder, out / "encoder.safetensors", weights.licence)
         except KeyboardInterrupt as stop:
             raise Interrupted(f"stopped; {len(log)} of {config.epochs} epochs are saved in {out}. Add --resume to go on.") from stop
@@ -190,6 +194,7 @@ def _fit(
     config: SelfSupConfig,
     run: SelfSupRun,
     log: list[SelfSupEpoch],
+    loggers: Sequence[Logger],
     *,
     seed: int,
     device: str,
@@ -197,7 +202,7 @@ def _fit(
     progress: Progress,
 ) -> None:
     """Train until ``config.epochs``; every finished epoch is saved and appended to ``log``."""
-    fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=config.precision)
+    fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=config.precision, loggers=list(loggers))
     fabric.launch()
     # Fabric cannot clip the gradients of a fused optimizer that a loss scaler feeds.
     fused = config.precision != "16-mixed"
@@ -208,6 +213,7 @@ def _fit(
     for epoch in range(len(log) + 1, config.epochs + 1):
         log.append(_one_epoch(fabric, module, fabric_optimizer, cache, config, seed, epoch, progress))
         run.save(model, optimizer, log)
+        log_metrics(fabric, asdict(log[-1]))
         if _collapsed(log[-1]):
             progress.say(
                 f"WARNING: the features have collapsed (deviation {log[-1].feature_deviation:.3f}, effective rank "

@@ -20,10 +20,12 @@ from typing import Any, ClassVar, Literal
 
 import lightning_fabric
 import torch
+from lightning_fabric.loggers.logger import Logger
 
 from ...errors import InputError, Interrupted, VivimError
 from ...progress import Progress
 from ...store import run_folder
+from ...store.metric_log import log_metrics
 from ...store.provenance import provenance
 from ...store.run_folder import pack_optimizer, unpack_optimizer
 from ..vivim import SegmentLogits, Size, Vivim, VivimConfig
@@ -110,6 +112,7 @@ def train_on_masks(
     device: str,
     resume: bool,
     progress: Progress,
+    loggers: Sequence[Logger] = (),
 ) -> PretrainResult:
     """Train on ``clips`` and leave the run in ``out``.
 
@@ -117,6 +120,7 @@ def train_on_masks(
         size: of the encoder; ``auto``: of the weights it begins with, b0 if they are random.
         test: clips to measure on; None: a share of ``clips`` is held out.
         resume: go on with the interrupted run in ``out``.
+        loggers: told the metrics of every epoch, beside log.jsonl.
 
     Raises:
         InputError: weights, an earlier run or a regressor that do not fit.
@@ -144,7 +148,9 @@ def train_on_masks(
     }
     run = _open_run(out, description, resume)
     with torch.random.fork_rng():
-        logs, best = _fit(model, loss, clips, test, config, run, report.licence, seed=seed, device=device, resume=resume, progress=progress)
+        logs, best = _fit(
+            model, loss, clips, test, config, run, report.licence, loggers, seed=seed, device=device, resume=resume, progress=progress
+        )
     result = PretrainResult(
         run=out,
         epochs=tuple(logs),
@@ -168,13 +174,14 @@ def _fit(
     config: PretrainConfig,
     run: RunFolder,
     licence: str | None,
+    loggers: Sequence[Logger],
     *,
     seed: int,
     device: str,
     resume: bool,
     progress: Progress,
 ) -> tuple[list[EpochLog], EpochLog]:
-    fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=config.precision)
+    fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=config.precision, loggers=list(loggers))
     fabric.launch()
     # Plain Adam without decay, as the paper says and the published code does.
     optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
@@ -202,6 +209,7 @@ def _fit(
                 save_encoder(model, run.path / "encoder.safetensors", licence, stages_only=True)
             _save_last(model, optimizer, run, logs)
             run.append_log(asdict(log))
+            log_metrics(fabric, asdict(log))
             progress.say(_line(log))
     except KeyboardInterrupt as error:
         raise Interrupted(
