@@ -99,12 +99,14 @@ def walks(frames: int, positions: int) -> dict[str, Tensor]:
 
 def selective_scan(u_BLD: Tensor, dt_BLD: Tensor, A_DS: Tensor, B_BLS: Tensor, C_BLS: Tensor) -> Tensor:
     """Section 1.5 c without D u: h_l = exp(dt_l A) h_(l-1) + dt_l u_l B_l, y_l = <h_l, C_l> (Mamba, arXiv 2312.00752, algorithm 2)."""
-    state_BDS = u_BLD.new_zeros(u_BLD.shape[0], *A_DS.shape)
-    outputs = []
-    for u, dt, B, C in zip(u_BLD.unbind(1), dt_BLD.unbind(1), B_BLS.unbind(1), C_BLS.unbind(1), strict=True):
-        state_BDS = torch.exp(dt[:, :, None] * A_DS) * state_BDS + (dt * u)[:, :, None] * B[:, None, :]
-        outputs.append((state_BDS * C[:, None, :]).sum(-1))
-    return torch.stack(outputs, 1)
+    kept_BLDS = torch.exp(dt_BLD[..., None] * A_DS)
+    added_BLDS = (dt_BLD * u_BLD)[..., None] * B_BLS[:, :, None, :]
+    state_BDS = torch.zeros_like(added_BLDS[:, 0])
+    states = []
+    for kept_BDS, added_BDS in zip(kept_BLDS.unbind(1), added_BLDS.unbind(1), strict=True):
+        state_BDS = kept_BDS * state_BDS + added_BDS
+        states.append(state_BDS)
+    return torch.einsum("blds,bls->bld", torch.stack(states, 1), C_BLS)
 
 
 def one_walk(p: Tensors, suffix: str, x_BLD: Tensor) -> Tensor:
@@ -156,8 +158,8 @@ def plain_features(tensors: Tensors, frames_BTCHW: Tensor, heads: Sequence[int])
     return levels
 
 
-def plain_logits(tensors: Tensors, levels: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Mask and edge logits (M, 1, *size) of ``plain_features``, in eval mode (section 1.7); ``size`` is that of the frames."""
+def plain_decoder(tensors: Tensors, levels: Sequence[Tensor]) -> Tensor:
+    """The unified map (M, E, H1, W1) of ``plain_features`` in eval mode (section 1.7; eq. 6 of the paper, before heads)."""
     widened = []
     for i, level in enumerate(levels):
         projected = to_map(linear(under(tensors, f"decoder.linear_c.{i}.proj"), to_tokens(level)), level.shape[2:])
@@ -165,6 +167,11 @@ def plain_logits(tensors: Tensors, levels: Sequence[Tensor], size: tuple[int, in
     fused = F.conv2d(torch.cat(widened[::-1], 1), tensors["decoder.linear_fuse.weight"])
     norm = {name: tensor[:, None, None] for name, tensor in under(tensors, "decoder.batch_norm").items() if tensor.dim()}
     normed = (fused - norm["running_mean"]) / torch.sqrt(norm["running_var"] + 1e-5) * norm["weight"] + norm["bias"]
-    mask = F.conv2d(torch.clamp(normed, min=0), tensors["out.weight"], tensors["out.bias"])
+    return torch.clamp(normed, min=0)
+
+
+def plain_logits(tensors: Tensors, levels: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Mask and edge logits (M, 1, *size) of ``plain_features``, in eval mode (section 1.7); ``size`` is that of the frames."""
+    mask = F.conv2d(plain_decoder(tensors, levels), tensors["out.weight"], tensors["out.bias"])
     edge = F.conv2d(levels[0], tensors["edgeocr_cls_head.weight"], tensors["edgeocr_cls_head.bias"])
     return resize(mask, size), resize(edge, size)
