@@ -346,11 +346,26 @@ def extract(
     manifest: Manifest = None,
     workers: Workers = None,
     max_fail_rate: MaxFailRate = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do only this part of the clips, as in 2/8; then merge.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Do only the first N clips by id.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try clips again that failed for good.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
 ) -> "Summary":
     """Turn a folder of clips into an embedding file."""
-    from .stage_one import run_extract
+    from .stage_one import ExtractOptions, run_extract
 
-    return run_extract(call.pipeline, call.progress, out=out)
+    return run_extract(call.pipeline, call.progress, ExtractOptions(out, shard, limit, retry_failed, dry_run))
+
+
+@command("merge")
+def merge(
+    call: Call,
+    out: Annotated[Path | None, typer.Argument(metavar="[FILE.h5]", help="Embedding file to make; default: runs/embeddings.h5.")] = None,
+) -> "Summary":
+    """Make the embedding file from the shards that extract has left beside it."""
+    from .stage_one import run_merge
+
+    return run_merge(call.pipeline, call.progress, out=out)
 
 
 @command("convert-weights")

@@ -32,6 +32,14 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.refs) + len(self.failures)
 
+    def first(self, count: int | None) -> "Catalogue":
+        """At most so many clips, the first by id, those known to be unreadable included; None: all."""
+        if count is None or count >= len(self):
+            return self
+        kept = set(sorted([ref.id for ref in self.refs] + [failure.id for failure in self.failures], key=_by_id)[:count])
+        refs = tuple(ref for ref in self.refs if ref.id in kept)
+        return Catalogue(refs, tuple(failure for failure in self.failures if failure.id in kept))
+
 
 def find_clips(folder: Path, manifest: Path | None = None) -> Catalogue:
     """The clips in a folder and all folders below it, or those that a manifest lists.
@@ -142,8 +150,12 @@ def _check_ids(by_id: dict[str, list[Path]]) -> None:
             raise InputError(f"the file name {os.fsencode(id_)!r} is not UTF-8 text; rename the file.")
 
 
+def _by_id(id_: str) -> tuple[str, str]:
+    return id_.casefold(), id_
+
+
 def _sorted(refs: list[ClipRef], failures: list[Failure]) -> Catalogue:
     return Catalogue(
-        tuple(sorted(refs, key=lambda ref: (ref.id.casefold(), ref.id))),
-        tuple(sorted(failures, key=lambda failure: (failure.id.casefold(), failure.id))),
+        tuple(sorted(refs, key=lambda ref: _by_id(ref.id))),
+        tuple(sorted(failures, key=lambda failure: _by_id(failure.id))),
     )

@@ -53,6 +53,8 @@ class ExtractConfig(Settings):
         workers: decoding processes; 0: one per CPU core.
         timeout_seconds: a clip that takes longer to decode is given up and named.
         batch_clips: clips encoded at once.
+        shard_clips: clips of a shard, the unit in which work is kept.
+        commit_seconds: a shard that is not full is written after so long: no more work than that is ever lost.
         max_fail_rate: share of clips that may fail before the run exits with code 3.
     """
 
@@ -67,4 +69,6 @@ class ExtractConfig(Settings):
     workers: int = Field(0, ge=0)
     timeout_seconds: float = Field(30.0, gt=0)
     batch_clips: int = Field(8, ge=1)
+    shard_clips: int = Field(256, ge=1)
+    commit_seconds: float = Field(60.0, gt=0)
     max_fail_rate: float = Field(0.01, ge=0, le=1)

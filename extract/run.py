@@ -3,11 +3,13 @@
 Shapes: B clips in a batch, T frames per clip, C = 3, H = W = image size, D embedding width.
 """
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,16 +19,21 @@ import torch
 
 from ..errors import Interrupted
 from ..progress import Progress
-from ..store import EmbeddingFile, Recipe
+from ..store import EmbeddingStore, Recipe
+from ..store.embedding_file import check_recipe
 from .clip import Clip, ClipRef, EmbeddingBatch, Failure
-from .clips import Catalogue, find_clips
+from .clips import Catalogue
 from .config import ExtractConfig
 from .decode_pool import DecodePool, Result
+from .ledger import Entry, Ledger
+from .merge import DamagedShardError, merge_if_new
+from .parts import WHOLE, Parts, Share, open_parts, part_of, parts_of, shard_files, take_over
 from .reader import ClipReader, Unchanged
 from .sampling import make_sampler
-from .stop_signals import shielded, stop_on_signals
+from .schedule import TRIED_TWICE, Plan, make_plan
+from .stop_signals import shielded, stop_gently
 from .summary import ExtractSummary
-from .writer import EmbeddingWriter, FileWriter
+from .writer import EmbeddingWriter, ShardWriter
 
 Decode = Callable[[Sequence[ClipRef], Mapping[str, str]], Generator[Result, None, None]]
 
@@ -92,6 +99,7 @@ def run_shard(
                     _encode_and_write(waiting, encoder, writer, tally, progress)
                     waiting = []
             elif isinstance(result, Unchanged):
+                writer.same(result.id)
                 tally.unchanged += 1
                 progress.advance()
             else:
@@ -101,43 +109,145 @@ def run_shard(
 
 
 def extract_catalogue(
-    videos: Path, out: Path, config: ExtractConfig, encoder: ClipEncoder, recipe: Recipe, progress: Progress
+    catalogue: Catalogue,
+    out: Path,
+    config: ExtractConfig,
+    encoder: ClipEncoder,
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    share: Share = WHOLE,
+    retry_failed: bool = False,
 ) -> ExtractSummary:
-    """Embed every clip of a folder or manifest into one file.
+    """Embed every clip of a catalogue into one file.
 
-    A file that exists is added to: clips whose file has not changed keep their row, new, changed and failed ones are computed,
-    rows of clips that are no longer listed stay. Whatever ends the run early, what was done by then is in the file.
+    What is done is kept in shards beside the file (see ``parts``) and merged into it at the end. Run again, it does only what is missing:
+    new, changed and interrupted clips. Rows of clips that are no longer listed stay. A file without shards beside it is taken over.
+
+    Args:
+        share: which part of the catalogue; a partial run writes shards only, and ``merge`` makes the file of all.
+        retry_failed: try clips again that failed for good.
 
     Raises:
-        InputError: no clips, a doubtful id, or a place that cannot be written; before any work.
-        RecipeMismatch: the file was made another way; before any work.
-        Interrupted: Ctrl-C or SIGTERM; the file is written first.
-        VivimError: the file cannot be written.
+        InputError: a place that cannot be written, or is being written by another run; before any work.
+        RecipeMismatch: what is there was made another way; before any work.
+        Interrupted: Ctrl-C or SIGTERM; what was encoded is in the shards.
+        VivimError: a shard or the file cannot be written; earlier shards are whole.
     """
-    catalogue = find_clips(videos, config.manifest)
-    file = EmbeddingFile(out, recipe, encoder.dim)
-    writer, tally, started = FileWriter(file), Tally(), time.monotonic()
+    catalogue = part_of(catalogue, share)
+    started = time.monotonic()
+    with open_parts(parts_of(out) / share.folder, recipe, encoder.dim, progress) as parts:
+        take_over(out, parts, recipe, encoder.dim, share)
+        tally, total = Tally(), len(catalogue)
+        while True:
+            plan = make_plan(catalogue, parts.ledger.entries(), parts.ledger.suspects(), retry_failed=retry_failed)
+            _extract_planned(plan, parts, config, encoder, recipe, tally, progress, out)
+            retry_failed = False
+            if share.count > 1:
+                sha256 = ""
+                break
+            try:
+                sha256 = merge_if_new(out, parts, progress)
+                break
+            except DamagedShardError as error:
+                progress.say(f"{error.shard.name} is damaged and put aside; its clips are done again")
+                parts.put_aside(error.shard)
+    failures = tuple(sorted(tally.failures, key=lambda failure: failure.id))
+    return ExtractSummary(
+        total=total,
+        embedded=tally.embedded,
+        unchanged=total - tally.embedded - len(failures),
+        failures=failures,
+        seconds=time.monotonic() - started,
+        decode_wait_seconds=tally.decode_wait_seconds,
+        encode_seconds=tally.encode_seconds,
+        decoders=dict(tally.decoders),
+        sha256=sha256,
+    )
+
+
+def look_ahead(catalogue: Catalogue, out: Path, recipe: Recipe, dim: int, *, share: Share = WHOLE, retry_failed: bool = False) -> Plan:
+    """What ``extract_catalogue`` would do; nothing is read, made or locked.
+
+    Raises:
+        RecipeMismatch: what is there was made another way.
+        InputError: what is there cannot be read.
+    """
+    folder = parts_of(out) / share.folder
+    shards = shard_files(folder)
+    entries, suspects = Ledger.look(folder / "ledger.sqlite")
+    if shards or out.exists():
+        store = EmbeddingStore.open(shards[0] if shards else out, allow_empty=True)
+        check_recipe(store, recipe, dim)
+        if not shards:
+            entries = {id_: Entry("done", None, sha256, "", "") for id_, sha256 in zip(store.ids.ids, store.rows.sha256, strict=True)}
+    return make_plan(part_of(catalogue, share), entries, suspects, retry_failed=retry_failed)
+
+
+def _extract_planned(
+    plan: Plan,
+    parts: Parts,
+    config: ExtractConfig,
+    encoder: ClipEncoder,
+    recipe: Recipe,
+    tally: Tally,
+    progress: Progress,
+    out: Path,
+) -> None:
+    """Do what a plan says: first all clips side by side; then, one at a time, those over which something died or might have."""
+    tally.failures = list(plan.failures)
+    tally.unchanged = len(plan.unchanged) + len(plan.gone)
+    writer = ShardWriter(
+        parts, recipe, encoder.dim, hashes=plan.hashes, stats=plan.stats, clips=config.shard_clips, seconds=config.commit_seconds
+    )
     reader = ClipReader(make_sampler(config.frames), config.image_size, config.resize, config.decoder)
     pool = DecodePool(reader, config.workers, config.timeout_seconds, ahead=2 * config.batch_clips)
-    known = writer.hashes
-    progress.start("extract", len(catalogue), "clips")
+    stop, again = threading.Event(), Again()
+
+    def decode(refs: Sequence[ClipRef], known: Mapping[str, str], *, alone: bool) -> Generator[Result, None, None]:
+        def starting(ref: ClipRef) -> None:
+            parts.ledger.starting(ref.id, alone=alone)
+
+        used = replace(pool, workers=1, ahead=1) if alone else pool
+        with closing(used.decode(refs, known, starting, stop)) as results:
+            for result in results:
+                parts.ledger.read(result.id)
+                if alone or not again.takes(result):
+                    yield result
+
+    if plan.gone:
+        shown = ", ".join(plan.gone[:3])
+        progress.say(f"{len(plan.gone)} files are gone, their vectors are kept: {shown}{', ...' if len(plan.gone) > 3 else ''}")
+    progress.start("extract", plan.total, "clips")
+    progress.advance(tally.unchanged + len(plan.failures), _note(tally))
+    loop = partial(run_shard, encoder=encoder, writer=writer, tally=tally, batch_clips=config.batch_clips, progress=progress)
     try:
-        with stop_on_signals():
-            for failure in catalogue.failures:
-                _note_failure(failure, known, writer, tally, progress)
-            run_shard(catalogue.refs, pool.decode, encoder, writer, tally, batch_clips=config.batch_clips, progress=progress)
-    except KeyboardInterrupt as stop:
-        _commit(file, tally)
-        done = tally.embedded + tally.unchanged
-        raise Interrupted(
-            f"stopped: {done} of {len(catalogue)} clips are embedded and saved in {out}. Run the same command again to do the rest."
-        ) from stop
+        with stop_gently(stop):
+            for failure in plan.news:
+                writer.fail(failure)
+            loop(plan.todo, partial(decode, alone=False))
+            last = [*plan.alone, *(ref for ref in plan.todo if ref.id in again.ids)]
+            if last and not stop.is_set():
+                loop(last, partial(decode, alone=True))
+            writer.commit()
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped at once; what was not yet in a shard is lost. {_how_to_go_on(plan, tally, out)}") from None
     except BaseException:
-        _commit(file, tally)
+        with shielded():
+            writer.commit()
         raise
     finally:
         progress.finish()
-    return _summary(catalogue, tally, time.monotonic() - started, _commit(file, tally))
+        parts.ledger.nothing_is_read()
+    if stop.is_set():
+        raise Interrupted(f"stopped. {_how_to_go_on(plan, tally, out)}")
+
+
+def _how_to_go_on(plan: Plan, tally: Tally, out: Path) -> str:
+    return (
+        f"{tally.embedded + tally.unchanged} of {plan.total} clips are done and kept in {parts_of(out)}. "
+        "Run the same command again to do the rest."
+    )
 
 
 def _next(results: Generator[Result, None, None], tally: Tally) -> Result | None:
@@ -179,7 +289,7 @@ def _encode_at_once(clips: Sequence[Clip], encoder: ClipEncoder) -> npt.NDArray[
 
 
 def _note_failure(failure: Failure, known: Mapping[str, str], writer: EmbeddingWriter, tally: Tally, progress: Progress) -> None:
-    """A missing file whose row exists keeps it: an unmounted disk must not empty a catalogue."""
+    """A file that went missing since the plan was made keeps its row, as one that was missing before."""
     if failure.kind == "missing" and failure.id in known:
         tally.unchanged += 1
         progress.say(f"{failure.id}: the file is gone, its vector is kept")
@@ -193,23 +303,15 @@ def _note(tally: Tally) -> str:
     return f"{len(tally.failures)} failed" if tally.failures else ""
 
 
-def _commit(file: EmbeddingFile, tally: Tally) -> str:
-    """Write what there is; a second Ctrl-C cannot cut it short."""
-    if not len(file) and not tally.failures:
-        return ""
-    with shielded():
-        return file.commit()
+@dataclass
+class Again:
+    """Failures that deserve a second try, alone, because a busy machine or a neighbour may be to blame."""
 
+    ids: set[str] = field(default_factory=set)
 
-def _summary(catalogue: Catalogue, tally: Tally, seconds: float, sha256: str) -> ExtractSummary:
-    return ExtractSummary(
-        total=len(catalogue),
-        embedded=tally.embedded,
-        unchanged=tally.unchanged,
-        failures=tuple(sorted(tally.failures, key=lambda failure: failure.id)),
-        seconds=seconds,
-        decode_wait_seconds=tally.decode_wait_seconds,
-        encode_seconds=tally.encode_seconds,
-        decoders=dict(tally.decoders),
-        sha256=sha256,
-    )
+    def takes(self, result: Result) -> bool:
+        """Whether this result is set aside for the second try."""
+        if not isinstance(result, Failure) or result.kind not in TRIED_TWICE:
+            return False
+        self.ids.add(result.id)
+        return True

@@ -4,7 +4,7 @@ from .embedding_file import EmbeddingFile, write_embeddings
 from .embedding_store import EmbeddingStore
 from .item_index import ItemIndex
 from .recipe import Recipe, differences
-from .rows import FailedClip, Rows, content_sha256, vector_faults
+from .rows import FailedClip, Rows, RowsById, content_sha256, vector_faults
 
 __all__ = [
     "EmbeddingFile",
@@ -13,6 +13,7 @@ __all__ = [
     "ItemIndex",
     "Recipe",
     "Rows",
+    "RowsById",
     "content_sha256",
     "differences",
     "vector_faults",
