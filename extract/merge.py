@@ -1,8 +1,9 @@
 """Making the embedding file from shards: sorted by id, checked, and put in its place in one step."""
 
+import glob
 import heapq
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ..progress import SILENT, Progress
 from ..store import EmbeddingStore, RowsById, write_embeddings
 from ..store.embedding_file import check_recipe
 from .ledger import Stat
-from .parts import Parts, all_shards, parts_of
+from .parts import Parts, all_shards, locked, parts_of
 
 
 class DamagedShardError(InputError):
@@ -57,6 +58,13 @@ def merge(out: Path, progress: Progress = SILENT) -> Merged:
     folders = {folder: shards for folder, shards in all_shards(out).items() if shards}
     if not folders:
         raise InputError(f"{parts_of(out)} holds no shards; run `vivim extract --out {out}` first.")
+    with locked(parts_of(out) / "merge.lock"):
+        for stray in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):  # of a merge that was killed
+            stray.unlink()
+        return _merge(out, folders, progress)
+
+
+def _merge(out: Path, folders: Mapping[Path, Sequence[Path]], progress: Progress) -> Merged:
     stores = {folder: [_open(shard) for shard in shards] for folder, shards in folders.items()}
     first = next(iter(stores.values()))[0]
     content = RowsById()

@@ -1,6 +1,7 @@
 """The folder beside an embedding file in which a run keeps what it has done: immutable shards and a ledger.
 
     embeddings.h5.parts/
+      merge.lock              held while the embedding file is written
       all/                    of the whole catalogue; of a part of it, 2-of-8/
         shards/000001.h5      an embedding file of some clips, written once, never touched again; a later shard overrides an earlier one
         ledger.sqlite         what is known of each clip; made again from the shards if it is lost
@@ -113,7 +114,7 @@ def open_parts(folder: Path, recipe: Recipe, dim: int, progress: Progress) -> It
         shards.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be made: {error.strerror}. Choose another --out.") from error
-    with _locked(folder / "lock"):
+    with locked(folder / "lock"):
         for stray in shards.glob(".*.tmp"):  # of runs that were killed while they wrote
             stray.unlink()
         ledger = Ledger.open(folder / "ledger.sqlite")
@@ -187,8 +188,12 @@ def _agree(parts: Parts, progress: Progress) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a folder; the system lets go of it when this process ends, however it ends."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder; the system lets go of it when this process ends, however it ends.
+
+    Raises:
+        InputError: another process holds it; or the place cannot be written, or keeps no locks.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
