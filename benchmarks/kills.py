@@ -23,6 +23,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ import torch
 from made_up import MadeUp
 from vivim.errors import VivimError
 from vivim.extract import run as engine
-from vivim.extract.clip import ClipRef
+from vivim.extract.clip import ClipRef, Failure
 from vivim.extract.clips import Catalogue
 from vivim.extract.config import ExtractConfig, FramesConfig
 from vivim.extract.failures import ClipError
@@ -54,11 +55,14 @@ class Mean:
         return 1 + frames_BTCHW.float().mean((1, 3, 4))
 
 
+@dataclass(frozen=True)
 class Here:
     """Decoding without processes, for the deaths of the main process alone: many more of them in the same time."""
 
-    def __init__(self, reader: Any, *_: Any, **__: Any) -> None:
-        self.reader = reader
+    reader: Any
+    workers: int = 0
+    timeout_seconds: float = 0.0
+    ahead: int = 0
 
     def decode(self, refs: Any, known: Mapping[str, str], on_start: Callable[[ClipRef], None], stop: Any) -> Any:
         for ref in refs:
@@ -66,7 +70,7 @@ class Here:
             try:
                 yield self.reader(ref, known.get(ref.id))
             except ClipError as error:
-                yield engine.Failure(ref.id, error.kind, error.message)
+                yield Failure(ref.id, error.kind, error.message)
 
 
 def catalogue(work: Path) -> Catalogue:
@@ -86,12 +90,10 @@ def start(work: Path, out: Path, *, here: bool, environment: Mapping[str, str] |
     if pid:
         return pid
     os.environ.update(environment or {})
-    engine.ClipReader = lambda *_: MadeUp()  # type: ignore[assignment,misc]
     if here:
-        engine.replace = lambda pool, **_: pool  # type: ignore[assignment]
         engine.DecodePool = Here  # type: ignore[assignment,misc]
     try:
-        engine.extract_catalogue(catalogue(work), out, CONFIG, Mean(), RECIPE, SILENT)
+        engine.extract_catalogue(catalogue(work), out, CONFIG, Mean(), RECIPE, SILENT, reader=MadeUp())
     except (VivimError, OSError) as error:
         os._exit(EXIT_DISK_FULL if "space" in str(error) else 1)
     os._exit(0)

@@ -1,6 +1,5 @@
 """The extraction loop: all that is done is kept, whatever single clips, the encoder or the user do."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -13,11 +12,13 @@ from vivim.errors import InputError, Interrupted, RecipeMismatch
 from vivim.extract.clip import Clip, ClipRef, Failure
 from vivim.extract.clips import Catalogue, find_clips
 from vivim.extract.config import ExtractConfig, FramesConfig
+from vivim.extract.decode_process import DecodeProcess
 from vivim.extract.ledger import Ledger
 from vivim.extract.merge import merge
 from vivim.extract.parts import Share, open_parts
-from vivim.extract.reader import Unchanged
-from vivim.extract.run import Tally, extract_catalogue, run_shard
+from vivim.extract.reader import ClipReader, Unchanged
+from vivim.extract.run import extract_catalogue
+from vivim.extract.shard_loop import Tally, run_shard
 from vivim.progress import SILENT, SilentProgress
 from vivim.store import EmbeddingStore, Recipe
 
@@ -280,8 +281,8 @@ def test_a_broken_encoder_is_not_hidden_but_loses_nothing(folder, tmp_path):
 def test_nothing_is_read_again_when_nothing_has_changed(folder, tmp_path, monkeypatch):
     extract(folder, tmp_path / "e.h5")
     before = (tmp_path / "e.h5").stat()
-    monkeypatch.setattr("vivim.extract.run.DecodePool.decode", lambda *_: pytest.fail("opened") if _[1] else iter(()))
-    monkeypatch.setattr("vivim.extract.run.closing", lambda results: contextlib.nullcontext(results))
+    monkeypatch.setattr(ClipReader, "__call__", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(DecodeProcess, "start", lambda *_, **__: pytest.fail("a process was started"))
     summary = extract(folder, tmp_path / "e.h5")
     assert (summary.unchanged, len(summary.failures), summary.embedded) == (3, 1, 0)
     assert (tmp_path / "e.h5").stat().st_mtime_ns == before.st_mtime_ns
@@ -394,9 +395,8 @@ def test_a_clip_that_kills_its_reader_is_tried_twice_and_alone_and_then_named(tm
     monkeypatch.setattr(Ledger, "starting", lambda self, id_, alone=False: (tried.append((id_, alone)), real(self, id_, alone=alone)))
     ids = ["fine-1", "segv-1", "fine-2", "exit-1", "fine-3"]
     refs = tuple(ClipRef(id_, tmp_path / "unused") for id_ in ids)
-    monkeypatch.setattr("vivim.extract.run.ClipReader", lambda *_: misbehaving.by_id)
     config = CONFIG.model_copy(update={"workers": 2})
-    summary = extract_catalogue(Catalogue(refs), tmp_path / "e.h5", config, MeanColour(), recipe(), SILENT)
+    summary = extract_catalogue(Catalogue(refs), tmp_path / "e.h5", config, MeanColour(), recipe(), SILENT, reader=misbehaving.by_id)
     assert {failure.id: failure.kind for failure in summary.failures} == {"segv-1": "crash", "exit-1": "crash"}
     assert "SIGSEGV" in next(failure.message for failure in summary.failures if failure.id == "segv-1")
     assert sorted(tried[:5]) == sorted((id_, False) for id_ in ids)
