@@ -168,6 +168,11 @@ Manifest = Annotated[
     str | None, typer.Option(metavar="CSV", help="Columns id,path, for ids that are not file names."), Sets("extract.manifest")
 ]
 Workers = Annotated[str | None, typer.Option(metavar="N", help="Decoding processes; default: 0, one per core."), Sets("extract.workers")]
+EngineName = Annotated[
+    str | None,
+    typer.Option("--engine", metavar="local|ray", help="Where clips are read and encoded; default: local."),
+    Sets("extract.engine"),
+]
 MaxFailRate = Annotated[
     str | None,
     typer.Option(metavar="SHARE", help="Share of clips that may fail before exit code 3; default: 0.01."),
@@ -345,6 +350,7 @@ def extract(
     frames: Frames = None,
     manifest: Manifest = None,
     workers: Workers = None,
+    engine: EngineName = None,
     max_fail_rate: MaxFailRate = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do only this part of the clips, as in 2/8; then merge.")] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Do only the first N clips by id.")] = None,

@@ -1,6 +1,7 @@
 """What extract and check-data do: configuration in, summary out. The rooms do the work; this is the wiring between them."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -59,6 +60,7 @@ def run_extract(pipeline: Pipeline, progress: Progress, options: ExtractOptions)
     from .extract.clips import find_clips
     from .extract.parts import WHOLE, Share, parts_of
     from .extract.precision import MixedPrecision
+    from .extract.ray_engine import RayEngine
     from .extract.run import extract_catalogue, look_ahead
     from .extract.summary import check_fail_rate
     from .extract.weights import make_encoder
@@ -76,7 +78,10 @@ def run_extract(pipeline: Pipeline, progress: Progress, options: ExtractOptions)
     if options.dry_run:
         plan = look_ahead(catalogue, target, recipe, encoder.dim, share=share, retry_failed=options.retry_failed)
         return _plan_summary(plan, target, recipe)
-    done = extract_catalogue(catalogue, target, config, used, recipe, progress, share=share, retry_failed=options.retry_failed)
+    engine = partial(RayEngine, address=config.ray_address) if config.engine == "ray" else None
+    done = extract_catalogue(
+        catalogue, target, config, used, recipe, progress, share=share, retry_failed=options.retry_failed, engine=engine
+    )
     rows = done.embedded + done.unchanged
     notes = [f"{rows:,} vectors of {encoder.dim} dimensions in {target if done.sha256 else parts_of(target) / share.folder}"]
     if rows and done.sha256:

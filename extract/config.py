@@ -50,7 +50,9 @@ class ExtractConfig(Settings):
         precision: in which the encoder computes, in Lightning Fabric's names; ``bf16-mixed`` see ``MixedPrecision``.
         dtype: of the stored vectors.
         decoder: ``auto`` (decord reads, PyAV rescues) or ``pyav``.
-        workers: decoding processes; 0: one per CPU core.
+        engine: ``local``: this machine; ``ray``: a Ray cluster.
+        ray_address: of the cluster; None: what the environment says, else a cluster of this machine alone.
+        workers: decoding processes, of this machine or of each Ray task; 0: one per CPU core, or 2 per task.
         timeout_seconds: a clip that takes longer to decode is given up and named.
         batch_clips: clips encoded at once.
         shard_clips: clips of a shard, the unit in which work is kept.
@@ -66,6 +68,8 @@ class ExtractConfig(Settings):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     dtype: Literal["float16", "float32"] = "float16"
     decoder: Literal["auto", "pyav"] = "auto"
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
     workers: int = Field(0, ge=0)
     timeout_seconds: float = Field(30.0, gt=0)
     batch_clips: int = Field(8, ge=1)

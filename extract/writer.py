@@ -22,11 +22,27 @@ class EmbeddingWriter(Protocol):
     def add(self, batch: EmbeddingBatch) -> Sequence[Failure]:
         """Take vectors in; those that cannot be stored come back as failures."""
 
+    def add_rows(self, rows: Rows) -> Sequence[Failure]:
+        """The same for vectors from elsewhere, in float32."""
+
     def fail(self, failure: Failure) -> None:
         """Note a clip without a vector."""
 
     def same(self, id_: str) -> None:
         """Note that a clip's file was read and is the one its row was made of."""
+
+
+def rows_of(batch: EmbeddingBatch) -> Rows:
+    """A batch as rows, vectors as they are."""
+    clips = batch.clips
+    return Rows(
+        ids=tuple(clip.id for clip in clips),
+        vectors_ND=batch.vectors_BD,
+        sha256=tuple(clip.sha256 for clip in clips),
+        times_seconds_NT=np.stack([clip.times_seconds for clip in clips]),
+        decoder=tuple(clip.decoder for clip in clips),
+        short_N=np.array([clip.short for clip in clips]),
+    )
 
 
 class ShardWriter:
@@ -66,15 +82,9 @@ class ShardWriter:
         self._since = 0.0
 
     def add(self, batch: EmbeddingBatch) -> Sequence[Failure]:
-        clips = batch.clips
-        rows = Rows(
-            ids=tuple(clip.id for clip in clips),
-            vectors_ND=batch.vectors_BD,
-            sha256=tuple(clip.sha256 for clip in clips),
-            times_seconds_NT=np.stack([clip.times_seconds for clip in clips]),
-            decoder=tuple(clip.decoder for clip in clips),
-            short_N=np.array([clip.short for clip in clips]),
-        )
+        return self.add_rows(rows_of(batch))
+
+    def add_rows(self, rows: Rows) -> Sequence[Failure]:
         refused = [Failure(*failed) for failed in self._open().add(rows)]
         self._failures += refused
         self._commit_if_due()
