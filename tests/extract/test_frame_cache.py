@@ -241,12 +241,22 @@ def test_the_reader_reads_by_shard(tmp_path):
 
 def embed(refs, decode, out, recipe, encoder):
     file, tally = EmbeddingFile(out, recipe, encoder.dim), Tally()
-    run_shard(refs, decode, encoder, FileWriter(file), tally, batch_clips=2, progress=SILENT)
+    run_shard(refs, decode, encoder, FileWriter(file), tally, batch_clips=3, progress=SILENT)
     file.commit()
     assert not tally.failures
     return EmbeddingStore.open(out)
 
 
+@pytest.fixture
+def one_thread():
+    """For tiny tensors, threads of torch only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_vectors_from_the_cache_are_those_from_the_videos(tmp_path, clips):
     (tmp_path / "clips").mkdir()
     for k in range(3):
