@@ -16,6 +16,7 @@ Picture = npt.NDArray[np.uint8]
 
 # Full-width interpolation of halved colour planes: within .15 grey levels of libjpeg-turbo on real pictures; without it, 1.1.
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
+_YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
 _SIZELESS_MARKERS = frozenset([0x01, *range(0xD0, 0xD9)])
 _PIXELS, _END = 0xDA, b"\xff\xd9"
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -38,11 +39,8 @@ def encode_jpegs(frames_TCHW: Picture, qscale: int) -> list[bytes]:
     encoder.thread_count = 1
     encoder.qmin = encoder.qmax = qscale
     encoder.flags |= Flags.bitexact  # the same bytes from the same frames, and no comment naming the encoder in every picture
-    packets = []
-    for frame_CHW in frames_TCHW:
-        rgb = VideoFrame.from_ndarray(np.ascontiguousarray(frame_CHW.transpose(1, 2, 0)), format="rgb24")
-        packets += encoder.encode(rgb.reformat(format="yuvj444p", interpolation=_EXACT, threads=1))
-    packets += encoder.encode(None)
+    frames = [VideoFrame.from_ndarray(planes_CHW, format="yuvj444p") for planes_CHW in _to_ycbcr(frames_TCHW)]
+    packets = [packet for frame in [*frames, None] for packet in encoder.encode(frame)]
     assert len(packets) == len(frames_TCHW), (len(packets), len(frames_TCHW))
     return [bytes(packet) for packet in packets]
 
@@ -71,6 +69,13 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
         if marker in _FRAME_HEADERS and offset + 9 <= len(data):
             return int.from_bytes(data[offset + 7 : offset + 9], "big"), int.from_bytes(data[offset + 5 : offset + 7], "big")
     raise DamagedJpeg("its header is damaged or cut off")
+
+
+def _to_ycbcr(frames_TCHW: Picture) -> Picture:
+    """Luma and the two colour differences of (T, 3, H, W) RGB, as JFIF defines them; swscale's are half a grey level too dark."""
+    times, _, height, width = frames_TCHW.shape
+    values = _YCBCR @ frames_TCHW.reshape(times, 3, -1).astype(np.float32) + np.array([[0.5], [128.5], [128.5]], np.float32)
+    return np.clip(values, 0, 255, out=values).astype(np.uint8).reshape(times, 3, height, width)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:

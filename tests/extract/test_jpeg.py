@@ -19,6 +19,14 @@ def test_frames_come_back_nearly(qscale, allowed):
     assert error.mean() < allowed
 
 
+def test_no_channel_gets_darker_or_brighter():
+    noise = np.random.default_rng(0).integers(0, 256, (4, 3, 8, 8), np.uint8)
+    frames = noise.repeat(16, axis=2).repeat(16, axis=3)  # squares of two blocks' side, so that only colours are rounded
+    pictures = np.stack(decode_jpegs(encode_jpegs(frames, 1))).transpose(0, 3, 1, 2)
+    error = (pictures.astype(int) - frames).mean((0, 2, 3))
+    assert np.abs(error).max() < 0.12  # swscale's conversion to YCbCr gives up to .6
+
+
 def test_pure_colours_keep_their_place_and_their_channel():
     frames = np.zeros((1, 3, 32, 32), np.uint8)
     frames[0, 0, :, :16] = 255  # left red, right blue; the border between them lies on a border of blocks
