@@ -53,7 +53,7 @@ class FrameCacheWriter:
         self._shard_bytes = shard_bytes
         self._waiting: dict[str, StoredClip] = {}
         self._waiting_bytes = 0
-        self._lock = _take_lock(self.folder)
+        self._lock: int | None = _take_lock(self.folder)
         try:
             for stray in self.folder.glob(".frames-*.tmp"):
                 stray.unlink()
@@ -119,7 +119,9 @@ class FrameCacheWriter:
 
     def close(self) -> None:
         """Let another process write. Clips that wait are forgotten."""
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __enter__(self) -> "FrameCacheWriter":
         return self

@@ -120,7 +120,11 @@ def test_one_process_writes_and_others_read(tmp_path):
             FrameCacheWriter(tmp_path, RECIPE)
         writer.add(made("b"))
         assert FrameCache.open(tmp_path).ids == ("a",)
-    FrameCacheWriter(tmp_path, RECIPE).close()
+    other = FrameCacheWriter(tmp_path, RECIPE)
+    writer.close()  # again, which takes nothing from the other
+    with pytest.raises(InputError, match="another process"):
+        FrameCacheWriter(tmp_path, RECIPE)
+    other.close()
 
 
 def test_whatever_ends_the_run_what_is_whole_is_kept(tmp_path):
