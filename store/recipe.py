@@ -64,8 +64,8 @@ class Recipe(Settings):
             raise InputError(f"the recipe cannot be read: {fields}") from error
 
 
-def differences(old: Recipe, new: Recipe) -> list[tuple[str, JsonValue, JsonValue]]:
-    """Every field in which two recipes differ, as (dotted name, old value, new value).
+def differences(old: Settings, new: Settings) -> list[tuple[str, JsonValue, JsonValue]]:
+    """Every field in which two recipes, or the same part of two, differ, as (dotted name, old value, new value).
 
     Who created the file and when are not compared. A field that only one of them has shows as ``"(absent)"`` in the other.
     """
