@@ -168,6 +168,19 @@ Manifest = Annotated[
     str | None, typer.Option(metavar="CSV", help="Columns id,path, for ids that are not file names."), Sets("extract.manifest")
 ]
 Workers = Annotated[str | None, typer.Option(metavar="N", help="Decoding processes; default: 0, one per core."), Sets("extract.workers")]
+FromCache = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Read cached frames in the place of videos."), Sets("extract.from_cache")
+]
+FromFrames = Annotated[
+    str | None,
+    typer.Option(metavar="DIR|ZIP", help="Read ITEM-NUMBER.jpg in the place of videos, as MicroLens publishes frames."),
+    Sets("extract.from_frames"),
+]
+CacheFrames = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Keep the frames there, for another encoder or for training."),
+    Sets("extract.cache_frames"),
+]
 EngineName = Annotated[
     str | None,
     typer.Option("--engine", metavar="local|ray", help="Where clips are read and encoded; default: local."),
@@ -352,6 +365,9 @@ def extract(
     workers: Workers = None,
     engine: EngineName = None,
     max_fail_rate: MaxFailRate = None,
+    from_cache: FromCache = None,
+    from_frames: FromFrames = None,
+    cache_frames: CacheFrames = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do only this part of the clips, as in 2/8; then merge.")] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Do only the first N clips by id.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try clips again that failed for good.")] = False,

@@ -1,6 +1,7 @@
 """What extract and check-data do: configuration in, summary out. The rooms do the work; this is the wiring between them."""
 
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,8 +15,10 @@ from .workspace import Workspace
 
 if TYPE_CHECKING:
     from .extract.config import ExtractConfig
+    from .extract.frame_writer import FrameCacheWriter
     from .extract.load_report import LoadReport
     from .extract.schedule import Plan
+    from .extract.sources import Source
     from .extract.vivim import Vivim
     from .recommend.sequences import Interactions
     from .store import Recipe
@@ -57,7 +60,6 @@ class ExtractOptions:
 
 def run_extract(pipeline: Pipeline, progress: Progress, options: ExtractOptions) -> Summary:
     """A folder of clips to an embedding file, which is remembered."""
-    from .extract.clips import find_clips
     from .extract.parts import WHOLE, Share, parts_of
     from .extract.precision import MixedPrecision
     from .extract.ray_engine import RayEngine
@@ -67,7 +69,6 @@ def run_extract(pipeline: Pipeline, progress: Progress, options: ExtractOptions)
 
     config = pipeline.extract
     share = WHOLE if options.shard is None else Share.parse(options.shard)
-    catalogue = find_clips(find_videos(pipeline) if config.manifest is None else FOLDER, config.manifest).first(options.limit)
     device = pick_device(pipeline.device)
     workspace = Workspace(pipeline.runs)
     target = options.out or workspace.embeddings_path()
@@ -75,13 +76,16 @@ def run_extract(pipeline: Pipeline, progress: Progress, options: ExtractOptions)
     encoder.to(device)
     used = MixedPrecision(encoder) if config.precision == "bf16-mixed" else encoder
     recipe = make_recipe(config, encoder, weights)
+    source = _source(pipeline, recipe, progress)
+    source, recipe = replace(source, catalogue=source.catalogue.first(options.limit)), source.recipe(recipe)
     if options.dry_run:
-        plan = look_ahead(catalogue, target, recipe, encoder.dim, share=share, retry_failed=options.retry_failed)
+        plan = look_ahead(source.catalogue, target, recipe, encoder.dim, share=share, retry_failed=options.retry_failed)
         return _plan_summary(plan, target, recipe)
     engine = partial(RayEngine, address=config.ray_address) if config.engine == "ray" else None
-    done = extract_catalogue(
-        catalogue, target, config, used, recipe, progress, share=share, retry_failed=options.retry_failed, engine=engine
-    )
+    with _keep(config, recipe, engine is not None) as keep:
+        done = extract_catalogue(
+            source, target, config, used, recipe, progress, share=share, retry_failed=options.retry_failed, engine=engine, keep=keep
+        )
     rows = done.embedded + done.unchanged
     notes = [f"{rows:,} vectors of {encoder.dim} dimensions in {target if done.sha256 else parts_of(target) / share.folder}"]
     if rows and done.sha256:
@@ -128,6 +132,46 @@ def run_extract(pipeline: Pipeline, progress: Progress, options: ExtractOptions)
         notes=notes,
         exit_code=exit_code,
     )
+
+
+def _source(pipeline: Pipeline, recipe: "Recipe", progress: Progress) -> "Source":
+    """The clips, from where they are said to be.
+
+    Raises:
+        InputError: two places are said, or the one has no clips.
+    """
+    from .extract import sources
+
+    config = pipeline.extract
+    places = {
+        "--from-cache": config.from_cache,
+        "--from-frames": config.from_frames,
+        "--manifest": config.manifest,
+        "--videos": pipeline.data.videos,
+    }
+    given = [option for option, place in places.items() if place is not None]
+    if len(given) > 1 and set(given) != {"--manifest", "--videos"}:
+        raise InputError(f"{given[0]} and {given[1]} are two places to read from; give one.")
+    if config.from_cache is not None:
+        return sources.cached(config.from_cache, recipe, progress)
+    if config.from_frames is not None:
+        return sources.frame_files(config.from_frames, config)
+    return sources.videos(find_videos(pipeline) if config.manifest is None else FOLDER, config)
+
+
+def _keep(config: "ExtractConfig", recipe: "Recipe", elsewhere: bool) -> "AbstractContextManager[FrameCacheWriter | None]":
+    """Where frames are kept, if they are."""
+    from .extract.frame_format import Jpeg, Raw
+    from .extract.frame_recipe import FrameRecipe
+    from .extract.frame_writer import FrameCacheWriter
+
+    if config.cache_frames is None:
+        return nullcontext()
+    if elsewhere:
+        raise InputError("--cache-frames keeps frames that are decoded here; with --engine ray they are not. Leave out one of the two.")
+    if config.from_cache is not None or config.from_frames is not None:
+        raise InputError("--cache-frames keeps the frames of videos; what is read here are frames already. Leave it out.")
+    return FrameCacheWriter(config.cache_frames, FrameRecipe.of(recipe), Jpeg() if config.cache_format == "jpeg" else Raw())
 
 
 def _plan_summary(plan: "Plan", target: Path, recipe: "Recipe") -> Summary:

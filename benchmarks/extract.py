@@ -33,8 +33,9 @@ from vivim.extract.clips import Catalogue, find_clips
 from vivim.extract.config import EncoderConfig, ExtractConfig
 from vivim.extract.decode_pool import DecodePool
 from vivim.extract.resize import resize
-from vivim.extract.run import extract_catalogue, make_reader
+from vivim.extract.run import extract_catalogue
 from vivim.extract.sampling import make_sampler
+from vivim.extract.sources import Source, make_reader
 from vivim.extract.vivim import Vivim
 from vivim.extract.weights import make_encoder
 from vivim.progress import SILENT
@@ -137,7 +138,7 @@ def measure(name: str, catalogue: Catalogue, size: str, work: Path) -> dict[str,
     out = work / f"{name}-{size}.h5"
     for old in work.glob(f"{name}-{size}*"):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
-    done = extract_catalogue(catalogue, out, config, encoder, make_recipe(config, encoder, weights), SILENT)
+    done = extract_catalogue(Source(catalogue, make_reader(config)), out, config, encoder, make_recipe(config, encoder, weights), SILENT)
     assert done.embedded == count, done.first_line()
     rate["vivim"] = count / done.seconds
     rate["plain"] = count / plain(catalogue.refs, config, encoder, work / "plain.pt")

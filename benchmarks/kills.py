@@ -35,6 +35,7 @@ from vivim.extract.clip import ClipRef, Failure
 from vivim.extract.clips import Catalogue
 from vivim.extract.config import ExtractConfig, FramesConfig
 from vivim.extract.failures import ClipError
+from vivim.extract.sources import Source
 from vivim.progress import SILENT
 from vivim.store import EmbeddingStore, Recipe, failpoints
 from vivim.store.provenance import provenance
@@ -93,7 +94,7 @@ def start(work: Path, out: Path, *, here: bool, environment: Mapping[str, str] |
     if here:
         engine.DecodePool = Here  # type: ignore[assignment,misc]
     try:
-        engine.extract_catalogue(catalogue(work), out, CONFIG, Mean(), RECIPE, SILENT, reader=MadeUp())
+        engine.extract_catalogue(Source(catalogue(work), MadeUp()), out, CONFIG, Mean(), RECIPE, SILENT)
     except (VivimError, OSError) as error:
         os._exit(EXIT_DISK_FULL if "space" in str(error) else 1)
     os._exit(0)

@@ -41,7 +41,6 @@ from vivim.demo.run import DemoRow, extract_config, recommend_config, world_conf
 from vivim.demo.scene import Scene
 from vivim.demo.viewers import build_world
 from vivim.demo.world import World, WorldConfig, WorldFiles, write_tables
-from vivim.extract.clips import find_clips
 from vivim.extract.pretrain.config import PretrainConfig
 from vivim.extract.pretrain.masks import MaskedClip
 from vivim.extract.pretrain.selfsup_config import SelfSupConfig
@@ -49,6 +48,7 @@ from vivim.extract.pretrain.selfsup_train import pretrain_on_clips
 from vivim.extract.pretrain.train import train_on_masks
 from vivim.extract.resize import resize
 from vivim.extract.run import extract_catalogue
+from vivim.extract.sources import videos
 from vivim.extract.vivim import VivimConfig
 from vivim.extract.weights import load_weights
 from vivim.recommend.checkpoint import RunFolder
@@ -131,7 +131,7 @@ def extract(files: WorldFiles, weights: str, seed: int, out: Path) -> EmbeddingS
     config = extract_config()
     encoder, info = load_weights(weights, NANO, seed=seed)
     out.unlink(missing_ok=True)
-    extract_catalogue(find_clips(files.videos), out, config, encoder, make_recipe(config, encoder, info), Lines())
+    extract_catalogue(videos(files.videos, config), out, config, encoder, make_recipe(config, encoder, info), Lines())
     return EmbeddingStore.open(out)
 
 

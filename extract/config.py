@@ -57,6 +57,10 @@ class ExtractConfig(Settings):
         batch_clips: clips encoded at once.
         shard_clips: clips of a shard, the unit in which work is kept.
         commit_seconds: a shard that is not full is written after so long: no more work than that is ever lost.
+        from_cache: folder of cached frames to read in the place of videos.
+        from_frames: folder or zip of ``{item}-{number}.jpg`` to read in the place of videos, as MicroLens publishes its frames.
+        cache_frames: folder in which the frames are kept, for another encoder or for training.
+        cache_format: of what is kept: ``raw``, or ``jpeg``, which loses a little.
         max_fail_rate: share of clips that may fail before the run exits with code 3.
     """
 
@@ -75,4 +79,8 @@ class ExtractConfig(Settings):
     batch_clips: int = Field(8, ge=1)
     shard_clips: int = Field(256, ge=1)
     commit_seconds: float = Field(60.0, gt=0)
+    from_cache: Path | None = None
+    from_frames: Path | None = None
+    cache_frames: Path | None = None
+    cache_format: Literal["raw", "jpeg"] = "raw"
     max_fail_rate: float = Field(0.01, ge=0, le=1)

@@ -11,43 +11,43 @@ from ..store.embedding_file import check_recipe
 from .clips import Catalogue
 from .config import ExtractConfig
 from .decode_pool import DecodePool
-from .decode_process import Reader
 from .engines import Engine, LocalEngine, MakeEngine
+from .frame_writer import FrameCacheWriter
 from .ledger import Entry, Ledger
 from .merge import DamagedShardError, merge_if_new
 from .parts import WHOLE, Share, open_parts, part_of, parts_of, shard_files, take_over
-from .reader import ClipReader
-from .sampling import make_sampler
 from .schedule import Plan, make_plan
 from .shard_loop import ClipEncoder, Tally
+from .sources import Source
 from .stop_signals import shielded, stop_gently
 from .summary import ExtractSummary
 from .writer import ShardWriter
 
 
 def extract_catalogue(
-    catalogue: Catalogue,
+    source: Source,
     out: Path,
     config: ExtractConfig,
     encoder: ClipEncoder,
     recipe: Recipe,
     progress: Progress,
     *,
-    reader: Reader | None = None,
     share: Share = WHOLE,
     retry_failed: bool = False,
     engine: MakeEngine | None = None,
+    keep: FrameCacheWriter | None = None,
 ) -> ExtractSummary:
-    """Embed every clip of a catalogue into one file.
+    """Embed every clip of a source into one file.
 
     What is done is kept in shards beside the file (see ``parts``) and merged into it at the end. Run again, it does only what is missing:
     new, changed and interrupted clips. Rows of clips that are no longer listed stay. A file without shards beside it is taken over.
 
     Args:
-        reader: what turns a clip's file into frames; None: ``ClipReader``, as the configuration says.
+        source: the clips, and how they are read.
         share: which part of the catalogue; a partial run writes shards only, and ``merge`` makes the file of all.
         retry_failed: try clips again that failed for good.
         engine: where clips are read and encoded; None: here.
+        keep: where their frames are kept, too. A clip that has a vector and whose frames are not there is done again.
 
     Raises:
         InputError: a place that cannot be written, or is being written by another run; before any work.
@@ -55,18 +55,29 @@ def extract_catalogue(
         Interrupted: Ctrl-C or SIGTERM; what was encoded is in the shards.
         VivimError: a shard or the file cannot be written; earlier shards are whole.
     """
-    catalogue = part_of(catalogue, share)
+    assert keep is None or engine is None, "frames that are decoded elsewhere do not come here"
+    catalogue = part_of(source.catalogue, share)
     started = time.monotonic()
     with open_parts(parts_of(out) / share.folder, recipe, encoder.dim, progress) as parts:
         take_over(out, parts, recipe, encoder.dim, share)
-        pool = DecodePool(reader or make_reader(config), config.workers, config.timeout_seconds, ahead=2 * config.batch_clips)
+        pool = DecodePool(source.reader, config.workers, config.timeout_seconds, ahead=2 * config.batch_clips)
         local = LocalEngine(pool, encoder, config.batch_clips, parts.ledger)
         engines = (local if engine is None else engine(pool, encoder, config.batch_clips), local)
         tally, total = Tally(), len(catalogue)
         while True:
-            plan = make_plan(catalogue, parts.ledger.entries(), parts.ledger.suspects(), retry_failed=retry_failed)
+            entries = parts.ledger.entries()
+            if keep is not None:
+                entries = {id_: entry for id_, entry in entries.items() if entry.state == "failed" or keep.hashes.get(id_) == entry.sha256}
+            plan = make_plan(catalogue, entries, parts.ledger.suspects(), retry_failed=retry_failed)
             writer = ShardWriter(
-                parts, recipe, encoder.dim, hashes=plan.hashes, stats=plan.stats, clips=config.shard_clips, seconds=config.commit_seconds
+                parts,
+                recipe,
+                encoder.dim,
+                hashes=plan.hashes,
+                stats=plan.stats,
+                clips=config.shard_clips,
+                seconds=config.commit_seconds,
+                keep=keep,
             )
             _follow(plan, engines, writer, tally, progress, out)
             retry_failed = False
@@ -109,11 +120,6 @@ def look_ahead(catalogue: Catalogue, out: Path, recipe: Recipe, dim: int, *, sha
         if not shards:
             entries = {id_: Entry("done", None, sha256, "", "") for id_, sha256 in zip(store.ids.ids, store.rows.sha256, strict=True)}
     return make_plan(part_of(catalogue, share), entries, suspects, retry_failed=retry_failed)
-
-
-def make_reader(config: ExtractConfig) -> ClipReader:
-    """What reads a clip as the configuration says."""
-    return ClipReader(make_sampler(config.frames), config.image_size, config.resize, config.decoder)
 
 
 def _follow(plan: Plan, engines: tuple[Engine, LocalEngine], writer: ShardWriter, tally: Tally, progress: Progress, out: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..store import EmbeddingFile, FailedClip, Recipe, Rows
 from .clip import EmbeddingBatch, Failure
+from .frame_writer import FrameCacheWriter
 from .ledger import Stat
 from .parts import Parts
 
@@ -56,6 +57,7 @@ class ShardWriter:
         stats: size and time of the files, for the ledger.
         clips: rows and failures of a shard.
         seconds: a shard that is not full is written after so long, so that no more work than that is ever lost.
+        keep: where the frames go.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class ShardWriter:
         stats: Mapping[str, Stat | None],
         clips: int = 256,
         seconds: float = 60.0,
+        keep: FrameCacheWriter | None = None,
     ) -> None:
         self.parts = parts
         self.recipe = recipe
@@ -76,12 +79,16 @@ class ShardWriter:
         self.stats = stats
         self.clips = clips
         self.seconds = seconds
+        self.keep = keep
         self.write_seconds = 0.0
         self._file: EmbeddingFile | None = None
         self._failures: list[Failure] = []
         self._since = 0.0
 
     def add(self, batch: EmbeddingBatch) -> Sequence[Failure]:
+        if self.keep is not None:
+            for clip in batch.clips:
+                self.keep.add(clip)
         return self.add_rows(rows_of(batch))
 
     def add_rows(self, rows: Rows) -> Sequence[Failure]:
@@ -108,6 +115,8 @@ class ShardWriter:
         if self._file is None:
             return
         started = time.monotonic()
+        if self.keep is not None:
+            self.keep.commit()
         sha256 = self._file.commit()
         done = self._file.hashes
         self.parts.ledger.book(self._file.path.name, sha256, done.items(), self._failures, self.stats)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from vivim.errors import MissingExtra
-from vivim.extract.clips import find_clips
 from vivim.extract.config import ExtractConfig, FramesConfig
 from vivim.extract.parts import parts_of, shard_files
 from vivim.extract.ray_engine import RayEngine
 from vivim.extract.run import extract_catalogue
+from vivim.extract.sources import videos
 from vivim.extract.vivim import VivimConfig
 from vivim.extract.weights import load_weights
 from vivim.progress import SILENT, SilentProgress
@@ -24,7 +24,7 @@ RECIPE = Recipe(encoder={}, weights={}, frames={}, preprocessing={}, dtype="floa
 
 def extract(folder, out, engine=None, progress=SILENT):
     encoder, _ = load_weights("random", VivimConfig.of_size("nano"))
-    return extract_catalogue(find_clips(folder), out, CONFIG, encoder, RECIPE, progress, engine=engine)
+    return extract_catalogue(videos(folder, CONFIG), out, CONFIG, encoder, RECIPE, progress, engine=engine)
 
 
 @pytest.fixture

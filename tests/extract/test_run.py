@@ -10,7 +10,7 @@ import pytest
 import torch
 from vivim.errors import InputError, Interrupted, RecipeMismatch
 from vivim.extract.clip import Clip, ClipRef, Failure
-from vivim.extract.clips import Catalogue, find_clips
+from vivim.extract.clips import Catalogue
 from vivim.extract.config import ExtractConfig, FramesConfig
 from vivim.extract.decode_process import DecodeProcess
 from vivim.extract.ledger import Ledger
@@ -19,6 +19,7 @@ from vivim.extract.parts import Share, open_parts
 from vivim.extract.reader import ClipReader, Unchanged
 from vivim.extract.run import extract_catalogue
 from vivim.extract.shard_loop import Tally, run_shard
+from vivim.extract.sources import Source, videos
 from vivim.progress import SILENT, SilentProgress
 from vivim.store import EmbeddingStore, Recipe
 
@@ -46,8 +47,7 @@ def recipe(**changes):
 
 
 def extract(folder, out, encoder=None, config=CONFIG, **changes):
-    catalogue = find_clips(folder, config.manifest)
-    return extract_catalogue(catalogue, out, config, encoder or MeanColour(), recipe(**changes), SILENT)
+    return extract_catalogue(videos(folder, config), out, config, encoder or MeanColour(), recipe(**changes), SILENT)
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ def test_nothing_is_read_again_when_nothing_has_changed(folder, tmp_path, monkey
 
 def test_a_failure_is_tried_again_when_the_file_changes_or_when_asked(folder, tmp_path, clips):
     extract(folder, tmp_path / "e.h5")
-    catalogue = find_clips(folder)
+    source = videos(folder, CONFIG)
     made_whole = folder / "page.mp4"
     stat = made_whole.stat()
     made_whole.unlink()
@@ -306,7 +306,7 @@ def test_a_failure_is_tried_again_when_the_file_changes_or_when_asked(folder, tm
     assert extract(folder, tmp_path / "e.h5").embedded == 1
     made_whole.write_text("<html>500</html>")
     assert extract(folder, tmp_path / "e.h5").failures_by_kind == {"not_video": 1}
-    again = extract_catalogue(catalogue, tmp_path / "e.h5", CONFIG, MeanColour(), recipe(), SILENT, retry_failed=True)
+    again = extract_catalogue(source, tmp_path / "e.h5", CONFIG, MeanColour(), recipe(), SILENT, retry_failed=True)
     assert again.failures_by_kind == {"not_video": 1}
 
 
@@ -315,7 +315,9 @@ def test_shares_merge_to_the_bytes_of_one_run(folder, tmp_path, clips):
         clips.write(folder / f"c{k}.mp4", 4)
     extract(folder, tmp_path / "one" / "e.h5")
     for index in (3, 1, 2):
-        summary = extract_catalogue(find_clips(folder), tmp_path / "e.h5", CONFIG, MeanColour(), recipe(), SILENT, share=Share(index, 3))
+        summary = extract_catalogue(
+            videos(folder, CONFIG), tmp_path / "e.h5", CONFIG, MeanColour(), recipe(), SILENT, share=Share(index, 3)
+        )
         assert summary.sha256 == "" and not (tmp_path / "e.h5").exists()
     done = merge(tmp_path / "e.h5")
     assert (done.rows, done.failures, done.folders) == (9, 1, ("1-of-3", "2-of-3", "3-of-3"))
@@ -399,7 +401,7 @@ def test_a_clip_that_kills_its_reader_is_tried_twice_and_alone_and_then_named(tm
     ids = ["fine-1", "segv-1", "fine-2", "exit-1", "fine-3"]
     refs = tuple(ClipRef(id_, tmp_path / "unused") for id_ in ids)
     config = CONFIG.model_copy(update={"workers": 2})
-    summary = extract_catalogue(Catalogue(refs), tmp_path / "e.h5", config, MeanColour(), recipe(), SILENT, reader=misbehaving.by_id)
+    summary = extract_catalogue(Source(Catalogue(refs), misbehaving.by_id), tmp_path / "e.h5", config, MeanColour(), recipe(), SILENT)
     assert {failure.id: failure.kind for failure in summary.failures} == {"segv-1": "crash", "exit-1": "crash"}
     assert "SIGSEGV" in next(failure.message for failure in summary.failures if failure.id == "segv-1")
     assert sorted(tried[:5]) == sorted((id_, False) for id_ in ids)
