@@ -110,3 +110,8 @@ def test_the_numbers_are_json():
     assert (told["bound"], told["at_most"], told["decode_share"], told["encode_share"]) == ("decode", 7.69, 0.87, 0.11)
     assert (told["write_share"], told["other_share"], told["decode_busy_share"]) == (0.01, 0.01, 0.99)
     assert (told["seconds"], told["decoders"], told["device"]) == (1000, 14, "cuda")
+
+
+def test_only_decoding_and_encoding_balance_each_other():
+    found = verdict(replace(SLOW_ENCODER, wait_seconds=50, encode_seconds=450, write_seconds=440))
+    assert (found.bound, found.at_most) == ("encode", pytest.approx(1000 / 550))

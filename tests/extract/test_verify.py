@@ -157,6 +157,16 @@ def test_a_changed_clip_is_no_fault_of_the_file(made, clips):
     assert (found.changed, found.exchanged, found.without_clip, len(found.checks)) == (("c3", "c5"), {}, 1, COUNT - 3)
 
 
+def test_a_copy_of_a_clip_with_a_changed_twin_is_no_exchange(made, clips):
+    rows = made.store.rows
+    rows = replace(rows.take([*range(COUNT), 0]), ids=(*rows.ids, "twin"))  # of c0, when the file was made
+    write_embeddings(made.path, made.store.recipe, rows, [])
+    write(clips, made.folder / "twin.mp4", 98)
+    (made.folder / "c5.mp4").write_bytes((made.folder / "c0.mp4").read_bytes())
+    found = made.verify()
+    assert (found.exchanged, found.changed, found.passed) == ({}, ("c5", "twin"), True)
+
+
 def test_altered_vectors_are_found_and_small_ones_told(made):
     vectors = made.store.vectors_ND.copy()
     norms = np.linalg.norm(vectors, axis=1)
@@ -237,8 +247,8 @@ def test_clips_of_another_catalogue_are_refused(made):
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 def test_nearest_rows_are_those_of_the_full_table(monkeypatch, offset):
     rng = np.random.default_rng(0)
-    vectors = (rng.standard_normal((50, 6)) + offset).astype(np.float32)
-    queries = vectors[[3, 49, 20]].astype(np.float64) + 1e-3 * rng.standard_normal((3, 6))
+    vectors = (0.05 * rng.standard_normal((50, 6)) + offset).astype(np.float32)
+    queries = vectors[[3, 49, 20]].astype(np.float64) + 1e-4 * rng.standard_normal((3, 6))
     table = np.linalg.norm(vectors[None].astype(np.float64) - queries[:, None], axis=2)
     for block in (7, 1000):
         monkeypatch.setattr(verify, "_BLOCK_ROWS", block)
