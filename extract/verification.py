@@ -101,6 +101,11 @@ class Verification:
         return max((check.deviation for check in self.checks if not check.wrong), default=0.0)
 
     @property
+    def wrong_at_most(self) -> float:
+        """Share of rows that may be wrong although none of those drawn is: more would have shown in 95 of 100 draws; (0, 1]."""
+        return float(1 - 0.05 ** (1 / len(self.checks))) if self.checks else 1.0
+
+    @property
     def shift(self) -> int:
         """By how many rows misplaced vectors stand off, if most of them by the same: 1 if clip i's vector is in row i + 1; else 0."""
         steps = Counter(check.nearest_row - check.row for check in self.checks if check.misplaced)
@@ -125,6 +130,8 @@ class Verification:
     def notes(self) -> list[str]:
         """What else there is to say, a line each."""
         notes = [f"{self.drawn:,} of {self.rows:,} rows were drawn, {len(self.checks):,} compared with every row."]
+        if self.passed and len(self.checks) < self.rows:
+            notes.append(f"So fewer than {self.wrong_at_most:.1%} of all rows are wrong, with 95 % confidence; --sample N draws more.")
         if self.shift:
             step = abs(self.shift)
             side = "after" if self.shift > 0 else "before"
@@ -151,6 +158,7 @@ class Verification:
             "drawn": self.drawn,
             "compared": len(self.checks),
             "without_clip": self.without_clip,
+            "wrong_at_most": self.wrong_at_most if self.passed else None,
             "largest_deviation": self.largest_deviation,
             "shift": self.shift,
             "wrong": [{name: _json(value) for name, value in asdict(check).items()} for check in self.wrong],

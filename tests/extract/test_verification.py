@@ -41,7 +41,12 @@ def test_a_file_that_passes():
     good = found(check(1), check(2, 3e-4))
     assert good.passed
     assert good.first_line() == "2 of 2 rows are what their clips give; off by 3.0e-04 of their length at most"
-    assert good.notes() == ["2 of 100 rows were drawn, 2 compared with every row."]
+    assert good.notes() == [
+        "2 of 100 rows were drawn, 2 compared with every row.",
+        "So fewer than 77.6% of all rows are wrong, with 95 % confidence; --sample N draws more.",  # (1 - .776) ** 2 = .05
+    ]
+    assert found(*map(check, range(100))).notes() == ["100 of 100 rows were drawn, 100 compared with every row."]
+    assert good.as_dict()["wrong_at_most"] == pytest.approx(1 - 0.05**0.5)
     good.raise_if_wrong()
     assert found(check(1)).first_line().startswith("1 of 1 rows is what its clip gives; ")
 
