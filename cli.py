@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .terminal import Summary, TerminalProgress
 
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 our fault, 2 bad input, 3 too many clips failed, 130 interrupted "
-    "(extract goes on when run again, pretrain and train-rec with --resume)."
+    "Exit codes: 0 done, 1 our fault, 2 bad input, 3 too many clips failed, 4 verification failed, "
+    "130 interrupted (extract goes on when run again, pretrain and train-rec with --resume)."
 )
 
 app = typer.Typer(
@@ -160,6 +160,11 @@ Weights = Annotated[
         metavar="PATH|hub:OWNER/NAME|random",
         help="Weights of the encoder: a .safetensors file, or a repository to download; default: random, from the seed.",
     ),
+    Sets("extract.encoder.weights"),
+]
+VerifyWeights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="PATH|hub:OWNER/NAME", help="The weights the file was made with, unless they are random."),
     Sets("extract.encoder.weights"),
 ]
 Frames = Annotated[str | None, typer.Option(metavar="T", help="Frames per clip; default: 8."), Sets("extract.frames.count")]
@@ -388,6 +393,22 @@ def merge(
     from .stage_one import run_merge
 
     return run_merge(call.pipeline, call.progress, out=out)
+
+
+@command("verify")
+def verify(
+    call: Call,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE.h5", help="Embedding file; default: the one made last.")] = None,
+    videos: Videos = None,
+    manifest: Manifest = None,
+    weights: VerifyWeights = None,
+    sample: Annotated[int, typer.Option(metavar="N", min=1, help="Rows to make again, drawn with --seed.")] = 200,
+    workers: Workers = None,
+) -> "Summary":
+    """Make rows of an embedding file again from their clips, and compare."""
+    from .stage_verify import run_verify
+
+    return run_verify(call.pipeline, call.progress, file=file, sample=sample)
 
 
 @command("convert-weights")

@@ -56,7 +56,7 @@ def test_the_first_help_does_not_even_load_pydantic() -> None:
 def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
-    for name in ("pretrain", "extract", "convert-weights", "train-rec", "evaluate", "recommend", "check-data", "doctor", "demo"):
+    for name in ("pretrain", "extract", "verify", "convert-weights", "train-rec", "evaluate", "recommend", "check-data", "doctor", "demo"):
         assert f"\n  {name} " in out
     assert "130" in out
 
