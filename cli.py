@@ -358,6 +358,26 @@ def pretrain(
     return run_pretrain(call.pipeline, call.progress, clips=clips, out=out, resume=resume)
 
 
+@command("scan")
+def scan(
+    call: Call,
+    videos: Videos = None,
+    interactions: Interactions = None,
+    size: Size = None,
+    weights: Weights = None,
+    frames: Frames = None,
+    manifest: Manifest = None,
+    workers: Workers = None,
+    max_fail_rate: MaxFailRate = None,
+    no_timing: Annotated[bool, typer.Option("--no-timing", help="Read headers only; predict no time.")] = False,
+    sample: Annotated[int, typer.Option(metavar="N", min=1, help="Clips that are really read, to predict the time.")] = 30,
+) -> "Summary":
+    """Look at a folder of clips before a long run: what is there, what cannot be read, how long extract will take."""
+    from .stage_scan import run_scan
+
+    return run_scan(call.pipeline, call.progress, timing=not no_timing, sample=sample)
+
+
 @command("extract")
 def extract(
     call: Call,
