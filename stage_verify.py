@@ -34,7 +34,8 @@ def run_verify(pipeline: Pipeline, progress: Progress, *, file: Path | None, sam
     from .extract.clips import find_clips
     from .extract.decode_pool import DecodePool
     from .extract.precision import MixedPrecision
-    from .extract.remake import config_of, encoder_of, reader_of
+    from .extract.remake import config_of, encoder_of
+    from .extract.sources import make_reader
     from .extract.verify import verify_rows
     from .store import EmbeddingStore
 
@@ -49,7 +50,7 @@ def run_verify(pipeline: Pipeline, progress: Progress, *, file: Path | None, sam
     found = verify_rows(
         store,
         catalogue,
-        DecodePool(reader_of(config), given.workers, given.timeout_seconds, ahead=2 * given.batch_clips).decode,
+        DecodePool(make_reader(config), given.workers, given.timeout_seconds, ahead=2 * given.batch_clips).decode,
         MixedPrecision(encoder) if config.precision == "bf16-mixed" else encoder,
         sample=sample,
         seed=pipeline.seed,

@@ -12,14 +12,14 @@ from .decode_pool import DecodePool, Result
 from .ledger import Ledger
 from .schedule import TRIED_TWICE
 from .shard_loop import ClipEncoder, Tally, run_shard
-from .writer import EmbeddingWriter
+from .writer import ShardWriter
 
 
 class Engine(Protocol):
     """Reads and encodes many clips side by side."""
 
     def run(
-        self, refs: Sequence[ClipRef], writer: EmbeddingWriter, tally: Tally, stop: threading.Event, progress: Progress
+        self, refs: Sequence[ClipRef], writer: ShardWriter, tally: Tally, stop: threading.Event, progress: Progress
     ) -> Sequence[ClipRef]:
         """Every clip ends up with the writer, or among those that are returned: to be tried once more, alone.
 
@@ -53,13 +53,13 @@ class LocalEngine:
     ledger: Ledger
 
     def run(
-        self, refs: Sequence[ClipRef], writer: EmbeddingWriter, tally: Tally, stop: threading.Event, progress: Progress
+        self, refs: Sequence[ClipRef], writer: ShardWriter, tally: Tally, stop: threading.Event, progress: Progress
     ) -> Sequence[ClipRef]:
         again: set[str] = set()
         self._run(self.pool, refs, writer, tally, stop, progress, again)
         return [ref for ref in refs if ref.id in again]
 
-    def run_alone(self, refs: Sequence[ClipRef], writer: EmbeddingWriter, tally: Tally, stop: threading.Event, progress: Progress) -> None:
+    def run_alone(self, refs: Sequence[ClipRef], writer: ShardWriter, tally: Tally, stop: threading.Event, progress: Progress) -> None:
         """The same with one decoding process and nothing waiting beside it: what fails now fails by itself."""
         if not stop.is_set():
             self._run(replace(self.pool, workers=1, ahead=1), refs, writer, tally, stop, progress, None)
@@ -68,7 +68,7 @@ class LocalEngine:
         self,
         pool: DecodePool,
         refs: Sequence[ClipRef],
-        writer: EmbeddingWriter,
+        writer: ShardWriter,
         tally: Tally,
         stop: threading.Event,
         progress: Progress,

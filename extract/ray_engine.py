@@ -22,7 +22,7 @@ from .clip import ClipRef, EmbeddingBatch, Failure
 from .decode_pool import DecodePool, Result
 from .schedule import TRIED_TWICE
 from .shard_loop import ClipEncoder, Tally, run_shard
-from .writer import EmbeddingWriter, rows_of
+from .writer import ShardWriter, rows_of
 
 _TICK_SECONDS = 0.5
 _RETRIES = 5
@@ -61,10 +61,7 @@ class _Collect:
         self.unchanged: list[str] = []
 
     def add(self, batch: EmbeddingBatch) -> Sequence[Failure]:
-        return self.add_rows(rows_of(batch))
-
-    def add_rows(self, rows: Rows) -> Sequence[Failure]:
-        self.parts.append(rows)
+        self.parts.append(rows_of(batch))
         return ()
 
     def fail(self, failure: Failure) -> None:
@@ -126,7 +123,7 @@ class RayEngine:
     chunk_clips: int = 64
 
     def run(
-        self, refs: Sequence[ClipRef], writer: EmbeddingWriter, tally: Tally, stop: threading.Event, progress: Progress
+        self, refs: Sequence[ClipRef], writer: ShardWriter, tally: Tally, stop: threading.Event, progress: Progress
     ) -> Sequence[ClipRef]:
         """See ``Engine.run``. After a stop, chunks that are being done are dropped: nothing of them is lost but time.
 
@@ -148,7 +145,7 @@ class RayEngine:
         return [ref for ref in refs if ref.id in again]
 
     def _run(
-        self, ray: Any, refs: Sequence[ClipRef], writer: EmbeddingWriter, tally: Tally, stop: threading.Event, progress: Progress
+        self, ray: Any, refs: Sequence[ClipRef], writer: ShardWriter, tally: Tally, stop: threading.Event, progress: Progress
     ) -> set[str]:
         workers = self.pool.workers or 2
         gpu = self.encoder.device.type == "cuda"
@@ -180,7 +177,7 @@ class RayEngine:
         job: Any,
         ray: Any,
         chunk: Sequence[ClipRef],
-        writer: EmbeddingWriter,
+        writer: ShardWriter,
         tally: Tally,
         again: set[str],
         progress: Progress,

@@ -10,8 +10,6 @@ from ..errors import InputError
 from ..store import Recipe
 from .config import ExtractConfig
 from .load_report import LoadReport
-from .reader import ClipReader
-from .sampling import make_sampler
 from .vivim import Vivim, VivimConfig
 from .weights import load_weights
 
@@ -83,11 +81,6 @@ def encoder_of(recipe: Recipe, weights: str, path: Path) -> tuple[Vivim, LoadRep
             f"{report.sha256[:12]}...: {why}, and nothing can be compared."
         )
     return encoder, report
-
-
-def reader_of(config: ExtractConfig) -> ClipReader:
-    """What reads clips under this configuration."""
-    return ClipReader(make_sampler(config.frames), config.image_size, config.resize, config.decoder)
 
 
 def _seed(recipe: Recipe) -> int:

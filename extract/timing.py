@@ -16,10 +16,9 @@ from .clip import Clip, ClipRef, EmbeddingBatch, Failure
 from .config import ExtractConfig
 from .decode_pool import Result
 from .headers import Header
-from .reader import ClipReader
-from .run import ClipEncoder, Tally, run_shard
-from .sampling import make_sampler
 from .scan import through_pool
+from .shard_loop import ClipEncoder, Tally, run_shard
+from .sources import make_reader
 from .timed_reader import TimedReader, Timing
 
 ENCODE_SECONDS = 5.0
@@ -66,7 +65,7 @@ def time_sample(
     Raises:
         VivimError: child processes cannot be started.
     """
-    reader = TimedReader(ClipReader(make_sampler(config.frames), config.image_size, config.resize, config.decoder))
+    reader = TimedReader(make_reader(config))
     sizes = {header.id: header.size_bytes for header in headers}
     taken: dict[str, float] = {}
     clips: list[Clip] = []
@@ -130,3 +129,5 @@ class _Nowhere:
         return ()
 
     def fail(self, failure: Failure) -> None: ...
+
+    def same(self, id_: str) -> None: ...

@@ -23,9 +23,6 @@ class EmbeddingWriter(Protocol):
     def add(self, batch: EmbeddingBatch) -> Sequence[Failure]:
         """Take vectors in; those that cannot be stored come back as failures."""
 
-    def add_rows(self, rows: Rows) -> Sequence[Failure]:
-        """The same for vectors from elsewhere, in float32."""
-
     def fail(self, failure: Failure) -> None:
         """Note a clip without a vector."""
 
@@ -92,6 +89,7 @@ class ShardWriter:
         return self.add_rows(rows_of(batch))
 
     def add_rows(self, rows: Rows) -> Sequence[Failure]:
+        """``add`` for vectors from elsewhere, in float32."""
         refused = [Failure(*failed) for failed in self._open().add(rows)]
         self._failures += refused
         self._commit_if_due()

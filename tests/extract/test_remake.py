@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from vivim.errors import InputError
-from vivim.extract.remake import config_of, encoder_of, reader_of
+from vivim.extract.remake import config_of, encoder_of
 from vivim.extract.sampling import Fps, Uniform
+from vivim.extract.sources import make_reader
 from vivim.extract.vivim import Vivim, VivimConfig
 from vivim.extract.weight_files import write_safetensors
 from vivim.extract.weights import make_encoder, save_encoder
@@ -43,9 +44,9 @@ def test_a_recipe_gives_back_its_configuration_and_weights(sets):
 
 def test_the_reader_is_that_of_the_configuration():
     _, config, _ = recipe_of("extract.frames.sampler=fps", "extract.frames.fps=3", "extract.image_size=96", "extract.resize=squash")
-    reader = reader_of(config)
+    reader = make_reader(config)
     assert (reader.sampler, reader.image_size, reader.resize, reader.decoder) == (Fps(8, 3.0), 96, "squash", "auto")
-    assert reader_of(recipe_of("extract.frames.count=2")[1]).sampler == Uniform(2)
+    assert make_reader(recipe_of("extract.frames.count=2")[1]).sampler == Uniform(2)
 
 
 def test_weights_of_a_file_must_be_given_and_be_the_same(tmp_path):

@@ -191,9 +191,6 @@ class Kept:
         self.vectors.update(zip((clip.id for clip in batch.clips), batch.vectors_BD, strict=True))
         return []
 
-    def add_rows(self, rows):
-        raise AssertionError("not from here")
-
     def fail(self, failure):
         self.failures.append(failure)
 

@@ -14,8 +14,8 @@ from vivim.extract.clips import find_clips
 from vivim.extract.config import EncoderConfig, ExtractConfig, FramesConfig
 from vivim.extract.decode_pool import DecodePool
 from vivim.extract.failures import ClipError
-from vivim.extract.remake import reader_of
 from vivim.extract.run import Tally, run_shard
+from vivim.extract.sources import make_reader
 from vivim.extract.verify import nearest_rows, verify_rows
 from vivim.extract.weights import make_encoder
 from vivim.extract.writer import FileWriter
@@ -28,7 +28,7 @@ CONFIG = ExtractConfig(encoder=EncoderConfig(size="nano"), frames=FramesConfig(c
 
 def decode(refs, known):
     """As the pool does, in this process."""
-    reader = reader_of(CONFIG)
+    reader = make_reader(CONFIG)
     for ref in refs:
         try:
             yield reader(ref, known.get(ref.id))
@@ -109,7 +109,7 @@ def remake(made):
 
 
 def test_decoding_processes_give_the_same(original):
-    found = original.verify(sample=2, decode=DecodePool(reader_of(CONFIG), workers=1).decode)
+    found = original.verify(sample=2, decode=DecodePool(make_reader(CONFIG), workers=1).decode)
     assert found.passed
     assert found.drawn == 2
 
