@@ -14,13 +14,12 @@ from vivim.extract.clips import find_clips
 from vivim.extract.config import EncoderConfig, ExtractConfig, FramesConfig
 from vivim.extract.decode_pool import DecodePool
 from vivim.extract.failures import ClipError
-from vivim.extract.run import Tally, run_shard
-from vivim.extract.sources import make_reader
+from vivim.extract.run import extract_catalogue
+from vivim.extract.sources import make_reader, videos
 from vivim.extract.verify import nearest_rows, verify_rows
 from vivim.extract.weights import make_encoder
-from vivim.extract.writer import FileWriter
 from vivim.progress import SILENT
-from vivim.store import EmbeddingFile, EmbeddingStore, Recipe, write_embeddings
+from vivim.store import EmbeddingStore, Recipe, write_embeddings
 
 COUNT = 8
 CONFIG = ExtractConfig(encoder=EncoderConfig(size="nano"), frames=FramesConfig(count=2), image_size=64)
@@ -75,16 +74,15 @@ def original(tmp_path_factory, clips):
         write(clips, folder / f"c{k}.mp4", k)
     encoder, _ = make_encoder(CONFIG.encoder, seed=1)
     parts = {"encoder": {}, "weights": {}, "frames": {}, "preprocessing": {}, "decoder": {}}
-    file = EmbeddingFile(folder / "e.h5", Recipe(**parts, dtype="float16"), encoder.dim)
-    run_shard(find_clips(folder).refs, decode, encoder, FileWriter(file), Tally(), batch_clips=4, progress=SILENT)
-    file.commit()
-    return Made(folder, file.path, encoder)
+    out = folder / "e.h5"
+    extract_catalogue(videos(folder, CONFIG), out, CONFIG, encoder, Recipe(**parts, dtype="float16"), SILENT)
+    return Made(folder, out, encoder)
 
 
 @pytest.fixture
 def made(original, tmp_path):
     """A copy that may be spoilt."""
-    for path in original.folder.iterdir():
+    for path in original.folder.glob("*.[mh]*[45]"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return Made(tmp_path, tmp_path / "e.h5", original.encoder)
 
