@@ -3,24 +3,28 @@
 Shapes: n clips of the sample.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from ..progress import SILENT, Progress
-from .clip import Clip, ClipRef, EmbeddingBatch, Failure
+from ..progress import Progress
+from .clip import Clip, ClipRef, Failure
 from .config import ExtractConfig
-from .decode_pool import Result
 from .headers import Header
 from .reader import ClipReader
-from .run import ClipEncoder, Tally, run_shard
 from .sampling import make_sampler
 from .scan import through_pool
 from .timed_reader import TimedReader, Timing
+
+if TYPE_CHECKING:
+    from .precision import MixedPrecision
+    from .vivim import Vivim
 
 ENCODE_SECONDS = 5.0
 """About how long the encoder is timed."""
@@ -53,7 +57,7 @@ def draw(headers: Sequence[Header], count: int, seed: int) -> list[Header]:
 
 
 def time_sample(
-    headers: Sequence[Header], refs: Mapping[str, ClipRef], config: ExtractConfig, encoder: ClipEncoder, progress: Progress
+    headers: Sequence[Header], refs: Mapping[str, ClipRef], config: ExtractConfig, encoder: "Vivim | MixedPrecision", progress: Progress
 ) -> Sample:
     """Read these clips as extraction would, then encode some of them, one after the other: each has the machine to itself.
 
@@ -95,7 +99,7 @@ def time_sample(
     )
 
 
-def _encode_seconds(clips: Sequence[Clip], encoder: ClipEncoder) -> float:
+def _encode_seconds(clips: Sequence[Clip], encoder: "Vivim | MixedPrecision") -> float:
     """Per clip, in batches of as many as given or as there is time for; the first pass of a batch only warms up."""
     _encode(clips[:1], encoder)
     alone = _encode(clips[:1], encoder)
@@ -109,24 +113,16 @@ def _encode_seconds(clips: Sequence[Clip], encoder: ClipEncoder) -> float:
     return sum(measured) / len(measured) / len(clips)
 
 
-def _encode(clips: Sequence[Clip], encoder: ClipEncoder) -> float:
-    """Seconds in which extraction's own loop turns these clips into vectors."""
-
-    def at_hand(refs: Sequence[ClipRef], known: Mapping[str, str]) -> Generator[Result, None, None]:
-        yield from clips
-
-    tally = Tally()
-    refs = [ClipRef(clip.id, Path()) for clip in clips]
-    run_shard(refs, at_hand, encoder, _Nowhere(), tally, batch_clips=len(clips), progress=SILENT)
-    return tally.encode_seconds
-
-
-class _Nowhere:
-    """A writer that keeps nothing."""
-
-    hashes: Mapping[str, str] = {}
-
-    def add(self, batch: EmbeddingBatch) -> Sequence[Failure]:
-        return ()
-
-    def fail(self, failure: Failure) -> None: ...
+def _encode(clips: Sequence[Clip], encoder: "Vivim | MixedPrecision") -> float:
+    """Seconds from frames at hand to vectors at hand; in halves where the device has too little memory, as extraction does it."""
+    begin = time.perf_counter()
+    try:
+        with torch.inference_mode():
+            encoder.embed_uint8(torch.from_numpy(np.stack([clip.frames_TCHW for clip in clips])).to(encoder.device)).float().cpu()
+    except torch.OutOfMemoryError:
+        if len(clips) == 1:
+            raise
+    else:
+        return time.perf_counter() - begin
+    half = len(clips) // 2
+    return _encode(clips[:half], encoder) + _encode(clips[half:], encoder)
