@@ -103,7 +103,7 @@ def _next(results: Generator[Result, None, None], tally: Tally) -> Result | None
 
 def _encode_and_write(clips: list[Clip], encoder: ClipEncoder, writer: EmbeddingWriter, tally: Tally, progress: Progress) -> None:
     begin = time.perf_counter()
-    vectors_BD = _encode(clips, encoder, progress)
+    vectors_BD = encode(clips, encoder, progress)
     tally.encode_seconds += time.perf_counter() - begin
     refused = writer.add(EmbeddingBatch(tuple(clips), vectors_BD))
     tally.failures += refused
@@ -112,7 +112,7 @@ def _encode_and_write(clips: list[Clip], encoder: ClipEncoder, writer: Embedding
     progress.advance(len(clips), _note(tally))
 
 
-def _encode(clips: Sequence[Clip], encoder: ClipEncoder, progress: Progress) -> npt.NDArray[np.float32]:
+def encode(clips: Sequence[Clip], encoder: ClipEncoder, progress: Progress) -> npt.NDArray[np.float32]:
     """(B, D) vectors; when the device has too little memory for all at once, in halves."""
     try:
         return _encode_at_once(clips, encoder)
@@ -121,7 +121,7 @@ def _encode(clips: Sequence[Clip], encoder: ClipEncoder, progress: Progress) -> 
             raise
     progress.say(f"the device has no memory for {len(clips)} clips at once; trying halves. A smaller batch_clips avoids this.")
     half = len(clips) // 2
-    return np.concatenate([_encode(clips[:half], encoder, progress), _encode(clips[half:], encoder, progress)])
+    return np.concatenate([encode(clips[:half], encoder, progress), encode(clips[half:], encoder, progress)])
 
 
 def _encode_at_once(clips: Sequence[Clip], encoder: ClipEncoder) -> npt.NDArray[np.float32]:

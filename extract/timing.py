@@ -3,21 +3,20 @@
 Shapes: n clips of the sample.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
 from ..progress import SILENT, Progress
-from .clip import Clip, ClipRef, EmbeddingBatch, Failure
+from .clip import Clip, ClipRef, Failure
 from .config import ExtractConfig
-from .decode_pool import Result
 from .headers import Header
 from .scan import through_pool
-from .shard_loop import ClipEncoder, Tally, run_shard
+from .shard_loop import ClipEncoder, encode
 from .sources import make_reader
 from .timed_reader import TimedReader, Timing
 
@@ -109,25 +108,7 @@ def _encode_seconds(clips: Sequence[Clip], encoder: ClipEncoder) -> float:
 
 
 def _encode(clips: Sequence[Clip], encoder: ClipEncoder) -> float:
-    """Seconds in which extraction's own loop turns these clips into vectors."""
-
-    def at_hand(refs: Sequence[ClipRef], known: Mapping[str, str]) -> Generator[Result, None, None]:
-        yield from clips
-
-    tally = Tally()
-    refs = [ClipRef(clip.id, Path()) for clip in clips]
-    run_shard(refs, at_hand, encoder, _Nowhere(), tally, batch_clips=len(clips), progress=SILENT)
-    return tally.encode_seconds
-
-
-class _Nowhere:
-    """A writer that keeps nothing."""
-
-    hashes: Mapping[str, str] = {}
-
-    def add(self, batch: EmbeddingBatch) -> Sequence[Failure]:
-        return ()
-
-    def fail(self, failure: Failure) -> None: ...
-
-    def same(self, id_: str) -> None: ...
+    """Seconds from frames at hand to vectors at hand, as extraction does it."""
+    begin = time.perf_counter()
+    encode(clips, encoder, SILENT)
+    return time.perf_counter() - begin

@@ -17,16 +17,19 @@ def headers(sizes):
     return [Header(f"c{k:04d}", size, "mov", "h264", 64, 48, 40, 2.0, False, 0, 8, False, False) for k, size in enumerate(sizes)]
 
 
-class SlowEncoder:
-    """Each clip costs 10 by its own watch."""
+class CountingEncoder:
+    """Counts what it is given; more than ``most`` clips at once do not fit into its memory."""
 
     dim = 3
     device = torch.device("cpu")
 
-    def __init__(self):
+    def __init__(self, most=100):
         self.batches = []
+        self.most = most
 
     def embed_uint8(self, frames_BTCHW):
+        if len(frames_BTCHW) > self.most:
+            raise torch.OutOfMemoryError
         self.batches.append(len(frames_BTCHW))
         return torch.zeros(len(frames_BTCHW), self.dim)
 
@@ -55,7 +58,7 @@ def test_a_sample_is_read_then_encoded(tmp_path, clips):
     paths = [clips.write(tmp_path / f"c{k:04d}.mp4", 20 + k) for k in range(4)]
     (tmp_path / "c0002.mp4").write_bytes(paths[0].read_bytes()[:-100])
     sizes = [path.stat().st_size for path in paths]
-    encoder = SlowEncoder()
+    encoder = CountingEncoder()
     config = ExtractConfig(workers=2, image_size=32, batch_clips=2)
     sample = time_sample(headers(sizes), {path.stem: ClipRef(path.stem, path) for path in paths}, config, encoder, SILENT)
     assert sorted(sample.size_bytes) == sorted(sizes)
@@ -73,7 +76,7 @@ def test_a_timeout_costs_the_deadline_and_a_crash_is_not_counted(monkeypatch):
     ids = ["fine-1", "hang-1", "segv-1"]
     found = [Header(id_, 10 + k, "mov", "h264", 64, 48, 40, 2.0, False, 0, 8, False, False) for k, id_ in enumerate(ids)]
     config = ExtractConfig(workers=1, timeout_seconds=2.0)
-    sample = time_sample(found, {id_: ClipRef(id_, Path("unused")) for id_ in ids}, config, SlowEncoder(), SILENT)
+    sample = time_sample(found, {id_: ClipRef(id_, Path("unused")) for id_ in ids}, config, CountingEncoder(), SILENT)
     assert dict(zip(sample.size_bytes, sample.decode_seconds, strict=True)) == {10: 0.5, 11: 2.0}
     assert {failure.id: failure.kind for failure in sample.failures} == {"hang-1": "timeout", "segv-1": "crash"}
 
@@ -88,6 +91,15 @@ def test_an_encoder_too_slow_for_a_batch_is_timed_on_less(monkeypatch):
 
     monkeypatch.setattr(timing, "_encode", encode)
     for per_clip, batches in ((2.0, [1, 1, 2, 2]), (9.0, [1, 1]), (0.01, [1, 1, 8, 8, 8, 8])):
-        seconds_of["per clip"], encoder = per_clip, SlowEncoder()
+        seconds_of["per clip"], encoder = per_clip, CountingEncoder()
         assert timing._encode_seconds([clip] * 8, encoder) == pytest.approx(per_clip)
         assert encoder.batches == batches
+
+
+def test_a_batch_too_large_for_the_device_is_timed_in_halves():
+    clip = Clip("x", np.zeros((1, 3, 32, 32), np.uint8), np.zeros(1), "pyav", "0")
+    encoder = CountingEncoder(most=2)
+    assert timing._encode([clip] * 7, encoder) > 0
+    assert encoder.batches == [1, 2, 2, 2]
+    with pytest.raises(torch.OutOfMemoryError):
+        timing._encode([clip], CountingEncoder(most=0))
