@@ -42,7 +42,6 @@ from vivim.store.provenance import provenance
 
 RECIPE = Recipe(encoder={}, weights={}, frames={"count": 2}, preprocessing={}, dtype="float16", decoder={})
 CONFIG = ExtractConfig(frames=FramesConfig(count=2), image_size=32, workers=2, batch_clips=2, shard_clips=4)
-CLIPS = 14
 EXIT_DISK_FULL = 9
 
 
@@ -74,15 +73,14 @@ class Here:
                 yield Failure(ref.id, error.kind, error.message)
 
 
+def make_clips(folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        (folder / f"{number:04d}").touch()
+
+
 def catalogue(work: Path) -> Catalogue:
-    folder = work / "clips"
-    folder.mkdir(parents=True, exist_ok=True)
-    refs = []
-    for number in range(CLIPS):
-        path = folder / f"{number:04d}"
-        path.touch()
-        refs.append(ClipRef(path.name, path))
-    return Catalogue(tuple(refs))
+    return Catalogue(tuple(ClipRef(path.name, path) for path in sorted((work / "clips").iterdir())))
 
 
 def start(work: Path, out: Path, *, here: bool, environment: Mapping[str, str] | None = None) -> int:
@@ -136,11 +134,12 @@ def _state(pid: int) -> str:
 class Trials:
     """Runs, deaths and what came of them."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, clips: int) -> None:
         self.work = work
         self.counts: Counter[str] = Counter()
         self.bad: list[str] = []
         shutil.rmtree(work, ignore_errors=True)
+        make_clips(work / "clips", clips)
         reference = work / "reference" / "e.h5"
         began = time.monotonic()
         assert finish(start(work, reference, here=False)) == 0
@@ -222,20 +221,21 @@ def _kill(pid: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=14)
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--repeated", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)  # forked processes must not wait for threads that they do not have
-    trials = Trials(options.work)
+    trials = Trials(options.work, options.clips)
     trials.named()
     print(f"{trials.points} -> {dict(trials.counts)}, {len(trials.bad)} bad", flush=True)
     rng = random.Random(options.seed)
     trials.at_random(options.kills, rng)
     trials.repeated(options.repeated, rng)
     result: dict[str, Any] = {
-        "clips": CLIPS,
+        "clips": options.clips,
         "rows": trials.rows,
         "failed": trials.failed,
         "failpoints": dict(trials.points),
