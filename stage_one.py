@@ -153,7 +153,7 @@ def _source(pipeline: Pipeline, recipe: "Recipe", progress: Progress) -> "Source
     if len(given) > 1 and set(given) != {"--manifest", "--videos"}:
         raise InputError(f"{given[0]} and {given[1]} are two places to read from; give one.")
     if config.from_cache is not None:
-        return sources.cached(config.from_cache, recipe, progress)
+        return sources.cached(config.from_cache, config, recipe, progress)
     if config.from_frames is not None:
         return sources.frame_files(config.from_frames, config)
     return sources.videos(find_videos(pipeline) if config.manifest is None else FOLDER, config)
