@@ -1,5 +1,6 @@
 """What extract and check-data do: configuration in, summary out. The rooms do the work; this is the wiring between them."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -103,7 +104,7 @@ def run_convert(source: Path, target: Path) -> Summary:
     return Summary(
         headline=f"{target} written: the tensors of {source.name}, {report.size}, {report.scheme_words} names",
         data={"out": str(target), "load_report": asdict(report)},
-        notes=["What an encoder takes from it:", *report.lines()[1:], f"next: {program()} extract --weights {target}"],
+        notes=["What an encoder takes from it:", *report.lines()[1:], f"next: {program()} extract --weights {shlex.quote(str(target))}"],
     )
 
 
