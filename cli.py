@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -58,9 +58,19 @@ class SplitName(StrEnum):
 
 @dataclass(frozen=True)
 class Sets:
-    """Marks an option that sets the configuration key ``key``; its text is checked there, with one message for all ways to set it."""
+    """Marks an option that sets the configuration key ``key``; its text is checked there, with one message for all ways to set it.
+
+    Attributes:
+        key: what it sets.
+        with_clips: what it sets instead where the command is also given ``--clips``; None: the same.
+    """
 
     key: str
+    with_clips: str | None = None
+
+    def key_among(self, given: Mapping[str, Any]) -> str:
+        """The key it sets beside the other options ``given``."""
+        return self.with_clips if self.with_clips and given.get("clips") is not None else self.key
 
 
 @dataclass(frozen=True)
@@ -196,7 +206,7 @@ Index = Annotated[
 
 MaskFrames = Annotated[
     str | None,
-    typer.Option("--frames", metavar="DIR", help="Clips to train on: a folder of pictures per clip, or the pictures of one clip."),
+    typer.Option("--frames", metavar="DIR", help="Clips with masks: a folder of pictures per clip, or the pictures of one clip."),
     Sets("pretrain.frames"),
 ]
 Masks = Annotated[str | None, typer.Option(metavar="DIR", help="Their masks, laid out like --frames."), Sets("pretrain.masks")]
@@ -206,24 +216,36 @@ TestFrames = Annotated[
     Sets("pretrain.test_frames"),
 ]
 TestMasks = Annotated[str | None, typer.Option(metavar="DIR", help="Their masks."), Sets("pretrain.test_masks")]
+MaskLoss = Annotated[
+    str | None,
+    typer.Option("--loss", metavar="ours|official", help="What is minimised on masks; default: ours."),
+    Sets("pretrain.loss.kind"),
+]
+Clips = Annotated[Path | None, typer.Option(metavar="DIR", help="Clips without masks: a folder of videos, as extract takes it.")]
 PretrainWeights = Annotated[
     str | None,
     typer.Option("--weights", metavar="PATH|random", help="What to begin with, a .safetensors file; default: random, from the seed."),
-    Sets("pretrain.weights"),
+    Sets("pretrain.weights", with_clips="selfsup.weights"),
 ]
 PretrainEpochs = Annotated[
-    str | None, typer.Option("--epochs", metavar="N", help="Passes over the frames; default: 50."), Sets("pretrain.epochs")
-]
-MaskedPixels = Annotated[
-    str | None, typer.Option(metavar="S", help="Side of the square the encoder sees, pixels; default: 256."), Sets("pretrain.pixels")
-]
-ClipFrames = Annotated[
-    str | None, typer.Option(metavar="T", help="Consecutive frames seen at once; default: 5."), Sets("pretrain.clip_frames")
-]
-MaskLoss = Annotated[
     str | None,
-    typer.Option("--loss", metavar="ours|official", help="What is minimised; default: ours."),
-    Sets("pretrain.loss.kind"),
+    typer.Option("--epochs", metavar="N", help="Passes over the data; default: 50; with --clips 30."),
+    Sets("pretrain.epochs", with_clips="selfsup.epochs"),
+]
+PretrainPixels = Annotated[
+    str | None,
+    typer.Option("--pixels", metavar="S", help="Side of the square the encoder sees; default: 256; with --clips 112."),
+    Sets("pretrain.pixels", with_clips="selfsup.image_size"),
+]
+PretrainFrames = Annotated[
+    str | None,
+    typer.Option("--clip-frames", metavar="T", help="Frames seen at once; default: 5; with --clips 8."),
+    Sets("pretrain.clip_frames", with_clips="selfsup.frames"),
+]
+PretrainWorkers = Annotated[
+    str | None,
+    typer.Option("--workers", metavar="N", help="Decoding processes with --clips; default: 0, one per core."),
+    Sets("selfsup.workers"),
 ]
 
 _Command = TypeVar("_Command", bound=Callable[..., "Summary"])
@@ -235,22 +257,22 @@ def command(name: str) -> Callable[[_Command], _Command]:
     def register(function: _Command) -> _Command:
         _, *own = inspect.signature(function).parameters.values()
         shared = list(inspect.signature(_shared).parameters.values())
-        keys = {p.name: mark.key for p in (*own, *shared) for mark in getattr(p.annotation, "__metadata__", ()) if isinstance(mark, Sets)}
+        marks = {p.name: mark for p in (*own, *shared) for mark in getattr(p.annotation, "__metadata__", ()) if isinstance(mark, Sets)}
 
         def run(**given: Any) -> None:
             from .pipeline import Override, as_yaml, load_pipeline
             from .terminal import TerminalProgress, print_json, print_text, show
 
             common = {p.name: given.pop(p.name) for p in shared}
-            named = {k: v for k, v in {**given, **common}.items() if k in keys and v not in (None, [])}
-            options = [Override(keys[k], v, "--" + k.replace("_", "-")) for k, v in named.items()]
+            named = {k: v for k, v in {**given, **common}.items() if k in marks and v not in (None, [])}
+            options = [Override(marks[k].key_among(given), v, "--" + k.replace("_", "-")) for k, v in named.items()]
             pipeline = load_pipeline(common["config"], common["set_"] or (), options)
             if common["print_config"]:
                 _print(lambda: print_json(pipeline.model_dump(mode="json")) if common["json_"] else print_text(as_yaml(pipeline)))
                 return
             progress = TerminalProgress()
             try:
-                summary = function(Call(pipeline, progress), **{k: v for k, v in given.items() if k not in keys})
+                summary = function(Call(pipeline, progress), **{k: v for k, v in given.items() if k not in marks})
             finally:
                 progress.close()
             _print(lambda: show(summary, as_json=common["json_"]))
@@ -295,19 +317,22 @@ def pretrain(
     masks: Masks = None,
     test_frames: TestFrames = None,
     test_masks: TestMasks = None,
+    loss: MaskLoss = None,
+    clips: Clips = None,
+    manifest: Manifest = None,
+    workers: PretrainWorkers = None,
     size: Size = None,
     weights: PretrainWeights = None,
     epochs: PretrainEpochs = None,
-    pixels: MaskedPixels = None,
-    clip_frames: ClipFrames = None,
-    loss: MaskLoss = None,
+    pixels: PretrainPixels = None,
+    clip_frames: PretrainFrames = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder to write; default: runs/pretrain.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in that folder.")] = False,
 ) -> "Summary":
-    """Train the encoder before it makes vectors: on clips with masks."""
+    """Train the encoder before it makes vectors: on clips with masks (--frames, --masks), or on clips alone (--clips)."""
     from .stage_pretrain import run_pretrain
 
-    return run_pretrain(call.pipeline, call.progress, out=out, resume=resume)
+    return run_pretrain(call.pipeline, call.progress, clips=clips, out=out, resume=resume)
 
 
 @command("extract")

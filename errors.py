@@ -30,7 +30,7 @@ class RecipeMismatch(InputError):
 class MissingExtra(InputError):
     """An optional package is absent.
 
-    ``MissingExtra("matplotlib", extra="viz", why="drawing charts")`` names the install command.
+    ``MissingExtra("tensorboard", extra="viz", why="tensorboard: true")`` names the install command.
     """
 
     def __init__(self, package: str, *, extra: str, why: str) -> None:

@@ -16,6 +16,7 @@ from . import strict_yaml
 from .errors import InputError
 from .extract.config import ExtractConfig
 from .extract.pretrain.config import PretrainConfig
+from .extract.pretrain.selfsup_config import SelfSupConfig
 from .recommend.config import EvaluateConfig, ItemsConfig, LossConfig, ModelConfig, ProtocolConfig, TrainConfig
 from .settings import Settings
 
@@ -49,8 +50,10 @@ class Pipeline(Settings):
         seed: of every random choice.
         device: ``auto`` takes a GPU if there is one.
         runs: folder for what the commands make and remember.
+        tensorboard: training also writes event files for TensorBoard into its run.
         data: where the input is.
-        pretrain: training the encoder before stage one.
+        pretrain: training the encoder on masks before stage one.
+        selfsup: training it on clips alone, for catalogues without masks.
         extract: stage one.
         protocol: who is trained on what, who is asked what.
         items: how an item becomes a vector.
@@ -63,8 +66,10 @@ class Pipeline(Settings):
     seed: int = Field(1, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     runs: Path = Path("runs")
+    tensorboard: bool = False
     data: DataConfig = DataConfig()
     pretrain: PretrainConfig = PretrainConfig()
+    selfsup: SelfSupConfig = SelfSupConfig()
     extract: ExtractConfig = ExtractConfig()
     protocol: ProtocolConfig = ProtocolConfig()
     items: ItemsConfig = ItemsConfig()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None, out: Path | None, resume: bool) -> Summary:
     """Histories, and stored vectors where the items need them, to a run folder, which is remembered."""
     from .recommend.train import train_run
+    from .store.metric_log import tensorboard
 
     workspace = Workspace(pipeline.runs)
     config = recommend_config(pipeline, has_vectors=embeddings is not None or workspace.has_embeddings())
@@ -46,6 +47,7 @@ def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None
             resume=resume,
             progress=progress,
             data_location=location,
+            loggers=[tensorboard(folder)] if pipeline.tensorboard else [],
         )
     except InputError:
         if out is None and not any(folder.iterdir()):

@@ -70,6 +70,14 @@ class LoadReport:
             lines.append(f"  licence: {self.licence}")
         return lines
 
+    @property
+    def beginning(self) -> str:
+        """One sentence on what training begins with."""
+        if self.scheme == "random":
+            return f"The weights begin random (seed {self.seed})."
+        fresh = f"; {', '.join(self.initialised)} begin random (seed {self.seed})" if self.initialised else ""
+        return f"The weights begin as in {self.source}{fresh}."
+
     def recipe(self) -> dict[str, str | float]:
         """What a recipe says of the weights: everything that changes a vector, and the licence."""
         told: dict[str, str | float] = {"source": self.source, "sha256": self.sha256}

@@ -34,7 +34,7 @@ _METADATA = "vivim"
 
 
 def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write tensors, atomically; the same tensors and metadata give the same bytes.
+    """Write tensors, atomically and flushed to disk; the same tensors and metadata give the same bytes.
 
     Raises:
         OSError, SafetensorError: the file cannot be written; nothing of it is left.
@@ -43,6 +43,8 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata:
     kept = {_METADATA: json.dumps(dict(metadata), sort_keys=True)}
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, kept)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):

@@ -133,11 +133,17 @@ def make_encoder(options: EncoderConfig, seed: int) -> tuple[Vivim, LoadReport]:
     return load_weights(options.weights, config, seed=seed, pooling=options.pooling)
 
 
-def save_encoder(encoder: Vivim, path: Path, licence: str | None = None) -> None:
-    """Write the weights as safetensors, atomically, and beside them what no shape tells: heads, epsilon, licence if known."""
+def save_encoder(encoder: Vivim, path: Path, licence: str | None = None, *, stages_only: bool = False) -> None:
+    """Write the weights as safetensors, atomically, and beside them what no shape tells: heads, epsilon, licence if known.
+
+    Args:
+        licence: of the weights it began with, which binds what was made of them too.
+        stages_only: without decoder and heads: all that makes vectors.
+    """
     metadata = {"format": "pt", "scheme": "vivim", "norm_eps": repr(encoder.config.norm_eps)}
     metadata["heads"] = ",".join(map(str, encoder.config.heads))
-    write_safetensors(encoder.state_dict(), path, metadata | ({"licence": licence} if licence else {}))
+    tensors = {name: tensor for name, tensor in encoder.state_dict().items() if not stages_only or name.startswith("stages.")}
+    write_safetensors(tensors, path, metadata | ({"licence": licence} if licence else {}))
 
 
 def _random(config: VivimConfig, seed: int) -> tuple[Vivim, LoadReport]:

@@ -2,11 +2,13 @@
 
 import resource
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.loggers.logger import Logger
 
 from ..errors import InputError
 from ..progress import Progress
@@ -58,6 +60,7 @@ def train_run(
     resume: bool,
     progress: Progress,
     data_location: dict[str, Any],
+    loggers: Sequence[Logger] = (),
 ) -> TrainSummary:
     """Train what ``config`` describes and leave it in the folder ``out``.
 
@@ -65,6 +68,7 @@ def train_run(
         store: stored item vectors, for item encoders that read them; where there are any, ``items.kind: auto`` uses them.
         resume: go on with the interrupted run in ``out``.
         data_location: how to read the interactions again, kept in run.json.
+        loggers: told the metrics of every epoch, beside log.jsonl.
 
     Raises:
         InputError: data, embeddings or an earlier run that do not fit.
@@ -91,7 +95,7 @@ def train_run(
         run.write_tensors("model.safetensors", yardstick.tensors())
         result = None
     else:
-        result = _learn(split, content, config, run, seed=seed, device=device, resume=resume, progress=progress)
+        result = _learn(split, content, config, run, loggers, seed=seed, device=device, resume=resume, progress=progress)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     fitted = {"fit": _describe_fit(result), "peak_memory_mb": peak_mb} if result else {}
     run.write_json("run.json", description | fitted | {"finished": True})
@@ -103,6 +107,7 @@ def _learn(
     content: CatalogueVectors | None,
     config: RecommendConfig,
     run: RunFolder,
+    loggers: Sequence[Logger],
     *,
     seed: int,
     device: str,
@@ -126,6 +131,7 @@ def _learn(
             device=device,
             resume=resume,
             progress=progress,
+            loggers=loggers,
         )
 
 

@@ -5,13 +5,16 @@ epoch therefore lets a resumed run end with the same weights as an uninterrupted
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import lightning_fabric
 import torch
+from lightning_fabric.loggers.logger import Logger
 
 from ..errors import Interrupted, VivimError
 from ..progress import Progress
+from ..store.metric_log import log_metrics
 from ..store.run_folder import pack_optimizer, unpack_optimizer
 from .batches import TrainBatch, num_batches, train_batches
 from .checkpoint import RunFolder
@@ -65,6 +68,7 @@ def fit(
     device: str,
     resume: bool,
     progress: Progress,
+    loggers: Sequence[Logger] = (),
 ) -> FitResult:
     """Train until ``config.epochs``, or until validation NDCG@10 has not risen for ``config.patience`` epochs.
 
@@ -72,7 +76,7 @@ def fit(
         Interrupted: Ctrl-C; the finished epochs are saved.
         VivimError: the loss became NaN or infinite; the last finished epoch is saved.
     """
-    fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=config.precision)
+    fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=config.precision, loggers=list(loggers))
     fabric.launch()
     optimizer_type = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     # One pass over the tables instead of eight. Fabric cannot clip the gradients of a fused optimizer that a loss scaler feeds.
@@ -93,6 +97,7 @@ def fit(
                 save_best(learner, run)
             _save_last(learner, optimizer, run, logs)
             run.append_log(asdict(log))
+            log_metrics(fabric, asdict(log))
             stopped_early = log.epoch - best.epoch >= config.patience
     except KeyboardInterrupt as error:
         raise Interrupted(

@@ -127,7 +127,8 @@ def test_every_option_marked_to_set_a_key_names_one_that_exists() -> None:
     marks = [mark.key for kind in vars(cli).values() for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, cli.Sets)]
     for function in (cli.pretrain, cli.extract, cli.train_rec, cli.evaluate, cli.recommend, cli.check_data, cli.doctor):
         for annotation in function.__annotations__.values():
-            marks += [mark.key for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, cli.Sets)]
+            found = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, cli.Sets)]
+            marks += [key for mark in found for key in (mark.key, mark.with_clips) if key]
     assert len(marks) > 15
     assert set(marks) <= set(option_names())
 
@@ -135,20 +136,26 @@ def test_every_option_marked_to_set_a_key_names_one_that_exists() -> None:
 def test_the_defaults_that_help_states_are_the_defaults() -> None:
     from vivim.pipeline import Pipeline
 
-    stated = 0
-    for annotation in vars(cli).values():
-        marks = getattr(annotation, "__metadata__", ())
-        key = next((mark.key for mark in marks if isinstance(mark, cli.Sets)), None)
-        text = next((re.search(r"default: ([^,;.]+(?:\.\d+)?)", mark.help or "") for mark in marks if hasattr(mark, "help")), None)
-        if key is None or text is None or text[1].startswith("found in"):
-            continue
+    def default(key: str) -> str:
         value: object = Pipeline()
         for part in key.split("."):
             value = getattr(value, part)
-        words = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        assert text[1] == words, key
+        return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    stated = 0
+    for annotation in vars(cli).values():
+        marks = getattr(annotation, "__metadata__", ())
+        sets = next((mark for mark in marks if isinstance(mark, cli.Sets)), None)
+        text = next((mark.help or "" for mark in marks if hasattr(mark, "help")), "")
+        found = re.search(r"default: ([^,;.]+(?:\.\d+)?)", text)
+        if sets is None or found is None or found[1].startswith("found in"):
+            continue
+        assert found[1] == default(sets.key), sets.key
         stated += 1
-    assert stated >= 12
+        if with_clips := re.search(r"with --clips (\S+)\.$", text):
+            assert sets.with_clips and with_clips[1] == default(sets.with_clips), sets.with_clips
+            stated += 1
+    assert stated >= 18
 
 
 def test_print_config_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,7 +206,7 @@ def test_a_file_with_duplicate_keys_exits_2(capsys: pytest.CaptureFixture[str]) 
     ("error", "code", "message"),
     [
         (RecipeMismatch("another recipe"), 2, "error: another recipe\n"),
-        (MissingExtra("matplotlib", extra="viz", why="drawing charts"), 2, "pip install 'vivim[viz]'"),
+        (MissingExtra("tensorboard", extra="viz", why="tensorboard: true"), 2, "pip install 'vivim[viz]'"),
         (TooManyFailures("3 of 4 clips failed"), 3, "error: 3 of 4 clips failed\n"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ValueError("odd \x1b[31m value"), 1, "internal error, ValueError: odd \\x1b[31m value\nRun again with --debug"),

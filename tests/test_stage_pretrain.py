@@ -43,7 +43,12 @@ TINY = ["--size", "nano", "--pixels", "32", "--clip-frames", "2", "--epochs", "1
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "nothing to train on: give --frames DIR and --masks DIR"),
+        ([], "nothing to train on: give --clips DIR, a folder of videos, or --frames DIR and --masks DIR"),
+        (["--clips", "f", "--masks", "m"], "--clips and --masks (pretrain.masks) are two ways to train"),
+        (["--clips", "nowhere"], "nowhere"),
+        (["--clips", "f"], "f"),
+        (["--clips", "f", "--pixels", "16"], "--pixels: selfsup.image_size = '16' is not allowed"),
+        (["--clips", "f", "--epochs", "0"], "--epochs: selfsup.epochs = '0' is not allowed"),
         (["--frames", "f"], "--frames is given without --masks; every frame needs a mask. Give --masks DIR"),
         (["--masks", "m"], "--masks is given without --frames"),
         (["--frames", "f", "--masks", "m", "--test-masks", "m"], "--test-masks is given without --test-frames"),
@@ -74,18 +79,53 @@ def test_pretrain_then_extract(clip: None, capsys: pytest.CaptureFixture[str], w
     assert json.loads(capsys.readouterr().out)["best"] == said["best"]
 
 
+def test_pretrain_on_clips_then_extract(capsys: pytest.CaptureFixture[str], write_mp4) -> None:
+    for clip in range(4):
+        write_mp4(Path("clips") / f"{clip}.mp4", 20 * clip)
+    (Path("clips") / "broken.mp4").write_bytes(b"no video")
+    command = ["pretrain", "--clips", "clips", "--size", "nano", "--pixels", "32", "--clip-frames", "2", "--epochs", "2", "--workers", "1"]
+    command += ["--set", "selfsup.cached_frames=4", "selfsup.batch=4", "tensorboard=true", "--device", "cpu"]
+    assert cli.main([*command, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["run"], said["size"], said["clips"], len(said["epochs"])) == ("runs/pretrain", "nano", 4, 2)
+    assert [failure["id"] for failure in said["failures"]] == ["broken"]
+    assert len(list(Path("runs/pretrain/tensorboard").iterdir())) == 1
+    assert said["began"] == "The weights begin random (seed 1)."
+    assert cli.main(["extract", "--videos", "clips", "--weights", said["weights"], "--frames", "2", "--max-fail-rate", "0.5"]) == 0
+    assert EmbeddingStore.open(Path("runs/embeddings.h5")).recipe.weights["source"] == "encoder.safetensors"
+    capsys.readouterr()
+    assert cli.main(command) == 2
+    assert "add --resume" in capsys.readouterr().err
+    assert cli.main([*command, "--resume"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("nano trained on 4 clips, 1 left out, 2 epochs of ") and "next: vivim extract --videos clips --weights" in shown
+
+
+def test_options_set_what_belongs_to_the_data_that_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--epochs", "7", "--pixels", "64", "--clip-frames", "3", "--weights", "w.safetensors", "--print-config", "--json"]
+    for data, section, pixels, frames in (
+        (["--clips", "d"], "selfsup", "image_size", "frames"),
+        (["--frames", "f", "--masks", "m"], "pretrain", "pixels", "clip_frames"),
+    ):
+        assert cli.main(["pretrain", *data, *options]) == 0
+        config = json.loads(capsys.readouterr().out)
+        other = {"selfsup": "pretrain", "pretrain": "selfsup"}[section]
+        assert [config[section][key] for key in ("epochs", pixels, frames, "weights")] == [7, 64, 3, "w.safetensors"]
+        assert config[other]["epochs"] != 7 and config[other]["weights"] == "random"
+
+
 @pytest.fixture
 def write_mp4():
-    """Write a clip of ten dark frames."""
+    """Write a clip of ten frames, each of one grey a little brighter than the one before."""
     import av
 
-    def write(path: Path) -> None:
-        path.parent.mkdir()
+    def write(path: Path, dark: int = 0) -> None:
+        path.parent.mkdir(exist_ok=True)
         with av.open(str(path), "w") as file:
             stream = file.add_stream("libx264", rate=10)
             stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
             for k in range(10):
-                file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * k, np.uint8), format="rgb24")))
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * k + dark, np.uint8), format="rgb24")))
             file.mux(stream.encode(None))
 
     return write

@@ -29,9 +29,10 @@ def run(capsys, *args):
 
 
 def test_the_three_commands_follow_each_other_without_arguments(here, capsys):
-    code, out, _ = run(capsys, "train-rec", "--epochs", 20, *FAST)
+    code, out, _ = run(capsys, "train-rec", "--epochs", 20, *FAST, "--set", "tensorboard=true")
     assert code == 0
     assert out.startswith("mamba over ids: best epoch")
+    assert list(here.glob("runs/*/tensorboard/events*"))
     code, out, _ = run(capsys, "evaluate", "--k", 1, 5, "--device", "cpu", "--json")
     assert code == 0
     result = json.loads(out)

@@ -1,6 +1,6 @@
 """The folder of a self-supervised run: safetensors and JSON only, every file written whole or not at all.
 
-run.json               configuration, seed, what it was trained on
+run.json               configuration, seed, what it was trained on, provenance
 encoder.safetensors    the trained encoder, for ``vivim extract --weights``
 last.safetensors       encoder, expander, optimizer and the log after the newest finished epoch: what resuming needs
 log.jsonl              one line an epoch
@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ...errors import InputError
+from ...store.provenance import provenance
 from ...store.run_folder import pack_optimizer, unpack_optimizer, write_atomically
 
 
@@ -81,12 +82,13 @@ class SelfSupRun:
         """
         path = self.path / "run.json"
         if not resume:
-            write_atomically(path, json.dumps(description, indent=2) + "\n")
+            write_atomically(path, json.dumps(description | {"provenance": provenance()}, indent=2) + "\n")
             return
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{path} is damaged ({error}); train the run again.") from error
+        before.pop("provenance", None)
         old, new = _flat(before), _flat(json.loads(json.dumps(description)))
         differences = [
             f"{key} {old.get(key)} (now {new.get(key)})" for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)

@@ -10,7 +10,7 @@ import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +19,15 @@ import lightning_fabric
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning_fabric.loggers.logger import Logger
 from torch import nn
 
 from ...errors import Interrupted, VivimError
 from ...progress import Progress
+from ...store.metric_log import log_metrics
 from ..clip import Failure
 from ..clips import find_clips
+from ..load_report import LoadReport
 from ..stop_signals import stop_on_signals
 from ..vivim import Vivim, VivimConfig
 from ..weights import load_weights, save_encoder
@@ -45,6 +48,8 @@ class SelfSupResult:
 
     Attributes:
         encoder: file of the trained weights.
+        size: of the encoder.
+        weights: what training began with, in words.
         clips: how many were learned from.
         failures: clips that were left out, and why.
         epochs: the log.
@@ -52,6 +57,8 @@ class SelfSupResult:
     """
 
     encoder: Path
+    size: str
+    weights: str
     clips: int
     failures: tuple[Failure, ...]
     epochs: tuple[SelfSupEpoch, ...]
@@ -108,7 +115,7 @@ class SelfSupModel(nn.Module):
 def pretrain_on_clips(
     videos: Path,
     config: SelfSupConfig,
-    encoder_config: VivimConfig,
+    encoder_config: VivimConfig | None,
     out: Path,
     progress: Progress,
     *,
@@ -117,18 +124,20 @@ def pretrain_on_clips(
     resume: bool,
     manifest: Path | None = None,
     frames: Path | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> SelfSupResult:
     """Train an encoder on clips without labels and leave it in ``out/encoder.safetensors``.
 
     Args:
         videos: folder of the clips; unused with a manifest.
-        encoder_config: shapes of the encoder.
+        encoder_config: shapes of the encoder; None: those of the weights it begins with, b0 if they are random.
         out: folder of the run.
         seed: of the weights, the order, the views.
         device: ``cpu`` or ``cuda``.
         resume: go on with the run in ``out``; clips and configuration must be the same.
         manifest: CSV with the columns id,path, see ``read_manifest``.
         frames: folder of the decoded frames, which is kept for other runs; None: inside ``out``, removed after the last epoch.
+        loggers: told the metrics of every epoch, beside log.jsonl.
 
     Raises:
         InputError: no clips or only one that can be learned from; weights that do not fit; a folder that is taken or cannot be resumed.
@@ -142,28 +151,37 @@ def pretrain_on_clips(
         try:
             run = SelfSupRun.open(out, resume)  # first: decoding may take hours
             cache = open_cache(catalogue, frames or out / "frames", config, progress)
-            run.describe(_description(config, encoder_config, weights.sha256, cache, seed), resume)
+            run.describe(_description(config, encoder.config, weights, cache, seed), resume)
             if len(cache) < config.batch:
                 progress.say(f"warning: {len(cache)} clips are fewer than a batch ({config.batch}); what is learned from so few is little")
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 model = SelfSupModel(encoder.train(), config)
-                _fit(model, cache, config, run, log, seed=seed, device=device, resume=resume, progress=progress)
-            save_encoder(model.encoder, out / "encoder.safetensors")
+                _fit(model, cache, config, run, log, loggers, seed=seed, device=device, resume=resume, progress=progress)
+            save_encoder(model.encoder, out / "encoder.safetensors", weights.licence)
         except KeyboardInterrupt as stop:
             raise Interrupted(f"stopped; {len(log)} of {config.epochs} epochs are saved in {out}. Add --resume to go on.") from stop
     if frames is None:
         shutil.rmtree(out / "frames", ignore_errors=True)
-    return SelfSupResult(out / "encoder.safetensors", len(cache), cache.failures, tuple(log), _collapsed(log[-1]))
+    return SelfSupResult(
+        encoder=out / "encoder.safetensors",
+        size=weights.size,
+        weights=weights.beginning,
+        clips=len(cache),
+        failures=cache.failures,
+        epochs=tuple(log),
+        collapsed=_collapsed(log[-1]),
+    )
 
 
-def _description(config: SelfSupConfig, encoder: VivimConfig, weights_sha256: str, cache: ClipCache, seed: int) -> dict[str, Any]:
+def _description(config: SelfSupConfig, encoder: VivimConfig, weights: LoadReport, cache: ClipCache, seed: int) -> dict[str, Any]:
     """All that decides the weights. Where and how fast the clips are decoded does not."""
     settings = config.model_dump(mode="json", exclude={"workers", "timeout_seconds"})
     return {
+        "task": "clips",
         "config": settings,
         "encoder": asdict(encoder),
-        "start_sha256": weights_sha256,
+        "start_sha256": weights.sha256,
         "clips": len(cache),
         "clips_sha256": cache.sha256,
         "seed": seed,
@@ -176,6 +194,7 @@ def _fit(
     config: SelfSupConfig,
     run: SelfSupRun,
     log: list[SelfSupEpoch],
+    loggers: Sequence[Logger],
     *,
     seed: int,
     device: str,
@@ -183,7 +202,7 @@ def _fit(
     progress: Progress,
 ) -> None:
     """Train until ``config.epochs``; every finished epoch is saved and appended to ``log``."""
-    fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=config.precision)
+    fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=config.precision, loggers=list(loggers))
     fabric.launch()
     # Fabric cannot clip the gradients of a fused optimizer that a loss scaler feeds.
     fused = config.precision != "16-mixed"
@@ -194,6 +213,7 @@ def _fit(
     for epoch in range(len(log) + 1, config.epochs + 1):
         log.append(_one_epoch(fabric, module, fabric_optimizer, cache, config, seed, epoch, progress))
         run.save(model, optimizer, log)
+        log_metrics(fabric, asdict(log[-1]))
         if _collapsed(log[-1]):
             progress.say(
                 f"WARNING: the features have collapsed (deviation {log[-1].feature_deviation:.3f}, effective rank "

@@ -20,15 +20,16 @@ from typing import Any, ClassVar, Literal
 
 import lightning_fabric
 import torch
+from lightning_fabric.loggers.logger import Logger
 
 from ...errors import InputError, Interrupted, VivimError
 from ...progress import Progress
 from ...store import run_folder
+from ...store.metric_log import log_metrics
 from ...store.provenance import provenance
 from ...store.run_folder import pack_optimizer, unpack_optimizer
-from ..load_report import LoadReport
 from ..vivim import SegmentLogits, Size, Vivim, VivimConfig
-from ..weights import load_weights
+from ..weights import load_weights, save_encoder
 from .config import PretrainConfig
 from .losses import MaskLoss, mask_loss
 from .masks import MaskedClip, hash_clips, hold_out
@@ -111,6 +112,7 @@ def train_on_masks(
     device: str,
     resume: bool,
     progress: Progress,
+    loggers: Sequence[Logger] = (),
 ) -> PretrainResult:
     """Train on ``clips`` and leave the run in ``out``.
 
@@ -118,6 +120,7 @@ def train_on_masks(
         size: of the encoder; ``auto``: of the weights it begins with, b0 if they are random.
         test: clips to measure on; None: a share of ``clips`` is held out.
         resume: go on with the interrupted run in ``out``.
+        loggers: told the metrics of every epoch, beside log.jsonl.
 
     Raises:
         InputError: masks that teach nothing, or weights, an earlier run or a regressor that do not fit.
@@ -131,7 +134,6 @@ def train_on_masks(
     _refuse_without_object(clips, test, held_out)
     wanted = None if size == "auto" else replace(VivimConfig.of_size(size), segmentation=True)
     model, report = load_weights(config.weights, wanted, seed=seed, segmentation=True)
-    words = _beginning(report)
     loss = mask_loss(config.loss)
     description = {
         "format": FORMAT,
@@ -141,13 +143,15 @@ def train_on_masks(
         "seed": seed,
         "train": {"clips": [clip.name for clip in clips], "frames": sum(map(len, clips)), "sha256": hash_clips(clips)},
         "test": {"clips": [clip.name for clip in test], "frames": sum(map(len, test)), "sha256": hash_clips(test)},
-        "weights": words,
+        "weights": report.beginning,
         "provenance": provenance(),
         "finished": False,
     }
     run = _open_run(out, description, resume)
     with torch.random.fork_rng():
-        logs, best = _fit(model, loss, clips, test, config, run, seed=seed, device=device, resume=resume, progress=progress)
+        logs, best = _fit(
+            model, loss, clips, test, config, run, report.licence, loggers, seed=seed, device=device, resume=resume, progress=progress
+        )
     result = PretrainResult(
         run=out,
         epochs=tuple(logs),
@@ -156,7 +160,7 @@ def train_on_masks(
         train_frames=sum(map(len, clips)),
         test_frames=sum(map(len, test)),
         held_out=held_out,
-        weights=words,
+        weights=report.beginning,
         size=report.size,
     )
     run.write_json("run.json", description | {"finished": True, "epochs": len(logs), "best": asdict(best)})
@@ -182,13 +186,15 @@ def _fit(
     test: Sequence[MaskedClip],
     config: PretrainConfig,
     run: RunFolder,
+    licence: str | None,
+    loggers: Sequence[Logger],
     *,
     seed: int,
     device: str,
     resume: bool,
     progress: Progress,
 ) -> tuple[list[EpochLog], EpochLog]:
-    fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=config.precision)
+    fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=config.precision, loggers=list(loggers))
     fabric.launch()
     # Plain Adam without decay, as the paper says and the published code does.
     optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
@@ -212,9 +218,11 @@ def _fit(
             logs.append(log)
             if best is None or log.dice > best.dice:
                 best = log
-                _save_best(model, run)
+                save_encoder(model, run.path / "best.safetensors", licence)
+                save_encoder(model, run.path / "encoder.safetensors", licence, stages_only=True)
             _save_last(model, optimizer, run, logs)
             run.append_log(asdict(log))
+            log_metrics(fabric, asdict(log))
             progress.say(_line(log))
     except KeyboardInterrupt as error:
         raise Interrupted(
@@ -311,12 +319,6 @@ def _line(log: EpochLog) -> str:
     return ", ".join([*parts, f"training {log.train_seconds:.1f} s, test {log.test_seconds:.1f} s"])
 
 
-def _save_best(model: Vivim, run: RunFolder) -> None:
-    tensors = model.state_dict()
-    run.write_tensors("best.safetensors", tensors)
-    run.write_tensors("encoder.safetensors", {name: tensor for name, tensor in tensors.items() if name.startswith("stages.")})
-
-
 def _save_last(model: Vivim, optimizer: torch.optim.Optimizer, run: RunFolder, logs: list[EpochLog]) -> None:
     # The epochs travel in the file of the weights: two files could not be replaced at one moment.
     epochs = json.dumps([asdict(log) for log in logs])
@@ -342,14 +344,6 @@ def _open_run(out: Path, description: dict[str, Any], resume: bool) -> RunFolder
     run = RunFolder.open(out)
     _refuse_other_run(run, description)
     return run
-
-
-def _beginning(report: LoadReport) -> str:
-    """One sentence on what the encoder and its heads begin with."""
-    if report.scheme == "random":
-        return f"The weights begin random (seed {report.seed})."
-    fresh = f"; {', '.join(report.initialised)} begin random (seed {report.seed})" if report.initialised else ""
-    return f"The weights begin as in {report.source}{fresh}."
 
 
 def _refuse_other_run(run: RunFolder, now: dict[str, Any]) -> None:

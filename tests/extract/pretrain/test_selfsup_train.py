@@ -1,6 +1,7 @@
 """The loop: it learns, goes on where it was stopped, and says what is wrong."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from vivim.errors import InputError, Interrupted, VivimError
 from vivim.extract.pretrain.selfsup_config import SelfSupConfig, ViewsConfig
 from vivim.extract.pretrain.selfsup_train import learning_rate, pretrain_on_clips
 from vivim.extract.vivim import VivimConfig
-from vivim.extract.weights import load_weights
+from vivim.extract.weights import load_weights, save_encoder
 from vivim.progress import SILENT, SilentProgress
 
 TINY = VivimConfig(channels=(8, 8, 8, 8), depths=(1, 1, 1, 1), mamba_depths=(1, 1, 1, 1), heads=(1, 1, 1, 1), d_state=4, decoder_width=8)
@@ -193,3 +194,13 @@ def test_the_learning_rate_rises_and_falls():
 def test_views_longer_than_the_cache_are_refused():
     with pytest.raises(ValidationError, match="does not fit"):
         SelfSupConfig(frames=8, cached_frames=12)
+
+
+def test_epsilon_and_licence_of_the_weights_it_began_with_come_along(folder, decoded, tmp_path):
+    start, _ = load_weights("random", replace(TINY, norm_eps=1e-6))
+    save_encoder(start, tmp_path / "start.safetensors", "research only")
+    done = pretrain(folder, tmp_path / "run", settings(epochs=1, weights=str(tmp_path / "start.safetensors")), frames=decoded)
+    trained, report = load_weights(str(done.encoder), TINY)
+    assert (trained.config.norm_eps, report.licence) == (1e-6, "research only")
+    assert done.weights == "The weights begin as in start.safetensors."
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["provenance"]["versions"]["torch"] == torch.__version__

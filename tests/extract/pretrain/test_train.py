@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from vivim.extract.pretrain.pictures import read_frame
 from vivim.extract.pretrain.predict import measure, predict
 from vivim.extract.pretrain.train import train_on_masks
 from vivim.extract.vivim import VivimConfig
-from vivim.extract.weights import load_weights
+from vivim.extract.weights import load_weights, save_encoder
 from vivim.progress import SILENT, SilentProgress
 
 from .conftest import square_clip
@@ -191,3 +192,13 @@ def test_one_real_clip_is_learned_by_heart(shared_data, tmp_path):
     config = PretrainConfig(pixels=256, clip_frames=2, epochs=24, lr=2e-3, augment=False, test_every=24, pictures_every=0)
     done = train_on_masks(clips, clips, config, "nano", tmp_path / "run", seed=1, device="cpu", resume=False, progress=SILENT)
     assert done.best.dice >= 0.95
+
+
+def test_epsilon_and_licence_of_the_weights_it_began_with_come_along(folders, tmp_path):
+    """Both decide what may be done with the vectors, and neither can be read off the tensors."""
+    start, _ = load_weights("random", replace(VivimConfig.of_size("nano"), norm_eps=1e-6))
+    save_encoder(start, tmp_path / "start.safetensors", "research only")
+    train(folders, tmp_path / "run", TINY, size="auto", epochs=1, weights=str(tmp_path / "start.safetensors"))
+    for name in ("encoder.safetensors", "best.safetensors"):
+        trained, report = load_weights(str(tmp_path / "run" / name))
+        assert (trained.config.norm_eps, report.licence) == (1e-6, "research only")
