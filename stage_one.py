@@ -1,5 +1,6 @@
 """What extract and check-data do: configuration in, summary out. The rooms do the work; this is the wiring between them."""
 
+import shlex
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -233,7 +234,7 @@ def run_convert(source: Path, target: Path) -> Summary:
     return Summary(
         headline=f"{target} written: the tensors of {source.name}, {report.size}, {report.scheme_words} names",
         data={"out": str(target), "load_report": asdict(report)},
-        notes=["What an encoder takes from it:", *report.lines()[1:], f"next: {program()} extract --weights {target}"],
+        notes=["What an encoder takes from it:", *report.lines()[1:], f"next: {program()} extract --weights {shlex.quote(str(target))}"],
     )
 
 
