@@ -29,7 +29,9 @@ def read_frames(path: Path, probe: Probe, wanted: Iterable[int]) -> Iterator[tup
             Frames that were yielded before must then be thrown away.
     """
     if not probe.plain:
-        raise DoubtError("several video streams, an edit list, or no timestamps")
+        raise DoubtError(
+            "not an MP4 or Matroska file with a single video stream, its timestamps, closed groups of pictures and no edit list"
+        )
     import decord
 
     quiet = _noise_bytes()

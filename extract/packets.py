@@ -24,6 +24,7 @@ class Packet:
         duration: how long it is shown; 0 if unknown.
         keyframe: decoding can begin here.
         hidden: an edit list keeps it from being shown.
+        placed: the container gives this packet itself a place and a time; if not, FFmpeg cut it out of a larger one and guessed.
     """
 
     pts: int | None
@@ -31,6 +32,7 @@ class Packet:
     duration: int
     keyframe: bool
     hidden: bool
+    placed: bool
 
 
 def read_packets(file: InputContainer, stream: VideoStream, max_frames: int) -> list[Packet]:
@@ -53,7 +55,8 @@ def read_packets(file: InputContainer, stream: VideoStream, max_frames: int) -> 
             if packet.stream_index == stream.index:
                 if packet.has_sidedata("encryption_info"):
                     raise ClipError("unsupported_codec", f"its {stream.codec_context.name} stream is encrypted")
-                packets.append(Packet(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, packet.is_discard))
+                placed = packet.pos is not None
+                packets.append(Packet(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, packet.is_discard, placed))
                 if len(packets) > max_frames:
                     raise ClipError("too_long", f"more than {max_frames} frames")
     except MemoryError:

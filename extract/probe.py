@@ -22,6 +22,9 @@ from .packets import Packet, has_leading_pictures, keyframe_places, read_packets
 _UNTIMED_CONTAINERS = ("avi", "mpegvideo")
 """They store no presentation times; FFmpeg's guesses are wrong as soon as there are B-frames."""
 
+_INDEXED_CONTAINERS = ("mov", "matroska")
+"""In the others decord, which seeks by time and counts from there, now and then returns a neighbour of the frame it is asked for."""
+
 _DEFAULT_RATE = 25.0
 
 
@@ -53,8 +56,9 @@ class Probe:
         keyframe_seek: (m,) the timestamps at which the demuxer finds them.
         times_seconds: (n,) when each frame is shown.
         end_seconds: when the last frame stops being shown.
-        plain: the only video stream, no frame hidden by an edit list or shown before the keyframe it follows in the file: simple
-            enough for decord.
+        seekable: packets have the same timestamps after a jump as when all are read in order.
+        plain: simple enough for decord: MP4, MOV, Matroska or WebM, seekable, the only video stream, no frame hidden by an edit
+            list, none shown before the keyframe that it follows in the file.
     """
 
     container: str
@@ -70,6 +74,7 @@ class Probe:
     keyframe_seek: npt.NDArray[np.int64]
     times_seconds: npt.NDArray[np.float64]
     end_seconds: float
+    seekable: bool
     plain: bool
 
 
@@ -157,6 +162,8 @@ def _make_probe(container: str, stream: VideoStream, packets: list[Packet], *, p
         pts = count = keyframes = seek = np.zeros(0, np.int64)
         times = counted_times(len(packets), 1 / rate)
         end = len(packets) / rate
+    seekable = timed and all(packet.placed for packet in packets)
+    plain = plain and seekable and container in _INDEXED_CONTAINERS and len(shown) == len(packets) and not has_leading_pictures(packets)
     aspect = float(stream.sample_aspect_ratio or 1)
     return Probe(
         container=container,
@@ -172,5 +179,6 @@ def _make_probe(container: str, stream: VideoStream, packets: list[Packet], *, p
         keyframe_seek=seek,
         times_seconds=times,
         end_seconds=end,
-        plain=plain and timed and len(shown) == len(packets) and not has_leading_pictures(packets),
+        seekable=seekable,
+        plain=plain,
     )

@@ -39,7 +39,8 @@ def read_timed(path: Path, probe: Probe, wanted: Iterable[int], *, strict: bool 
     """
     missing = {int(probe.pts[k]): k for k in wanted}
     total = len(missing)
-    for attempt in (_seek_to_keyframes, partial(_seek_to_keyframes, earlier=1), _from_the_start):
+    jumps = (_seek_to_keyframes, partial(_seek_to_keyframes, earlier=1)) if probe.seekable else ()
+    for attempt in (*jumps, _from_the_start):
         with _open_stream(path, probe, strict) as (file, stream):
             upright = Upright()
             for frame in attempt(file, stream, probe, sorted(missing)):

@@ -160,6 +160,44 @@ def test_a_size_that_changes_on_the_way(tmp_path, clips):
     assert np.abs(levels[2:] - 200).max() <= 3
 
 
+encodings = st.one_of(
+    st.tuples(
+        st.sampled_from(["mp4", "mkv", "ts", "flv"]),
+        st.just("libx264"),
+        st.fixed_dictionaries(
+            {
+                "g": st.sampled_from(["1", "3", "12"]),
+                "bf": st.sampled_from("03"),
+                "x264-params": st.sampled_from(["open-gop=0", "open-gop=1", "intra-refresh=1", "interlaced=1"]),
+            }
+        ),
+    ),
+    st.tuples(
+        st.sampled_from(["mp4", "mkv"]),
+        st.just("libx265"),
+        st.builds(
+            lambda g, o: {"x265-params": f"log-level=none:keyint={g}:open-gop={o}"}, st.sampled_from([3, 12]), st.sampled_from([0, 1])
+        ),
+    ),
+    st.tuples(
+        st.sampled_from(["mp4", "mkv", "mpg"]),
+        st.just("mpeg4"),
+        st.fixed_dictionaries({"g": st.sampled_from(["3", "12"]), "bf": st.sampled_from("02")}),
+    ),
+    st.tuples(st.just("webm"), st.sampled_from(["libvpx", "libvpx-vp9"]), st.fixed_dictionaries({"g": st.sampled_from(["1", "12"])})),
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(encodings, st.integers(1, 70), st.integers(1, 9))
+def test_the_decoder_does_not_change_the_frames(tmp_path_factory, clips, encoding, frames, count):
+    extension, codec, options = encoding
+    path = clips.write(tmp_path_factory.mktemp("clip") / f"a.{extension}", frames, codec=codec, options=options)
+    quick, careful = (read(path, Uniform(count), decoder=decoder) for decoder in ("auto", "pyav"))
+    assert (quick.frames_TCHW == careful.frames_TCHW).all()
+    assert (quick.times_seconds == careful.times_seconds).all()
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_damaged_bytes_give_a_clip_or_a_class_and_the_same_each_time(tmp_path_factory, clips, data):
