@@ -24,6 +24,7 @@ class Packet:
         duration: how long it is shown; 0 if unknown.
         keyframe: decoding can begin here.
         hidden: an edit list keeps it from being shown.
+        fresh: a keyframe with which all decoding begins anew; H.264 also calls those keyframes from which pictures build up by and by.
         placed: the container gives this packet itself a place and a time; if not, FFmpeg cut it out of a larger one and guessed.
     """
 
@@ -32,6 +33,7 @@ class Packet:
     duration: int
     keyframe: bool
     hidden: bool
+    fresh: bool
     placed: bool
 
 
@@ -46,6 +48,8 @@ def read_packets(file: InputContainer, stream: VideoStream, max_frames: int) -> 
     """
     packets: list[Packet] = []
     last_seconds = 0.0
+    is_h264, extradata = stream.codec_context.name == "h264", stream.codec_context.extradata or b""
+    length_bytes = 1 + (extradata[4] & 3) if len(extradata) > 4 and extradata[0] == 1 else 0
     try:
         for packet in file.demux():
             if not packet.size or packet.time_base is None:
@@ -55,8 +59,17 @@ def read_packets(file: InputContainer, stream: VideoStream, max_frames: int) -> 
             if packet.stream_index == stream.index:
                 if packet.has_sidedata("encryption_info"):
                     raise ClipError("unsupported_codec", f"its {stream.codec_context.name} stream is encrypted")
-                placed = packet.pos is not None
-                packets.append(Packet(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, packet.is_discard, placed))
+                packets.append(
+                    Packet(
+                        packet.pts,
+                        packet.dts,
+                        packet.duration or 0,
+                        packet.is_keyframe,
+                        packet.is_discard,
+                        fresh=packet.is_keyframe and (not is_h264 or has_idr_slice(bytes(packet), length_bytes)),
+                        placed=packet.pos is not None,
+                    )
+                )
                 if len(packets) > max_frames:
                     raise ClipError("too_long", f"more than {max_frames} frames")
     except MemoryError:
@@ -86,16 +99,36 @@ def keyframe_places(container: str, packets: Iterable[Packet]) -> tuple[npt.NDAr
     return np.array(order, dtype=np.int64), np.array([places[pts] for pts in order], dtype=np.int64)
 
 
-def has_leading_pictures(packets: Iterable[Packet]) -> bool:
-    """Whether frames follow a keyframe in the file but come before it on the screen, as in the open groups of HEVC and MPEG.
+def can_be_counted(packets: Iterable[Packet]) -> bool:
+    """Whether after a jump to any keyframe exactly the frames from there on come out, so that they may be counted as decord does.
 
-    After a jump to such a keyframe they cannot be decoded. decord counts frames from there without noticing that some are
-    missing, and returns a later frame than it was asked for.
+    Not so where frames follow a keyframe in the file but come before it on the screen (the open groups of HEVC and MPEG), nor
+    where pictures build up after a keyframe (intra refresh): decord does not notice that some frames are missing and returns a
+    later one than it was asked for.
     """
-    keyframe = None
+    keyframe: Packet | None = None
     for packet in packets:
         if packet.keyframe:
-            keyframe = packet.pts
-        elif keyframe is not None and packet.pts is not None and packet.pts < keyframe:
+            if keyframe is not None and not packet.fresh:
+                return False
+            keyframe = packet
+        elif keyframe is not None and packet.pts is not None and keyframe.pts is not None and packet.pts < keyframe.pts:
+            return False
+    return True
+
+
+def has_idr_slice(data: bytes, length_bytes: int) -> bool:
+    """Whether an H.264 packet holds a slice of an instantaneous decoding refresh (NAL unit type 5).
+
+    Args:
+        length_bytes: of the length before each unit, as in MP4 and Matroska; 0: units begin with 00 00 01.
+    """
+    if not length_bytes:
+        return any(part and part[0] & 31 == 5 for part in data.split(b"\0\0\1")[1:])
+    place = 0
+    while place + length_bytes < len(data):
+        start = place + length_bytes
+        if data[start] & 31 == 5:
             return True
+        place = start + int.from_bytes(data[place:start], "big")
     return False

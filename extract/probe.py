@@ -17,7 +17,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from .failures import ClipError
-from .packets import Packet, has_leading_pictures, keyframe_places, read_packets
+from .packets import Packet, can_be_counted, keyframe_places, read_packets
 
 _UNTIMED_CONTAINERS = ("avi", "mpegvideo")
 """They store no presentation times; FFmpeg's guesses are wrong as soon as there are B-frames."""
@@ -58,7 +58,7 @@ class Probe:
         end_seconds: when the last frame stops being shown.
         seekable: packets have the same timestamps after a jump as when all are read in order.
         plain: simple enough for decord: MP4, MOV, Matroska or WebM, seekable, the only video stream, no frame hidden by an edit
-            list, none shown before the keyframe that it follows in the file.
+            list, and ``packets.can_be_counted``.
     """
 
     container: str
@@ -163,7 +163,7 @@ def _make_probe(container: str, stream: VideoStream, packets: list[Packet], *, p
         times = counted_times(len(packets), 1 / rate)
         end = len(packets) / rate
     seekable = timed and all(packet.placed for packet in packets)
-    plain = plain and seekable and container in _INDEXED_CONTAINERS and len(shown) == len(packets) and not has_leading_pictures(packets)
+    plain = plain and seekable and container in _INDEXED_CONTAINERS and len(shown) == len(packets) and can_be_counted(packets)
     aspect = float(stream.sample_aspect_ratio or 1)
     return Probe(
         container=container,

@@ -189,7 +189,7 @@ encodings = st.one_of(
 
 
 @settings(max_examples=15, deadline=None)
-@given(encodings, st.integers(1, 70), st.integers(1, 9))
+@given(encodings, st.integers(8, 70), st.integers(1, 9))
 def test_the_decoder_does_not_change_the_frames(tmp_path_factory, clips, encoding, frames, count):
     extension, codec, options = encoding
     path = clips.write(tmp_path_factory.mktemp("clip") / f"a.{extension}", frames, codec=codec, options=options)
