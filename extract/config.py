@@ -50,6 +50,8 @@ class ExtractConfig(Settings):
         precision: in which the encoder computes, in Lightning Fabric's names; ``bf16-mixed`` see ``MixedPrecision``.
         dtype: of the stored vectors.
         decoder: ``auto`` (decord reads, PyAV rescues) or ``pyav``.
+        seek: ``exact``, or ``keyframe``: for every wanted moment the nearest keyframe. Much cheaper on long clips; other frames.
+        strict: refuse clips in which a wanted frame is damaged as far as any check of the decoder can tell; PyAV reads.
         workers: decoding processes; 0: one per CPU core.
         timeout_seconds: a clip that takes longer to decode is given up and named.
         batch_clips: clips encoded at once.
@@ -64,6 +66,8 @@ class ExtractConfig(Settings):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     dtype: Literal["float16", "float32"] = "float16"
     decoder: Literal["auto", "pyav"] = "auto"
+    seek: Literal["exact", "keyframe"] = "exact"
+    strict: bool = False
     workers: int = Field(0, ge=0)
     timeout_seconds: float = Field(30.0, gt=0)
     batch_clips: int = Field(8, ge=1)
