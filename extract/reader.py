@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,11 @@ from .clip import Clip, ClipRef
 from .failures import ClipError
 from .probe import Limits, Probe, counted_times, probe_clip
 from .resize import resize
-from .sampling import FrameSampler, Indices, is_short
+from .sampling import FrameSampler, Indices, is_short, make_sampler, nearest_keyframes
 from .sniff import HEAD_BYTES, check_size, container_of
+
+if TYPE_CHECKING:
+    from .config import ExtractConfig
 
 Picture = npt.NDArray[np.uint8]
 
@@ -44,6 +47,9 @@ class ClipReader:
         resize: ``crop`` or ``squash``, see ``resize.resize``.
         decoder: ``auto``: decord reads, PyAV rescues; ``pyav``: PyAV reads all.
         limits: what is refused.
+        seek: ``exact``: the wanted frames; ``keyframe``: for each the nearest keyframe, which costs decoding one frame instead of
+            its group of pictures. Exact also where frames have no timestamps, or no keyframe is shown.
+        strict: refuse what PyAV's decoders, told to look for every error they know, call damaged.
     """
 
     sampler: FrameSampler
@@ -51,6 +57,8 @@ class ClipReader:
     resize: Literal["crop", "squash"] = "crop"
     decoder: Literal["auto", "pyav"] = "auto"
     limits: Limits = field(default_factory=Limits)
+    seek: Literal["exact", "keyframe"] = "exact"
+    strict: bool = False
 
     def __call__(self, ref: ClipRef, known_sha256: str | None = None) -> Clip | Unchanged:
         """Read one clip.
@@ -79,16 +87,19 @@ class ClipReader:
         if not probe.timed:
             return self._read_counted(path, probe)
         indices_T = self.sampler.pick(probe.times_seconds, probe.end_seconds)
+        keyframes_K = np.flatnonzero(np.isin(probe.pts, probe.keyframe_pts))
+        if self.seek == "keyframe" and len(keyframes_K):
+            indices_T = nearest_keyframes(indices_T, keyframes_K, probe.times_seconds)
         wanted = {int(k) for k in indices_T}
         decoder = "pyav"
-        if self.decoder == "auto":
+        if _who_reads(self.decoder, self.seek, self.strict) == "auto":
             try:
                 squares = self._squares(decord_frames.read_frames(path, probe, wanted), probe)
                 decoder = "decord"
             except decord_frames.DoubtError:
                 pass
         if decoder == "pyav":
-            squares = self._squares(pyav_frames.read_timed(path, probe, wanted), probe)
+            squares = self._squares(pyav_frames.read_timed(path, probe, wanted, strict=self.strict), probe)
         return _stack(squares, indices_T), probe.times_seconds[indices_T], is_short(indices_T), decoder
 
     def _read_counted(self, path: Path, probe: Probe) -> tuple[Picture, npt.NDArray[np.float64], bool, str]:
@@ -97,7 +108,7 @@ class ClipReader:
         interval = end / len(times)
         for _ in range(2):
             indices_T = self.sampler.pick(times, end)
-            found, count = pyav_frames.read_counted(path, probe, {int(k) for k in indices_T})
+            found, count = pyav_frames.read_counted(path, probe, {int(k) for k in indices_T}, strict=self.strict)
             if count == len(times):
                 squares = self._squares(found.items(), probe)
                 return _stack(squares, indices_T), times[indices_T], is_short(indices_T), "pyav"
@@ -109,19 +120,32 @@ class ClipReader:
         return {k: resize(picture, self.image_size, self.resize, _shown_aspect(picture, probe)) for k, picture in pictures}
 
 
-def decoder_versions(policy: Literal["auto", "pyav"]) -> dict[str, str]:
-    """What the recipe records about decoding: the policy and the versions of the libraries it uses.
+def make_reader(config: "ExtractConfig") -> ClipReader:
+    """The reader that a configuration asks for."""
+    return ClipReader(make_sampler(config.frames), config.image_size, config.resize, config.decoder, seek=config.seek, strict=config.strict)
+
+
+def decoder_versions(
+    policy: Literal["auto", "pyav"], seek: Literal["exact", "keyframe"] = "exact", *, strict: bool = False
+) -> dict[str, str | bool]:
+    """What the recipe records about decoding: who reads, the versions of the libraries, and ``strict`` where it is asked for.
 
     Raises:
         InputError: the policy needs decord, which is not installed; PyAV alone would be a quiet slow path.
     """
-    versions = {"policy": policy, "av": version("av")}
-    if policy == "auto":
+    reads = _who_reads(policy, seek, strict)
+    versions: dict[str, str | bool] = {"policy": reads, "av": version("av")}
+    if reads == "auto":
         decord = next(_installed("decord2", "decord"), None)
         if decord is None:
             raise InputError("decord is not installed. Install it with: pip install decord2, or read with PyAV: --set extract.decoder=pyav")
         versions["decord"] = decord
-    return versions
+    return versions | {"strict": True} if strict else versions
+
+
+def _who_reads(policy: Literal["auto", "pyav"], seek: str, strict: bool) -> Literal["auto", "pyav"]:
+    """decord neither stops at damage nor decodes a keyframe alone."""
+    return "pyav" if strict or seek == "keyframe" else policy
 
 
 def _installed(*names: str) -> Iterator[str]:
