@@ -21,8 +21,8 @@ from .probe import Probe, open_clip
 from .upright import Picture, Upright
 
 _NEVER = np.iinfo(np.int64).max
-_CAREFUL, _STRICT = "explode", "crccheck+bitstream+buffer+explode+careful+aggressive"
-"""What FFmpeg's decoders take for an error. Strict: also what no sane encoder writes, and checksums where a stream has them."""
+_CAREFUL, _STRICT = "explode", "crccheck+bitstream+buffer+explode+careful"
+"""What FFmpeg's decoders take for an error. Strict: also whatever breaks the standard, and checksums where a stream has them."""
 
 
 def read_timed(path: Path, probe: Probe, wanted: Iterable[int], *, strict: bool = False) -> Iterator[tuple[int, Picture]]:
@@ -126,12 +126,17 @@ def _decode(
 ) -> Iterator[tuple[VideoFrame | None, int | None]]:
     """Every frame with the timestamp of the packet that pushed it out; None for a packet that could not be decoded.
 
+    None also for a packet that the demuxer marks: it is cut short, or in a transport stream something is missing around it, which
+    decoders fill in without a word.
+
     Args:
         last: timestamp -> how many packets carry it; when all of them have been read, no more are, and the decoder gives up what
             it holds. None: to the end of the stream.
     """
     due = Counter(last)
     for packet in packets:
+        if packet.is_corrupt:
+            yield None, packet.pts
         try:
             frames = packet.decode()
         except MemoryError:
@@ -182,5 +187,7 @@ def _open_stream(path: Path, probe: Probe, strict: bool) -> Iterator[tuple[Input
         stream = file.streams[probe.stream_index]
         assert isinstance(stream, VideoStream), stream
         stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"err_detect": _STRICT if strict else _CAREFUL}
+        # In H.264 also what no sane encoder writes; of MPEG-4 that would refuse whole clips of common encoders.
+        errors = _STRICT + ("+aggressive" if probe.codec == "h264" else "") if strict else _CAREFUL
+        stream.codec_context.options = {"err_detect": errors}
         yield file, stream
