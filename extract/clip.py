@@ -51,12 +51,20 @@ class Failure:
     Attributes:
         id: external id.
         kind: class of the failure, one of ``extract.failures.KINDS``.
-        message: one line for people.
+        message: one line for people; what cannot be printed in it (file names hold anything) is escaped.
     """
 
     id: str
     kind: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
+
+
+def printable(text: str) -> str:
+    """The text on one line, with control characters and bytes that are no text escaped as Python does."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from .codec_tag import codec_tag
 from .failures import ClipError
 from .packets import Packet, can_be_counted, keyframe_places, read_packets
 
@@ -58,7 +59,7 @@ class Probe:
         end_seconds: when the last frame stops being shown.
         seekable: packets have the same timestamps after a jump as when all are read in order.
         plain: simple enough for decord: MP4, MOV, Matroska or WebM, seekable, the only video stream, no frame hidden by an edit
-            list, and ``packets.can_be_counted``.
+            list, as many frames as are declared (it makes room for that many), and ``packets.can_be_counted``.
     """
 
     container: str
@@ -109,7 +110,7 @@ def probe_clip(path: Path, container: str, limits: Limits) -> Probe:
     with open_clip(path, container) as file:
         if len(file.streams) > limits.max_streams:
             raise ClipError("too_large", f"{len(file.streams)} streams; at most {limits.max_streams} are allowed")
-        stream = _choose_stream(file)
+        stream = _choose_stream(file, path, container)
         _check_header(file, stream, limits)
         packets = read_packets(file, stream, limits.max_frames)
         if not packets:
@@ -123,7 +124,7 @@ def counted_times(count: int, interval_seconds: float) -> npt.NDArray[np.float64
     return np.arange(count, dtype=np.float64) * interval_seconds
 
 
-def _choose_stream(file: InputContainer) -> VideoStream:
+def _choose_stream(file: InputContainer, path: Path, container: str) -> VideoStream:
     """The film among the video streams: no cover art; the default one, then the largest picture, then the first."""
     films = [stream for stream in file.streams.video if not stream.disposition & Disposition.attached_pic]
     if not films:
@@ -131,7 +132,8 @@ def _choose_stream(file: InputContainer) -> VideoStream:
         raise ClipError("no_video_stream", f"its streams are: {kinds}" + (" (cover art)" if file.streams.video else ""))
     supported = [stream for stream in films if stream.codec_context is not None and stream.codec_context.codec.is_decoder]
     if not supported:
-        raise ClipError("unsupported_codec", "no decoder here knows the codec of its video stream")
+        name = codec_tag(path, container)
+        raise ClipError("unsupported_codec", f"no decoder here knows the codec of its video stream{f', {name}' if name else ''}")
     return max(supported, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index))
 
 
@@ -163,7 +165,14 @@ def _make_probe(container: str, stream: VideoStream, packets: list[Packet], *, p
         times = counted_times(len(packets), 1 / rate)
         end = len(packets) / rate
     seekable = timed and all(packet.placed for packet in packets)
-    plain = plain and seekable and container in _INDEXED_CONTAINERS and len(shown) == len(packets) and can_be_counted(packets)
+    plain = (
+        plain
+        and seekable
+        and container in _INDEXED_CONTAINERS
+        and len(shown) == len(packets)
+        and stream.frames in (0, len(packets))
+        and can_be_counted(packets)
+    )
     aspect = float(stream.sample_aspect_ratio or 1)
     return Probe(
         container=container,

@@ -79,8 +79,8 @@ class ClipReader:
         probe = probe_clip(ref.path, container, self.limits)
         pictures, times_T, short, decoder = self._read(ref.path, probe)
         after = _stat(ref.path)
-        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise ClipError("changed", "the file was written to while it was read")
+        if _version(after) != _version(before):
+            raise ClipError("changed", "the file was replaced or written to while it was read")
         return Clip(ref.id, pictures, times_T, decoder, sha256, short)
 
     def _read(self, path: Path, probe: Probe) -> tuple[Picture, npt.NDArray[np.float64], bool, str]:
@@ -176,6 +176,11 @@ def _stat(path: Path) -> os.stat_result:
     if status.st_size == 0:
         raise ClipError("empty", "the file has 0 bytes")
     return status
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    """What differs when a file is written to, or another one is put in its place."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _hash(path: Path) -> tuple[str, bytes]:
