@@ -51,7 +51,7 @@ def find_clips(folder: Path, manifest: Path | None = None) -> Catalogue:
     if manifest is not None:
         return read_manifest(manifest)
     if (reason := _why_unreachable(folder)) is not None or not folder.is_dir():
-        raise InputError(f"{folder}: {reason or 'it is a file, not a folder'}; give the folder that holds the clips.")
+        raise InputError(f"{folder}: {reason or 'a file, not a folder'}; give the folder that holds the clips.")
     paths = [path for path in _walk(folder) if path.suffix.lower() in EXTENSIONS]
     if not paths:
         raise InputError(f"{folder} holds no clips; looked in all its folders for {' '.join(sorted(EXTENSIONS))}.")
@@ -96,14 +96,14 @@ def _split(paths: dict[str, Path]) -> tuple[list[ClipRef], list[Failure]]:
     """The clips whose files can be reached, and a failure ``missing`` for each of the others."""
     reasons = {id_: _why_unreachable(path) for id_, path in paths.items()}
     refs = [ClipRef(id_, path) for id_, path in paths.items() if reasons[id_] is None]
-    return refs, [Failure(id_, "missing", f"{paths[id_]}: {reason}") for id_, reason in reasons.items() if reason is not None]
+    return refs, [Failure(id_, "missing", f"{reason}: {paths[id_]}") for id_, reason in reasons.items() if reason is not None]
 
 
 def _why_unreachable(path: Path) -> str | None:
     try:
         path.stat()
     except FileNotFoundError:
-        return "the link leads nowhere" if path.is_symlink() else "it is not there"
+        return "a link that leads nowhere" if path.is_symlink() else "not there"
     except OSError as error:
         return error.strerror or type(error).__name__
     except ValueError as error:  # a NUL character

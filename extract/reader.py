@@ -170,7 +170,7 @@ def _stat(path: Path) -> os.stat_result:
     try:
         status = path.stat()
     except OSError as error:
-        raise ClipError("missing", f"{path}: {error.strerror}") from error
+        raise ClipError("missing", f"{error.strerror}: {path}") from error
     if not stat.S_ISREG(status.st_mode):
         raise ClipError("not_video", f"{path} is not a regular file")
     if status.st_size == 0:
@@ -191,4 +191,4 @@ def _hash(path: Path) -> tuple[str, bytes]:
             file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest(), head
     except OSError as error:
-        raise ClipError("missing", f"{path}: {error.strerror}") from error
+        raise ClipError("missing", f"{error.strerror}: {path}") from error
