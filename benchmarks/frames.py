@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,11 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+from vivim.extract.clip import Clip, ClipRef
 from vivim.extract.decord_frames import DoubtError, read_frames
 from vivim.extract.probe import Limits, Probe, probe_clip
 from vivim.extract.pyav_frames import read_counted, read_timed
-from vivim.extract.reader import decoder_versions
+from vivim.extract.reader import ClipReader, decoder_versions
 from vivim.extract.sampling import Uniform
 from vivim.extract.sniff import HEAD_BYTES, container_of
 from vivim.store.provenance import provenance
@@ -190,8 +192,20 @@ def summary(rows: dict[str, Any]) -> dict[str, Any]:
                 "frames": sum(row["frames"] for row in read.values()),
                 "equal": sum(row[decoder]["largest"] == 0 for row in read.values()),
                 "worst_mean": read[worst][decoder]["mean"],
-                "worst_clip": worst,
+                "worst_clip": worst if read[worst][decoder]["mean"] else None,
             }
+    return found
+
+
+def seek_cost(paths: list[Path], count: int) -> dict[str, float]:
+    """CPU seconds to read all clips, hashing and resizing included, with each way to seek; and clips whose frames repeat."""
+    found: dict[str, float] = {}
+    for seek in ("exact", "keyframe"):
+        reader = ClipReader(Uniform(count), decoder="pyav", seek=seek)
+        started = time.process_time()
+        clips = [reader(ClipRef(path.name, path)) for path in paths]
+        found[f"{seek}_cpu_seconds"] = round(time.process_time() - started, 2)
+        found[f"{seek}_short_clips"] = sum(isinstance(clip, Clip) and clip.short for clip in clips)
     return found
 
 
@@ -207,14 +221,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         generated = measure(options.ffmpeg, ((label, make(kind, Path(folder))) for label, kind in KINDS.items()), options.count)
     real: dict[str, Any] = {}
+    cost: dict[str, float] = {}
     if options.clips:
         files = sorted(path for path in options.clips.iterdir() if path.suffix != ".csv")
         real = measure(options.ffmpeg, ((path.name, path) for path in files), options.count)
+        cost = seek_cost(files, options.count)
     shown = subprocess.run([options.ffmpeg, "-version"], capture_output=True, text=True, check=True).stdout.split()[2]
     result = {
         "ffmpeg": shown,
         "decoders": decoder_versions("auto"),
         "summary": {"generated": summary(generated), "real": summary(real)},
+        "seek_cost_real": cost,
         "generated": generated,
         "real": real,
         "provenance": provenance(),
