@@ -59,7 +59,8 @@ class Probe:
         end_seconds: when the last frame stops being shown.
         seekable: packets have the same timestamps after a jump as when all are read in order.
         plain: simple enough for decord: MP4, MOV, Matroska or WebM, seekable, the only video stream, no frame hidden by an edit
-            list, as many frames as are declared (it makes room for that many), and ``packets.can_be_counted``.
+            list, as many frames as are declared (it makes room for that many), ``packets.can_be_counted``, and not VP8, whose
+            frames damage can make invisible.
     """
 
     container: str
@@ -169,6 +170,7 @@ def _make_probe(container: str, stream: VideoStream, packets: list[Packet], *, p
         plain
         and seekable
         and container in _INDEXED_CONTAINERS
+        and stream.codec_context.name != "vp8"
         and len(shown) == len(packets)
         and stream.frames in (0, len(packets))
         and can_be_counted(packets)

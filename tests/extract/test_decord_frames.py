@@ -35,6 +35,7 @@ def container_of(path):
         ("a.mp4", "mpeg4", {"bf": "2", "g": "10"}, False),
         ("a.mpg", "mpeg2video", {"bf": "2", "g": "10"}, False),
         ("a.webm", "libvpx-vp9", {"g": "10"}, True),
+        ("a.webm", "libvpx", {"g": "10"}, False),
         ("a.ts", "libx264", {"bf": "0", "g": "10"}, False),  # there decord missed the frame by a few now and then
         ("a.flv", "libx264", {"bf": "0", "g": "10"}, False),
     ],
