@@ -110,6 +110,7 @@ def make(kind: Kind, folder: Path, frames: int = 60) -> Path:
     with av.open(str(path), "w") as file:
         stream = file.add_stream(kind.codec, rate=20, options=kind.options)
         stream.width, stream.height, stream.pix_fmt = width, height, kind.pix_fmt
+        stream.codec_context.thread_count = 1  # with more, x264 does not always write the same file
         if kind.degrees:
             stream.set_display_rotation(kind.degrees)
         for k in range(frames):
