@@ -186,6 +186,20 @@ CacheFrames = Annotated[
     typer.Option(metavar="DIR", help="Keep the frames there, for another encoder or for training."),
     Sets("extract.cache_frames"),
 ]
+Thumbnails = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Write a small picture of each clip that is read there."), Sets("extract.thumbnails")
+]
+Seek = Annotated[
+    str | None,
+    typer.Option(metavar="exact|keyframe", help="keyframe: the keyframe nearest to each wanted moment; default: exact."),
+    Sets("extract.seek"),
+]
+Decoder = Annotated[
+    str | None,
+    typer.Option(metavar="auto|pyav", help="Who reads; default: auto, decord, and PyAV where it fails."),
+    Sets("extract.decoder"),
+]
+Strict = Annotated[bool | None, typer.Option("--strict", help="Refuse clips in which a wanted frame is damaged."), Sets("extract.strict")]
 EngineName = Annotated[
     str | None,
     typer.Option("--engine", metavar="local|ray", help="Where clips are read and encoded; default: local."),
@@ -393,6 +407,10 @@ def extract(
     from_cache: FromCache = None,
     from_frames: FromFrames = None,
     cache_frames: CacheFrames = None,
+    thumbnails: Thumbnails = None,
+    decoder: Decoder = None,
+    seek: Seek = None,
+    strict: Strict = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do only this part of the clips, as in 2/8; then merge.")] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Do only the first N clips by id.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try clips again that failed for good.")] = False,

@@ -250,7 +250,7 @@ def make_recipe(config: "ExtractConfig", encoder: "Vivim", weights: "LoadReport"
         frames=_used_frames(config),
         preprocessing={"image_size": config.image_size, "resize": config.resize, "mean": list(MEAN), "std": list(STD)},
         dtype=config.dtype,
-        decoder=dict(decoder_versions(config.decoder)),
+        decoder=dict(decoder_versions(config.decoder, config.seek, strict=config.strict)),
     )
 
 
@@ -262,6 +262,8 @@ def _precision(config: "ExtractConfig") -> dict[str, str]:
 def _used_frames(config: "ExtractConfig") -> dict[str, str | int | float]:
     """Only what the sampler looks at, so that an option without effect does not make another recipe."""
     used: dict[str, str | int | float] = {"sampler": config.frames.sampler, "count": config.frames.count}
+    if config.seek != "exact":
+        used["seek"] = config.seek
     return used | {"fps": config.frames.fps} if config.frames.sampler == "fps" else used
 
 

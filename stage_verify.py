@@ -34,8 +34,8 @@ def run_verify(pipeline: Pipeline, progress: Progress, *, file: Path | None, sam
     from .extract.clips import find_clips
     from .extract.decode_pool import DecodePool
     from .extract.precision import MixedPrecision
+    from .extract.reader import make_reader
     from .extract.remake import config_of, encoder_of
-    from .extract.sources import make_reader
     from .extract.verify import verify_rows
     from .store import EmbeddingStore
 

@@ -32,10 +32,11 @@ from vivim.extract.clip import Clip, ClipRef
 from vivim.extract.clips import Catalogue, find_clips
 from vivim.extract.config import EncoderConfig, ExtractConfig
 from vivim.extract.decode_pool import DecodePool
+from vivim.extract.reader import make_reader
 from vivim.extract.resize import resize
 from vivim.extract.run import extract_catalogue
 from vivim.extract.sampling import make_sampler
-from vivim.extract.sources import Source, make_reader
+from vivim.extract.sources import Source
 from vivim.extract.vivim import Vivim
 from vivim.extract.weights import make_encoder
 from vivim.progress import SILENT

@@ -87,7 +87,9 @@ def measure_thumbnails(refs: list[ClipRef]) -> dict[str, float]:
     pictures = [middle_frame(ref.path) for ref in refs]
     files, cpu, _ = timed(lambda: [thumbnail_webp(picture) for picture in pictures])
     with tempfile.TemporaryDirectory() as folder:
-        _, _, wall = timed(lambda: [write_thumbnail(Path(folder), ref.id, picture) for ref, picture in zip(refs, pictures, strict=True)])
+        _, _, wall = timed(
+            lambda: [write_thumbnail(Path(folder), ref.id, thumbnail_webp(picture)) for ref, picture in zip(refs, pictures, strict=True)]
+        )
     return {
         "megapixels_of_frames": round(statistics.mean(picture.shape[0] * picture.shape[1] for picture in pictures) / 1e6, 2),
         "bytes": round(statistics.mean(len(file) for file in files)),

@@ -29,6 +29,7 @@ class Clip:
         decoder: which decoder read it: ``"decord"`` or ``"pyav"``.
         sha256: hash of the file's bytes.
         short: the clip had fewer than T distinct frames, so frames repeat.
+        thumbnail: WebP file of a frame, where one is asked for.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Clip:
     decoder: str
     sha256: str
     short: bool = False
+    thumbnail: bytes = b""
 
     def __post_init__(self) -> None:
         shape = self.frames_TCHW.shape
@@ -51,12 +53,20 @@ class Failure:
     Attributes:
         id: external id.
         kind: class of the failure, one of ``extract.failures.KINDS``.
-        message: one line for people.
+        message: one line for people; what cannot be printed in it (file names hold anything) is escaped.
     """
 
     id: str
     kind: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", printable(self.message))
+
+
+def printable(text: str) -> str:
+    """The text on one line, with control characters and bytes that are no text escaped as Python does."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,9 @@ class Catalogue:
 def find_clips(folder: Path, manifest: Path | None = None) -> Catalogue:
     """The clips in a folder and all folders below it, or those that a manifest lists.
 
-    Without a manifest a clip's id is its file name without the extension. Hidden files and folders (``.name``) are passed over;
-    links to files are followed, links to folders are not, so that a circle of links ends.
+    Without a manifest a clip's id is its file name without the extension. Hidden files and folders (``.name``) are passed over.
+    Links to files are followed, also out of the folder: who may put a link into the folder may put a clip there. Links to folders
+    are not followed, so that a circle of links ends.
 
     Args:
         folder: where the clips are; unused with a manifest.
@@ -57,9 +58,8 @@ def find_clips(folder: Path, manifest: Path | None = None) -> Catalogue:
     """
     if manifest is not None:
         return read_manifest(manifest)
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "is not there"
-        raise InputError(f"{folder} {what}; give the folder that holds the clips.")
+    if (reason := _why_unreachable(folder)) is not None or not folder.is_dir():
+        raise InputError(f"{folder}: {reason or 'a file, not a folder'}; give the folder that holds the clips.")
     paths = [path for path in walk_files(folder) if path.suffix.lower() in EXTENSIONS]
     if not paths:
         raise InputError(f"{folder} holds no clips; looked in all its folders for {' '.join(sorted(EXTENSIONS))}.")
@@ -67,8 +67,7 @@ def find_clips(folder: Path, manifest: Path | None = None) -> Catalogue:
     for path in paths:
         by_id[path.stem].append(path)
     _check_ids(by_id)
-    broken = [Failure(id_, "missing", f"{path}: the link leads nowhere") for id_, (path,) in by_id.items() if not path.exists()]
-    return sorted_catalogue([ClipRef(id_, path) for id_, (path,) in by_id.items() if path.exists()], broken)
+    return sorted_catalogue(*_split({id_: path for id_, (path,) in by_id.items()}))
 
 
 def read_manifest(path: Path) -> Catalogue:
@@ -97,8 +96,27 @@ def read_manifest(path: Path) -> Catalogue:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     good = {id_: target for id_, (_, target) in named.items() if id_ not in doubtful}
-    missing = [Failure(id_, "missing", f"{target} is not there") for id_, target in good.items() if not target.exists()]
-    return sorted_catalogue([ClipRef(id_, target) for id_, target in good.items() if target.exists()], [*doubtful.values(), *missing])
+    refs, missing = _split(good)
+    return sorted_catalogue(refs, [*doubtful.values(), *missing])
+
+
+def _split(paths: dict[str, Path]) -> tuple[list[ClipRef], list[Failure]]:
+    """The clips whose files can be reached, and a failure ``missing`` for each of the others."""
+    reasons = {id_: _why_unreachable(path) for id_, path in paths.items()}
+    refs = [ClipRef(id_, path) for id_, path in paths.items() if reasons[id_] is None]
+    return refs, [Failure(id_, "missing", f"{reason}: {paths[id_]}") for id_, reason in reasons.items() if reason is not None]
+
+
+def _why_unreachable(path: Path) -> str | None:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "a link that leads nowhere" if path.is_symlink() else "not there"
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except ValueError as error:  # a NUL character
+        return str(error)
+    return None
 
 
 def _manifest_lines(path: Path) -> list[tuple[int, str, str]]:

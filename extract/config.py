@@ -50,6 +50,8 @@ class ExtractConfig(Settings):
         precision: in which the encoder computes, in Lightning Fabric's names; ``bf16-mixed`` see ``MixedPrecision``.
         dtype: of the stored vectors.
         decoder: ``auto`` (decord reads, PyAV rescues) or ``pyav``.
+        seek: ``exact``, or ``keyframe``: for every wanted moment the nearest keyframe. Much cheaper on long clips; other frames.
+        strict: refuse clips in which a wanted frame is damaged as far as any check of the decoder can tell; PyAV reads.
         engine: ``local``: this machine; ``ray``: a Ray cluster.
         ray_address: of the cluster; None: what the environment says, else a cluster of this machine alone.
         workers: decoding processes, of this machine or of each Ray task; 0: one per CPU core, or 2 per task.
@@ -60,6 +62,7 @@ class ExtractConfig(Settings):
         from_cache: folder of cached frames to read in the place of videos.
         from_frames: folder or zip of ``{item}-{number}.jpg`` to read in the place of videos, as MicroLens publishes its frames.
         cache_frames: folder in which the frames are kept, for another encoder or for training.
+        thumbnails: folder for a small picture of each clip that is read.
         cache_format: of what is kept: ``raw``, or ``jpeg``, which loses a little.
         max_fail_rate: share of clips that may fail before the run exits with code 3.
     """
@@ -74,6 +77,8 @@ class ExtractConfig(Settings):
     decoder: Literal["auto", "pyav"] = "auto"
     engine: Literal["local", "ray"] = "local"
     ray_address: str | None = None
+    seek: Literal["exact", "keyframe"] = "exact"
+    strict: bool = False
     workers: int = Field(0, ge=0)
     timeout_seconds: float = Field(30.0, gt=0)
     batch_clips: int = Field(8, ge=1)
@@ -82,5 +87,6 @@ class ExtractConfig(Settings):
     from_cache: Path | None = None
     from_frames: Path | None = None
     cache_frames: Path | None = None
+    thumbnails: Path | None = None
     cache_format: Literal["raw", "jpeg"] = "raw"
     max_fail_rate: float = Field(0.01, ge=0, le=1)

@@ -29,13 +29,18 @@ def read_frames(path: Path, probe: Probe, wanted: Iterable[int]) -> Iterator[tup
             Frames that were yielded before must then be thrown away.
     """
     if not probe.plain:
-        raise DoubtError("several video streams, an edit list, or no timestamps")
+        raise DoubtError(
+            "not an MP4 or Matroska file with a single video stream, its timestamps, closed groups of pictures and no edit list"
+        )
+    name = str(path.absolute())
+    if not _is_text(name):
+        raise DoubtError("its path is no UTF-8 text")
     import decord
 
     quiet = _noise_bytes()
     try:
         # A fault tolerance this small makes a single frame that decord would quietly replace by its neighbour an error.
-        reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1, fault_tol=1e-9)
+        reader = decord.VideoReader(name, ctx=decord.cpu(0), num_threads=1, fault_tol=1e-9)
         if len(reader) != len(probe.pts):
             raise DoubtError(f"it counts {len(reader)} frames, the packets say {len(probe.pts)}")
         ordered = sorted(wanted)
@@ -60,6 +65,14 @@ def _check_times(reader: object, probe: Probe, wanted: list[int]) -> None:
     interval = float(np.diff(probe.times_seconds).min()) if len(probe.times_seconds) > 1 else 1.0
     if not np.all(np.abs((theirs - theirs[0]) - (ours - ours[0])) < max(interval / 2, 1e-4)):
         raise DoubtError("its timestamps are not those of the packets")
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _noise_bytes() -> int:

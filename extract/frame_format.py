@@ -91,7 +91,7 @@ class Jpeg(Settings):
     """Each frame as a JPEG with colours at full size, all in one tensor of bytes, with where each begins.
 
     At ``qscale`` 2 a clip of 8 frames of 224 x 224 takes about 84 kB instead of 1204, and pixels are off by .9 grey levels in the
-    mean (2.0 in the worst of 106 real clips); at 1, 124 kB and .6; at 4, 57 kB and 1.3. Source: benchmarks/results/frames.json.
+    mean (2.0 in the worst of 106 real clips); at 1, 124 kB and .6; at 4, 57 kB and 1.3. Source: benchmarks/results/frame_cache.json.
 
     Attributes:
         qscale: FFmpeg's scale of loss, from 1 (least) to 31.

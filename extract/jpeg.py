@@ -10,7 +10,7 @@ from av.codec.context import Flags
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 
-from .pyav_frames import upright
+from .upright import turned
 
 Picture = npt.NDArray[np.uint8]
 
@@ -104,4 +104,5 @@ def _decode(decoder: av.VideoCodecContext, data: bytes) -> Picture:
         raise DamagedJpeg("the JPEG is damaged") from error
     if len(frames) != 1 or frames[0].is_corrupt:
         raise DamagedJpeg(f"the JPEG holds {len(frames)} whole pictures")
-    return upright(frames[0], _EXACT)
+    picture: Picture = frames[0].reformat(format="rgb24", interpolation=_EXACT, threads=1).to_ndarray()  # type: ignore[assignment]
+    return turned(picture, frames[0].rotation)

@@ -16,10 +16,15 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from .codec_tag import codec_tag
 from .failures import ClipError
+from .packets import Packet, can_be_counted, keyframe_places, read_packets
 
 _UNTIMED_CONTAINERS = ("avi", "mpegvideo")
 """They store no presentation times; FFmpeg's guesses are wrong as soon as there are B-frames."""
+
+_INDEXED_CONTAINERS = ("mov", "matroska")
+"""In the others decord, which seeks by time and counts from there, now and then returns a neighbour of the frame it is asked for."""
 
 _DEFAULT_RATE = 25.0
 
@@ -50,10 +55,15 @@ class Probe:
         pixel_aspect: width over height of a pixel, before rotation.
         timed: every frame has its own timestamp; if not, times are counted at the average rate.
         pts: (n,) distinct timestamps in display order, in the stream's time base; empty if not timed.
-        keyframe_pts: timestamps of the frames at which decoding can begin, ascending; empty if not timed.
+        packets: (n,) how many packets carry that timestamp; empty if not timed.
+        keyframe_pts: (m,) timestamps of the frames at which decoding can begin, ascending; empty if not timed.
+        keyframe_seek: (m,) the timestamps at which the demuxer finds them.
         times_seconds: (n,) when each frame is shown.
         end_seconds: when the last frame stops being shown.
-        plain: the only video stream, without frames hidden by an edit list: simple enough for decord.
+        seekable: packets have the same timestamps after a jump as when all are read in order.
+        plain: simple enough for decord: MP4, MOV, Matroska or WebM, seekable, the only video stream, no frame hidden by an edit
+            list, as many frames as are declared (it makes room for that many), ``packets.can_be_counted``, and not VP8, whose
+            frames damage can make invisible.
         track: the stream's own number in its container; in MP4 the id of its track.
         bits: per colour channel; 0 if the header does not say.
         hdr: brightness is coded for high dynamic range (PQ or HLG).
@@ -67,9 +77,12 @@ class Probe:
     pixel_aspect: float
     timed: bool
     pts: npt.NDArray[np.int64]
+    packets: npt.NDArray[np.int64]
     keyframe_pts: npt.NDArray[np.int64]
+    keyframe_seek: npt.NDArray[np.int64]
     times_seconds: npt.NDArray[np.float64]
     end_seconds: float
+    seekable: bool
     plain: bool
     track: int
     bits: int
@@ -107,9 +120,9 @@ def probe_clip(path: Path, container: str, limits: Limits) -> Probe:
     with open_clip(path, container) as file:
         if len(file.streams) > limits.max_streams:
             raise ClipError("too_large", f"{len(file.streams)} streams; at most {limits.max_streams} are allowed")
-        stream = _choose_stream(file)
+        stream = _choose_stream(file, path, container)
         _check_header(file, stream, limits)
-        packets = _read_packets(file, stream, limits)
+        packets = read_packets(file, stream, limits.max_frames)
         if not packets:
             raise ClipError("too_short", f"its {stream.codec_context.name} stream of {stream.width}x{stream.height} holds no frame")
         pictures = [s for s in file.streams.video if s.disposition & Disposition.attached_pic]
@@ -121,15 +134,7 @@ def counted_times(count: int, interval_seconds: float) -> npt.NDArray[np.float64
     return np.arange(count, dtype=np.float64) * interval_seconds
 
 
-@dataclass(frozen=True)
-class _Packet:
-    pts: int | None
-    duration: int
-    keyframe: bool
-    hidden: bool
-
-
-def _choose_stream(file: InputContainer) -> VideoStream:
+def _choose_stream(file: InputContainer, path: Path, container: str) -> VideoStream:
     """The film among the video streams: no cover art; the default one, then the largest picture, then the first."""
     films = [stream for stream in file.streams.video if not stream.disposition & Disposition.attached_pic]
     if not films:
@@ -137,7 +142,8 @@ def _choose_stream(file: InputContainer) -> VideoStream:
         raise ClipError("no_video_stream", f"its streams are: {kinds}" + (" (cover art)" if file.streams.video else ""))
     supported = [stream for stream in films if stream.codec_context is not None and stream.codec_context.codec.is_decoder]
     if not supported:
-        raise ClipError("unsupported_codec", "no decoder here knows the codec of its video stream")
+        name = codec_tag(path, container)
+        raise ClipError("unsupported_codec", f"no decoder here knows the codec of its video stream{f', {name}' if name else ''}")
     return max(supported, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height, -s.index))
 
 
@@ -152,54 +158,32 @@ def _check_header(file: InputContainer, stream: VideoStream, limits: Limits) -> 
         raise ClipError("too_long", f"{seconds:.0f} seconds; at most {limits.max_seconds:.0f} are allowed")
 
 
-def _read_packets(file: InputContainer, stream: VideoStream, limits: Limits) -> list[_Packet]:
-    """The video stream's packets in file order.
-
-    Where the container states no size of its own, a file whose packets of all streams end long before the declared duration
-    was cut off.
-    """
-    packets: list[_Packet] = []
-    last_seconds = 0.0
-    try:
-        for packet in file.demux():
-            if not packet.size or packet.time_base is None:
-                continue
-            if packet.pts is not None:
-                last_seconds = max(last_seconds, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream_index == stream.index:
-                if packet.has_sidedata("encryption_info"):
-                    raise ClipError("unsupported_codec", f"its {stream.codec_context.name} stream is encrypted")
-                packets.append(_Packet(packet.pts, packet.duration or 0, packet.is_keyframe, packet.is_discard))
-                if len(packets) > limits.max_frames:
-                    raise ClipError("too_long", f"more than {limits.max_frames} frames")
-    except MemoryError:
-        raise
-    except av.FFmpegError as error:
-        raise ClipError("decode_error", f"its list of frames is damaged after frame {len(packets)}") from error
-    if file.format.name in ("flv", "asf", "ogg", "matroska,webm") and len(packets) > 1 and file.duration:
-        start = (file.start_time or 0) / av.time_base
-        declared = start + file.duration / av.time_base
-        if declared - last_seconds > max(0.5, 0.05 * (declared - start)):
-            raise ClipError("truncated", f"the file ends {last_seconds:.1f} s into a clip of {declared:.1f} s")
-    return packets
-
-
-def _make_probe(container: str, stream: VideoStream, packets: list[_Packet], *, plain: bool) -> Probe:
+def _make_probe(container: str, stream: VideoStream, packets: list[Packet], *, plain: bool) -> Probe:
     rate = float(stream.average_rate or stream.guessed_rate or 0) or _DEFAULT_RATE
     time_base = float(stream.time_base or 0)
     shown = [packet for packet in packets if not packet.hidden]
     timed = container not in _UNTIMED_CONTAINERS and time_base > 0 and bool(shown) and all(p.pts is not None for p in packets)
     if timed:
         # Distinct: VP8 and VP9 send invisible reference frames under the timestamp of the visible one.
-        pts = np.unique(np.array([p.pts for p in shown], dtype=np.int64))
-        keyframes = np.unique(np.array([p.pts for p in packets if p.keyframe], dtype=np.int64))
+        pts, count = np.unique(np.array([p.pts for p in shown], dtype=np.int64), return_counts=True)
+        keyframes, seek = keyframe_places(container, packets)
         times = pts.astype(np.float64) * time_base
         last = max(p.duration for p in shown if p.pts == pts[-1]) or (int(np.median(np.diff(pts))) if len(pts) > 1 else 0)
         end = float(times[-1] + last * time_base)
     else:
-        pts = keyframes = np.zeros(0, np.int64)
+        pts = count = keyframes = seek = np.zeros(0, np.int64)
         times = counted_times(len(packets), 1 / rate)
         end = len(packets) / rate
+    seekable = timed and all(packet.placed for packet in packets)
+    plain = (
+        plain
+        and seekable
+        and container in _INDEXED_CONTAINERS
+        and stream.codec_context.name != "vp8"
+        and len(shown) == len(packets)
+        and stream.frames in (0, len(packets))
+        and can_be_counted(packets)
+    )
     aspect = float(stream.sample_aspect_ratio or 1)
     pixels = stream.codec_context.format
     return Probe(
@@ -211,10 +195,13 @@ def _make_probe(container: str, stream: VideoStream, packets: list[_Packet], *, 
         pixel_aspect=aspect if math.isfinite(aspect) and aspect > 0 else 1.0,
         timed=timed,
         pts=pts,
+        packets=count.astype(np.int64),
         keyframe_pts=keyframes,
+        keyframe_seek=seek,
         times_seconds=times,
         end_seconds=end,
-        plain=plain and timed and len(shown) == len(packets),
+        seekable=seekable,
+        plain=plain,
         track=stream.id,
         bits=max((component.bits for component in pixels.components), default=0) if pixels else 0,
         hdr=stream.codec_context.color_trc in _HDR_TRANSFERS,

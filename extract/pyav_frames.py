@@ -3,48 +3,55 @@
 Shapes: n frames in the stream, H, W of a frame.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from itertools import dropwhile
 from pathlib import Path
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from .failures import ClipError
 from .probe import Probe, open_clip
+from .upright import Picture, Upright
 
-Picture = npt.NDArray[np.uint8]
 _NEVER = np.iinfo(np.int64).max
+_CAREFUL, _STRICT = "explode", "crccheck+bitstream+buffer+explode+careful"
+"""What FFmpeg's decoders take for an error. Strict: also whatever breaks the standard, and checksums where a stream has them."""
 
 
-def read_timed(path: Path, probe: Probe, wanted: Iterable[int]) -> Iterator[tuple[int, Picture]]:
+def read_timed(path: Path, probe: Probe, wanted: Iterable[int], *, strict: bool = False) -> Iterator[tuple[int, Picture]]:
     """Frames by position in ``probe.pts``, each as (position, upright (H, W, 3) RGB), in any order.
 
-    Seeks to the keyframe before each wanted frame. A frame counts only if everything from its keyframe on was decoded without an
-    error; where seeking does not give that, the clip is read again from its start, and what is still missing makes the clip fail.
-    So an embedding is never made from concealed or guessed pictures.
+    One seek per group of pictures that holds a wanted frame, then every packet up to the last wanted frame of the group and none
+    beyond. A frame counts only if everything from its keyframe on was decoded without an error. Where that does not give a
+    frame (open groups, in which frames need the group before theirs; damage), decoding begins one keyframe earlier, then at the
+    start of the clip; what is still missing makes the clip fail. So an embedding is never made from concealed or guessed
+    pictures.
 
     Raises:
         ClipError: decode_error.
     """
     missing = {int(probe.pts[k]): k for k in wanted}
     total = len(missing)
-    for attempt in (_seek_to_keyframes, _from_the_start):
-        with _open_stream(path, probe) as (file, stream):
-            for pts, picture in attempt(file, stream, probe, sorted(missing)):
-                yield missing.pop(pts), picture
+    jumps = (_seek_to_keyframes, partial(_seek_to_keyframes, earlier=1)) if probe.seekable else ()
+    for attempt in (*jumps, _from_the_start):
+        with _open_stream(path, probe, strict) as (file, stream):
+            upright = Upright()
+            for frame in attempt(file, stream, probe, sorted(missing)):
+                yield missing.pop(_pts(frame)), upright(frame)
         if not missing:
             return
     first = float(probe.times_seconds[min(missing.values())])
     raise ClipError("decode_error", f"{len(missing)} of {total} wanted frames cannot be decoded without errors, the first at {first:.2f} s")
 
 
-def read_counted(path: Path, probe: Probe, wanted: Iterable[int]) -> tuple[dict[int, Picture], int]:
+def read_counted(path: Path, probe: Probe, wanted: Iterable[int], *, strict: bool = False) -> tuple[dict[int, Picture], int]:
     """Frames of a stream without timestamps: decoded from the start and counted as they come out.
 
     Returns:
@@ -56,8 +63,9 @@ def read_counted(path: Path, probe: Probe, wanted: Iterable[int]) -> tuple[dict[
     wanted = set(wanted)
     found: dict[int, Picture] = {}
     count, first_error = 0, _NEVER
-    with _open_stream(path, probe) as (file, stream):
-        for frame, _ in _decode(file, stream):
+    with _open_stream(path, probe, strict) as (file, stream):
+        upright = Upright()
+        for frame, _ in _decode(stream, _packets(file, stream)):
             if frame is None or frame.is_corrupt:
                 first_error = min(first_error, count)
             if frame is not None:
@@ -69,28 +77,37 @@ def read_counted(path: Path, probe: Probe, wanted: Iterable[int]) -> tuple[dict[
     return found, count
 
 
-def _seek_to_keyframes(file: InputContainer, stream: VideoStream, probe: Probe, wanted: list[int]) -> Iterator[tuple[int, Picture]]:
+def _seek_to_keyframes(
+    file: InputContainer, stream: VideoStream, probe: Probe, wanted: list[int], earlier: int = 0
+) -> Iterator[VideoFrame]:
+    """Wanted frames, each group decoded from the last keyframe before its frames, or from the one ``earlier`` keyframes before that."""
     groups: dict[int, list[int]] = {}
     for pts in wanted:
-        position = int(np.searchsorted(probe.keyframe_pts, pts, side="right")) - 1
+        position = int(np.searchsorted(probe.keyframe_pts, pts, side="right")) - 1 - earlier
         if position >= 0:
-            groups.setdefault(int(probe.keyframe_pts[position]), []).append(pts)
-    for keyframe, group in groups.items():
+            groups.setdefault(position, []).append(pts)
+    for position, group in groups.items():
         try:
-            file.seek(keyframe, stream=stream, backward=True)
+            file.seek(int(probe.keyframe_seek[position]), stream=stream, backward=True)
         except av.FFmpegError:
             continue
-        yield from _whole_frames(file, stream, probe, group, start=keyframe)
+        # Cutting the decoder short saves the frames by which it lags behind. The second attempt leaves it its time: a few
+        # streams keep a frame's rest in a packet of its own.
+        last = None if earlier else Counter({pts: int(probe.packets[np.searchsorted(probe.pts, pts)]) for pts in group})
+        start = int(probe.keyframe_pts[position])
+        yield from _whole_frames(_decode(stream, _packets_from(file, stream, start), last), probe, group, start)
 
 
-def _from_the_start(file: InputContainer, stream: VideoStream, probe: Probe, wanted: list[int]) -> Iterator[tuple[int, Picture]]:
-    return _whole_frames(file, stream, probe, wanted, start=int(probe.pts[0]))
+def _from_the_start(file: InputContainer, stream: VideoStream, probe: Probe, wanted: list[int]) -> Iterator[VideoFrame]:
+    return _whole_frames(_decode(stream, _packets(file, stream)), probe, wanted, start=int(probe.pts[0]))
 
 
-def _whole_frames(file: InputContainer, stream: VideoStream, probe: Probe, wanted: list[int], start: int) -> Iterator[tuple[int, Picture]]:
+def _whole_frames(
+    decoded: Iterable[tuple[VideoFrame | None, int | None]], probe: Probe, wanted: list[int], start: int
+) -> Iterator[VideoFrame]:
     """Wanted frames from here on that no error touches. An error spoils everything up to the next keyframe."""
     left, spoilt_until = set(wanted), -_NEVER
-    for frame, packet_pts in _decode(file, stream):
+    for frame, packet_pts in decoded:
         pts = packet_pts if frame is None else frame.pts
         if pts is None or pts < start:
             continue
@@ -99,51 +116,78 @@ def _whole_frames(file: InputContainer, stream: VideoStream, probe: Probe, wante
             spoilt_until = int(probe.keyframe_pts[position]) if position < len(probe.keyframe_pts) else _NEVER
         elif pts in left and pts >= spoilt_until:
             left.discard(pts)
-            yield pts, upright(frame)
+            yield frame
         if frame is not None and pts >= wanted[-1]:
             return
 
 
-def _decode(file: InputContainer, stream: VideoStream) -> Iterator[tuple[VideoFrame | None, int | None]]:
-    """Every frame with the timestamp of the packet that pushed it out; None for a packet that could not be decoded."""
-    packets = file.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except MemoryError:
-            raise
-        except av.FFmpegError as error:
-            raise ClipError("decode_error", "the stream breaks off") from error
+def _decode(
+    stream: VideoStream, packets: "Iterable[av.Packet[VideoStream]]", last: Mapping[int, int] | None = None
+) -> Iterator[tuple[VideoFrame | None, int | None]]:
+    """Every frame with the timestamp of the packet that pushed it out; None for a packet that could not be decoded.
+
+    None also for a packet that the demuxer marks: it is cut short, or in a transport stream something is missing around it, which
+    decoders fill in without a word.
+
+    Args:
+        last: timestamp -> how many packets carry it; when all of them have been read, no more are, and the decoder gives up what
+            it holds. None: to the end of the stream.
+    """
+    due = Counter(last)
+    for packet in packets:
+        if packet.is_corrupt:
+            yield None, packet.pts
         try:
             frames = packet.decode()
         except MemoryError:
             raise
         except av.FFmpegError:
             yield None, packet.pts
-            continue
+            frames = []
         for frame in frames:
             yield frame, packet.pts
+        if packet.pts is not None and packet.pts in due:
+            due -= Counter([packet.pts])
+            if not due:
+                break
+    else:
+        return
+    try:
+        held = stream.codec_context.decode(None)
+    except MemoryError:
+        raise
+    except av.FFmpegError:
+        return
+    for frame in held:
+        yield frame, packet.pts
+
+
+def _packets(file: InputContainer, stream: VideoStream) -> "Iterator[av.Packet[VideoStream]]":
+    try:
+        yield from file.demux(stream)
+    except MemoryError:
+        raise
+    except av.FFmpegError as error:
+        raise ClipError("decode_error", "the stream breaks off") from error
+
+
+def _packets_from(file: InputContainer, stream: VideoStream, keyframe: int) -> "Iterator[av.Packet[VideoStream]]":
+    """Packets from this keyframe on. Some demuxers go back further than they are asked to; what lies between is not decoded."""
+    return dropwhile(lambda packet: not (packet.is_keyframe and packet.pts == keyframe), _packets(file, stream))
+
+
+def _pts(frame: VideoFrame) -> int:
+    assert frame.pts is not None
+    return frame.pts
 
 
 @contextmanager
-def _open_stream(path: Path, probe: Probe) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _open_stream(path: Path, probe: Probe, strict: bool) -> Iterator[tuple[InputContainer, VideoStream]]:
     with open_clip(path, probe.container) as file:
         stream = file.streams[probe.stream_index]
         assert isinstance(stream, VideoStream), stream
         stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"err_detect": "explode"}
+        # In H.264 also what no sane encoder writes; of MPEG-4 that would refuse whole clips of common encoders.
+        errors = _STRICT + ("+aggressive" if probe.codec == "h264" else "") if strict else _CAREFUL
+        stream.codec_context.options = {"err_detect": errors}
         yield file, stream
-
-
-def upright(frame: VideoFrame, interpolation: Interpolation = Interpolation.BICUBIC) -> Picture:
-    """(H, W, 3) RGB, turned as its display matrix says; angles that are no quarter turns (damaged matrices) are ignored.
-
-    Args:
-        interpolation: how colour planes of half size are enlarged. Bicubic is what decord uses: the two agree to the bit except
-            beyond 8 bits a channel.
-    """
-    picture = frame.reformat(format="rgb24", interpolation=interpolation, threads=1).to_ndarray()
-    turns, rest = divmod(frame.rotation, 90)
-    return np.rot90(picture, turns) if rest == 0 else picture  # type: ignore[return-value]

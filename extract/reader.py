@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,12 @@ from .clip import Clip, ClipRef
 from .failures import ClipError
 from .probe import Limits, Probe, counted_times, probe_clip
 from .resize import resize
-from .sampling import FrameSampler, Indices, is_short
+from .sampling import FrameSampler, Indices, is_short, make_sampler, nearest_keyframes
 from .sniff import HEAD_BYTES, check_size, container_of
+from .thumbnails import thumbnail_webp
+
+if TYPE_CHECKING:
+    from .config import ExtractConfig
 
 Picture = npt.NDArray[np.uint8]
 
@@ -44,6 +48,10 @@ class ClipReader:
         resize: ``crop`` or ``squash``, see ``resize.resize``.
         decoder: ``auto``: decord reads, PyAV rescues; ``pyav``: PyAV reads all.
         limits: what is refused.
+        seek: ``exact``: the wanted frames; ``keyframe``: for each the nearest keyframe, which costs decoding one frame instead of
+            its group of pictures. Exact also where frames have no timestamps, or no keyframe is shown.
+        strict: refuse what PyAV's decoders, told to look for every error they know, call damaged.
+        thumbnails: make one of each clip, while the frame in the middle of those that are read is at hand.
     """
 
     sampler: FrameSampler
@@ -51,6 +59,9 @@ class ClipReader:
     resize: Literal["crop", "squash"] = "crop"
     decoder: Literal["auto", "pyav"] = "auto"
     limits: Limits = field(default_factory=Limits)
+    seek: Literal["exact", "keyframe"] = "exact"
+    strict: bool = False
+    thumbnails: bool = False
 
     @property
     def frame_bytes(self) -> int:
@@ -74,59 +85,99 @@ class ClipReader:
         container = container_of(head)
         check_size(ref.path, container, before.st_size)
         probe = probe_clip(ref.path, container, self.limits)
-        pictures, times_T, short, decoder = self._read(ref.path, probe)
+        thumbnail = Thumbnail() if self.thumbnails else None
+        pictures, times_T, short, decoder = self._read(ref.path, probe, thumbnail)
         after = regular_file(ref.path)
-        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            raise ClipError("changed", "the file was written to while it was read")
-        return Clip(ref.id, pictures, times_T, decoder, sha256, short)
+        if _version(after) != _version(before):
+            raise ClipError("changed", "the file was replaced or written to while it was read")
+        return Clip(ref.id, pictures, times_T, decoder, sha256, short, thumbnail.webp if thumbnail else b"")
 
-    def _read(self, path: Path, probe: Probe) -> tuple[Picture, npt.NDArray[np.float64], bool, str]:
+    def _read(self, path: Path, probe: Probe, thumbnail: "Thumbnail | None") -> tuple[Picture, npt.NDArray[np.float64], bool, str]:
         if not probe.timed:
-            return self._read_counted(path, probe)
+            return self._read_counted(path, probe, thumbnail)
         indices_T = self.sampler.pick(probe.times_seconds, probe.end_seconds)
+        keyframes_K = np.flatnonzero(np.isin(probe.pts, probe.keyframe_pts))
+        if self.seek == "keyframe" and len(keyframes_K):
+            indices_T = nearest_keyframes(indices_T, keyframes_K, probe.times_seconds)
         wanted = {int(k) for k in indices_T}
         decoder = "pyav"
-        if self.decoder == "auto":
+        if _who_reads(self.decoder, self.seek, self.strict) == "auto":
             try:
-                squares = self._squares(decord_frames.read_frames(path, probe, wanted), probe)
+                squares = self._squares(decord_frames.read_frames(path, probe, wanted), probe, indices_T, thumbnail)
                 decoder = "decord"
             except decord_frames.DoubtError:
                 pass
         if decoder == "pyav":
-            squares = self._squares(pyav_frames.read_timed(path, probe, wanted), probe)
+            squares = self._squares(pyav_frames.read_timed(path, probe, wanted, strict=self.strict), probe, indices_T, thumbnail)
         return _stack(squares, indices_T), probe.times_seconds[indices_T], is_short(indices_T), decoder
 
-    def _read_counted(self, path: Path, probe: Probe) -> tuple[Picture, npt.NDArray[np.float64], bool, str]:
+    def _read_counted(self, path: Path, probe: Probe, thumbnail: "Thumbnail | None") -> tuple[Picture, npt.NDArray[np.float64], bool, str]:
         """A stream without timestamps: its real length is known only after decoding, so choosing may take a second try."""
         times, end = probe.times_seconds, probe.end_seconds
         interval = end / len(times)
         for _ in range(2):
             indices_T = self.sampler.pick(times, end)
-            found, count = pyav_frames.read_counted(path, probe, {int(k) for k in indices_T})
+            found, count = pyav_frames.read_counted(path, probe, {int(k) for k in indices_T}, strict=self.strict)
             if count == len(times):
-                squares = self._squares(found.items(), probe)
+                squares = self._squares(found.items(), probe, indices_T, thumbnail)
                 return _stack(squares, indices_T), times[indices_T], is_short(indices_T), "pyav"
             times, end = counted_times(count, interval), count * interval
         raise ClipError("decode_error", "the number of frames differs each time it is read")
 
-    def _squares(self, pictures: Iterable[tuple[int, Picture]], probe: Probe) -> dict[int, Picture]:
+    def _squares(
+        self, pictures: Iterable[tuple[int, Picture]], probe: Probe, indices_T: Indices, thumbnail: "Thumbnail | None"
+    ) -> dict[int, Picture]:
         """Each picture resized as soon as it is there, so that full-size frames do not pile up."""
-        return {k: resize(picture, self.image_size, self.resize, _shown_aspect(picture, probe)) for k, picture in pictures}
+        squares = {}
+        for k, picture in pictures:
+            aspect = _shown_aspect(picture, probe)
+            squares[k] = resize(picture, self.image_size, self.resize, aspect)
+            if thumbnail is not None and k == int(indices_T[len(indices_T) // 2]):
+                thumbnail.webp = thumbnail_webp(picture, aspect)
+        return squares
 
 
-def decoder_versions(policy: Literal["auto", "pyav"]) -> dict[str, str]:
-    """What the recipe records about decoding: the policy and the versions of the libraries it uses.
+@dataclass
+class Thumbnail:
+    """Where a clip's thumbnail is put while its frames are read."""
+
+    webp: bytes = b""
+
+
+def make_reader(config: "ExtractConfig") -> ClipReader:
+    """The reader that a configuration asks for."""
+    return ClipReader(
+        make_sampler(config.frames),
+        config.image_size,
+        config.resize,
+        config.decoder,
+        seek=config.seek,
+        strict=config.strict,
+        thumbnails=config.thumbnails is not None,
+    )
+
+
+def decoder_versions(
+    policy: Literal["auto", "pyav"], seek: Literal["exact", "keyframe"] = "exact", *, strict: bool = False
+) -> dict[str, str | bool]:
+    """What the recipe records about decoding: who reads, the versions of the libraries, and ``strict`` where it is asked for.
 
     Raises:
         InputError: the policy needs decord, which is not installed; PyAV alone would be a quiet slow path.
     """
-    versions = {"policy": policy, "av": version("av")}
-    if policy == "auto":
+    reads = _who_reads(policy, seek, strict)
+    versions: dict[str, str | bool] = {"policy": reads, "av": version("av")}
+    if reads == "auto":
         decord = next(_installed("decord2", "decord"), None)
         if decord is None:
             raise InputError("decord is not installed. Install it with: pip install decord2, or read with PyAV: --set extract.decoder=pyav")
         versions["decord"] = decord
-    return versions
+    return versions | {"strict": True} if strict else versions
+
+
+def _who_reads(policy: Literal["auto", "pyav"], seek: str, strict: bool) -> Literal["auto", "pyav"]:
+    """decord neither stops at damage nor decodes a keyframe alone."""
+    return "pyav" if strict or seek == "keyframe" else policy
 
 
 def _installed(*names: str) -> Iterator[str]:
@@ -156,12 +207,17 @@ def regular_file(path: Path) -> os.stat_result:
     try:
         status = path.stat()
     except OSError as error:
-        raise ClipError("missing", f"{path}: {error.strerror}") from error
+        raise ClipError("missing", f"{error.strerror}: {path}") from error
     if not stat.S_ISREG(status.st_mode):
         raise ClipError("not_video", f"{path} is not a regular file")
     if status.st_size == 0:
         raise ClipError("empty", "the file has 0 bytes")
     return status
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    """What differs when a file is written to, or another one is put in its place."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _hash(path: Path) -> tuple[str, bytes]:
@@ -172,4 +228,4 @@ def _hash(path: Path) -> tuple[str, bytes]:
             file.seek(0)
             return hashlib.file_digest(file, "sha256").hexdigest(), head
     except OSError as error:
-        raise ClipError("missing", f"{path}: {error.strerror}") from error
+        raise ClipError("missing", f"{error.strerror}: {path}") from error

@@ -32,7 +32,9 @@ def config_of(recipe: Recipe, path: Path) -> ExtractConfig:
     size = encoder.get("size")
     values: dict[str, Any] = {
         "encoder": {"size": "auto" if size == "custom" else size, "pooling": encoder.get("pooling")},
-        "frames": dict(recipe.frames),
+        "frames": {key: value for key, value in recipe.frames.items() if key != "seek"},
+        "seek": recipe.frames.get("seek", "exact"),
+        "strict": recipe.decoder.get("strict", False),
         "image_size": preprocessing.get("image_size"),
         "resize": preprocessing.get("resize"),
         "precision": encoder.get("precision", "32-true"),

@@ -78,6 +78,7 @@ def extract_catalogue(
                 clips=config.shard_clips,
                 seconds=config.commit_seconds,
                 keep=keep,
+                thumbnails=config.thumbnails,
             )
             _follow(plan, engines, writer, tally, progress, out)
             retry_failed = False

@@ -102,6 +102,19 @@ def shown_at(times_seconds: Times, moments_seconds: Times) -> Indices:
     return np.maximum(np.searchsorted(times_seconds, moments_seconds, side="right") - 1, 0).astype(np.int64)
 
 
+def nearest_keyframes(indices_T: Indices, keyframes_K: Indices, times_seconds: Times) -> Indices:
+    """For each wanted frame the keyframe shown nearest to it in time, the earlier one of two as near; (T,), ascending.
+
+    Args:
+        keyframes_K: positions of the keyframes in ``times_seconds``, ascending, at least one.
+    """
+    wanted, times_K = times_seconds[indices_T], times_seconds[keyframes_K]
+    after = np.clip(np.searchsorted(times_K, wanted), 1, len(times_K) - 1) if len(times_K) > 1 else np.zeros(len(wanted), np.int64)
+    before = np.maximum(after - 1, 0)
+    nearer = np.where(times_K[after] - wanted < wanted - times_K[before], after, before)
+    return keyframes_K[nearer]
+
+
 def regular_times(duration_seconds: float, frame_rate: float) -> Times:
     """Timestamps of a stream with a constant rate, (n,) with n = round(duration x rate) but at least one."""
     return np.arange(max(1, round(duration_seconds * frame_rate))) / frame_rate

@@ -10,6 +10,7 @@ from pathlib import Path
 from .failures import ClipError
 
 HEAD_BYTES = 4096
+_TAIL_BYTES = 1 << 17
 
 _ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof", b"sidx", b"uuid")
 _ISO_PICTURES = (b"heic", b"heix", b"mif1", b"avif")
@@ -81,6 +82,12 @@ def check_size(path: Path, container: str, size_bytes: int) -> None:
         return
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
+        file.seek(max(0, size_bytes - _TAIL_BYTES))
+        tail = file.read()
+    if container == "gif" and not tail.rstrip(b"\0").endswith(b";"):
+        raise ClipError("truncated", "it lacks the byte that ends a GIF file")
+    if container == "ogg" and not _ends_with_a_whole_page(tail):
+        raise ClipError("truncated", "the file ends inside an Ogg page")
     promised = _matroska_size(head) if container == "matroska" else None
     if container == "avi":
         promised = 8 + int.from_bytes(head[4:8], "little")
@@ -109,6 +116,13 @@ def _check_boxes(path: Path, size_bytes: int) -> None:
             offset += length
     if b"mdat" in seen and not seen & {b"moov", b"moof"}:
         raise ClipError("truncated", "it has pictures but no index (moov); it was cut off or is still being written")
+
+
+def _ends_with_a_whole_page(tail: bytes) -> bool:
+    """Whether the last Ogg page in these bytes is complete; a page is at most 65307 bytes long."""
+    page = tail[tail.rfind(b"OggS") :]
+    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    return len(page) > 26 and len(segments) == page[26] and len(page) >= 27 + len(segments) + sum(segments)
 
 
 def _matroska_size(head: bytes) -> int | None:

@@ -12,8 +12,7 @@ from .decode_child import Reader
 from .frame_cache import CachedReader, FrameCache
 from .frame_folder import FrameFileReader, find_frames
 from .frame_recipe import FrameRecipe
-from .reader import ClipReader
-from .sampling import make_sampler
+from .reader import make_reader
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,6 @@ class Source:
             recipe: as the configuration has it.
         """
         return recipe if self.frames is None else self.frames.into(recipe)
-
-
-def make_reader(config: ExtractConfig) -> ClipReader:
-    """What reads a video as the configuration says."""
-    return ClipReader(make_sampler(config.frames), config.image_size, config.resize, config.decoder)
 
 
 def videos(folder: Path, config: ExtractConfig) -> Source:

@@ -43,8 +43,8 @@ def thumbnail_path(folder: Path, id_: str) -> Path:
     return folder / name[:2] / f"{name}.webp"
 
 
-def write_thumbnail(folder: Path, id_: str, picture_HWC: npt.NDArray[np.uint8], pixel_aspect: float = 1.0) -> Path:
-    """Write a clip's thumbnail over the one there is, if any; whoever reads sees the old or the new. Returns its path.
+def write_thumbnail(folder: Path, id_: str, webp: bytes) -> Path:
+    """Write a clip's thumbnail, as ``thumbnail_webp`` makes it; who reads sees the old one or the new. Returns its path.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written.
@@ -54,7 +54,7 @@ def write_thumbnail(folder: Path, id_: str, picture_HWC: npt.NDArray[np.uint8], 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(thumbnail_webp(picture_HWC, pixel_aspect))
+            file.write(webp)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

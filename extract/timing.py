@@ -15,9 +15,9 @@ from ..progress import SILENT, Progress
 from .clip import Clip, ClipRef, Failure
 from .config import ExtractConfig
 from .headers import Header
+from .reader import make_reader
 from .scan import through_pool
 from .shard_loop import ClipEncoder, encode
-from .sources import make_reader
 from .timed_reader import TimedReader, Timing
 
 ENCODE_SECONDS = 5.0

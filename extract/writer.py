@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from ..errors import VivimError
 from ..store import EmbeddingFile, FailedClip, Recipe, Rows
-from .clip import EmbeddingBatch, Failure
+from .clip import Clip, EmbeddingBatch, Failure
 from .frame_writer import FrameCacheWriter
 from .ledger import Stat
 from .parts import Parts
+from .thumbnails import write_thumbnail
 
 
 class EmbeddingWriter(Protocol):
@@ -28,6 +31,13 @@ class EmbeddingWriter(Protocol):
 
     def same(self, id_: str) -> None:
         """Note that a clip's file was read and is the one its row was made of."""
+
+
+def _write_thumbnail(folder: Path, clip: Clip) -> None:
+    try:
+        write_thumbnail(folder, clip.id, clip.thumbnail)
+    except OSError as error:
+        raise VivimError(f"thumbnails cannot be written to {folder}: {error}. Make room, or leave out --thumbnails.") from error
 
 
 def rows_of(batch: EmbeddingBatch) -> Rows:
@@ -55,6 +65,7 @@ class ShardWriter:
         clips: rows and failures of a shard.
         seconds: a shard that is not full is written after so long, so that no more work than that is ever lost.
         keep: where the frames go.
+        thumbnails: folder for those that clips bring along.
     """
 
     def __init__(
@@ -68,6 +79,7 @@ class ShardWriter:
         clips: int = 256,
         seconds: float = 60.0,
         keep: FrameCacheWriter | None = None,
+        thumbnails: Path | None = None,
     ) -> None:
         self.parts = parts
         self.recipe = recipe
@@ -77,15 +89,18 @@ class ShardWriter:
         self.clips = clips
         self.seconds = seconds
         self.keep = keep
+        self.thumbnails = thumbnails
         self.write_seconds = 0.0
         self._file: EmbeddingFile | None = None
         self._failures: list[Failure] = []
         self._since = 0.0
 
     def add(self, batch: EmbeddingBatch) -> Sequence[Failure]:
-        if self.keep is not None:
-            for clip in batch.clips:
+        for clip in batch.clips:
+            if self.keep is not None:
                 self.keep.add(clip)
+            if self.thumbnails is not None and clip.thumbnail:
+                _write_thumbnail(self.thumbnails, clip)
         return self.add_rows(rows_of(batch))
 
     def add_rows(self, rows: Rows) -> Sequence[Failure]:

@@ -1,6 +1,6 @@
 """Real clips, made when a test asks for them, with content that tells which frame is which."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import av
@@ -54,6 +54,35 @@ def turn(path: Path, degrees: int) -> Path:
     return path
 
 
+def fewest_packets(path: Path, wanted: Sequence[int]) -> int:
+    """How many packets must be decoded for these frames (numbers in display order), each group of pictures once.
+
+    In every group that holds a wanted frame: from its keyframe to the last wanted frame, in the order of the file.
+    """
+    with av.open(str(path)) as file:
+        packets = [(packet.pts, packet.is_keyframe) for packet in file.demux(video=0) if packet.size]
+    place = {pts: k for k, (pts, _) in enumerate(packets)}
+    times = sorted(place)
+    last: dict[int, int] = {}
+    for number in wanted:
+        begin = place[max(pts for pts, keyframe in packets if keyframe and pts <= times[number])]
+        last[begin] = max(last.get(begin, 0), place[times[number]])
+    return sum(end - begin + 1 for begin, end in last.items())
+
+
+def spoil(path: Path, numbers: Iterable[int], begin: int = 0, end: int | None = None) -> Path:
+    """Invert bytes ``begin`` to ``end`` of the packets with these numbers in file order."""
+    with av.open(str(path)) as file:
+        packets = [(packet.pos, packet.size) for packet in file.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for number in numbers:
+        position, size = packets[number]
+        for place in range(position + begin, position + (size if end is None else min(end, size))):
+            data[place] ^= 0xFF
+    path.write_bytes(data)
+    return path
+
+
 def two_halves(k: int, width: int = 64, height: int = 48) -> np.ndarray:
     """Left half red, right half blue."""
     pixels = np.zeros((height, width, 3), np.uint8)
@@ -69,6 +98,8 @@ class Clips:
     write = staticmethod(write_clip)
     turn = staticmethod(turn)
     two_halves = staticmethod(two_halves)
+    fewest_packets = staticmethod(fewest_packets)
+    spoil = staticmethod(spoil)
 
 
 @pytest.fixture(scope="session")

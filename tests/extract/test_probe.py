@@ -51,6 +51,15 @@ def test_avi_has_no_timestamps_so_frames_are_counted(tmp_path, clips):
     assert probe.end_seconds == pytest.approx(2.5)
 
 
+def test_guessed_timestamps_are_no_place_to_jump_to(tmp_path, clips):
+    # A program stream times packets of 2 kB; of the small frames in one only the first has a time of its own.
+    path = clips.write(tmp_path / "a.mpg", 60, codec="mpeg2video", rate=10, options={"g": "3", "bf": "2"})
+    probe = probe_clip(path, "mpeg", Limits())
+    assert probe.timed
+    assert not probe.seekable
+    assert probe_clip(clips.write(tmp_path / "a.ts", 60, options={"g": "3"}), "mpegts", Limits()).seekable
+
+
 def test_several_films_are_not_plain(tmp_path, clips):
     assert not probe_clip(clips.write(tmp_path / "a.mp4", 5, tracks=2), "mov", Limits()).plain
 

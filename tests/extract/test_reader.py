@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from vivim.errors import InputError
 from vivim.extract import reader
 from vivim.extract.clip import Clip, ClipRef
+from vivim.extract.config import ExtractConfig, FramesConfig
 from vivim.extract.failures import ClipError
-from vivim.extract.reader import ClipReader, Unchanged, decoder_versions
+from vivim.extract.reader import ClipReader, Unchanged, decoder_versions, make_reader
 from vivim.extract.sampling import Middle, Uniform
 
 
@@ -73,6 +74,33 @@ def test_turned_a_quarter(tmp_path, clips, decoder):
     square = clip.frames_TCHW[0].astype(int)
     assert square[0, :12].mean() > 200 > 50 > square[0, -12:].mean()  # red above: the left half turned clockwise
     assert square[2, -12:].mean() > 200 > 50 > square[2, :12].mean()
+
+
+def test_nearest_keyframes_are_taken_and_their_times_recorded(tmp_path, clips):
+    # 4 s with a keyframe every second; the moments wanted are 0.4, 1.2, 2.0, 2.8 and 3.6 s
+    path = clips.write(tmp_path / "a.mp4", 80, rate=20, options={"g": "20", "bf": "2", "x264-params": "scenecut=0"})
+    clip = read(path, Uniform(5), seek="keyframe")
+    assert clip.times_seconds.tolist() == [0.0, 1.0, 2.0, 3.0, 3.0]
+    assert np.abs(clip.frames_TCHW.mean((1, 2, 3)) - [clips.grey(k) for k in (0, 20, 40, 60, 60)]).max() <= 2
+    assert clip.short
+    assert clip.decoder == "pyav"
+    assert not read(path, Uniform(4), seek="keyframe").short
+
+
+def test_a_keyframe_costs_one_decoded_frame(tmp_path, clips):
+    # Whatever else is read would be noticed: all but the keyframes is spoilt.
+    path = clips.write(tmp_path / "a.mp4", 80, options={"g": "20", "bf": "2", "x264-params": "scenecut=0"})
+    expected = read(path, Uniform(4), seek="keyframe")
+    clips.spoil(path, set(range(80)) - {0, 20, 40, 60})
+    again = read(path, Uniform(4), seek="keyframe", strict=True)
+    assert (again.frames_TCHW == expected.frames_TCHW).all()
+    assert kind_of(path) == "decode_error"
+
+
+def test_without_timestamps_frames_are_exact_in_any_case(tmp_path, clips):
+    path = clips.write(tmp_path / "a.avi", 40, rate=20, codec="mpeg4", options={"bf": "2", "g": "40"})
+    clip = read(path, seek="keyframe")
+    assert clip.times_seconds.tolist() == [0.25, 0.75, 1.25, 1.75]
 
 
 def test_an_unchanged_file_is_not_decoded(tmp_path, clips):
@@ -160,6 +188,44 @@ def test_a_size_that_changes_on_the_way(tmp_path, clips):
     assert np.abs(levels[2:] - 200).max() <= 3
 
 
+encodings = st.one_of(
+    st.tuples(
+        st.sampled_from(["mp4", "mkv", "ts", "flv"]),
+        st.just("libx264"),
+        st.fixed_dictionaries(
+            {
+                "g": st.sampled_from(["1", "3", "12"]),
+                "bf": st.sampled_from("03"),
+                "x264-params": st.sampled_from(["open-gop=0", "open-gop=1", "intra-refresh=1", "interlaced=1"]),
+            }
+        ),
+    ),
+    st.tuples(
+        st.sampled_from(["mp4", "mkv"]),
+        st.just("libx265"),
+        st.builds(
+            lambda g, o: {"x265-params": f"log-level=none:keyint={g}:open-gop={o}"}, st.sampled_from([3, 12]), st.sampled_from([0, 1])
+        ),
+    ),
+    st.tuples(
+        st.sampled_from(["mp4", "mkv", "mpg"]),
+        st.just("mpeg4"),
+        st.fixed_dictionaries({"g": st.sampled_from(["3", "12"]), "bf": st.sampled_from("02")}),
+    ),
+    st.tuples(st.just("webm"), st.sampled_from(["libvpx", "libvpx-vp9"]), st.fixed_dictionaries({"g": st.sampled_from(["1", "12"])})),
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(encodings, st.integers(8, 70), st.integers(1, 9))
+def test_the_decoder_does_not_change_the_frames(tmp_path_factory, clips, encoding, frames, count):
+    extension, codec, options = encoding
+    path = clips.write(tmp_path_factory.mktemp("clip") / f"a.{extension}", frames, codec=codec, options=options)
+    quick, careful = (read(path, Uniform(count), decoder=decoder) for decoder in ("auto", "pyav"))
+    assert (quick.frames_TCHW == careful.frames_TCHW).all()
+    assert (quick.times_seconds == careful.times_seconds).all()
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_damaged_bytes_give_a_clip_or_a_class_and_the_same_each_time(tmp_path_factory, clips, data):
@@ -184,6 +250,17 @@ def test_the_recipe_names_the_libraries():
     assert set(decoder_versions("auto")) == {"policy", "av", "decord"}
     assert decoder_versions("pyav").keys() == {"policy", "av"}
     assert decoder_versions("auto")["decord"].startswith("decord")
+
+
+def test_keyframes_and_strictness_are_for_pyav_and_the_recipe_says_so():
+    assert decoder_versions("auto", "keyframe") == decoder_versions("pyav")
+    assert decoder_versions("auto", strict=True) == {**decoder_versions("pyav"), "strict": True}
+    assert decoder_versions("auto", "exact", strict=False) == decoder_versions("auto")
+
+
+def test_the_configuration_reaches_the_reader():
+    config = ExtractConfig(frames=FramesConfig(count=3), image_size=64, resize="squash", decoder="pyav", seek="keyframe", strict=True)
+    assert make_reader(config) == ClipReader(Uniform(3), 64, "squash", "pyav", seek="keyframe", strict=True)
 
 
 def test_an_absent_decord_names_the_install_command(monkeypatch):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from vivim.errors import InputError
+from vivim.extract.reader import make_reader
 from vivim.extract.remake import config_of, encoder_of
 from vivim.extract.sampling import Fps, Uniform
-from vivim.extract.sources import make_reader
 from vivim.extract.vivim import Vivim, VivimConfig
 from vivim.extract.weight_files import write_safetensors
 from vivim.extract.weights import make_encoder, save_encoder

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from vivim.extract.config import FramesConfig
-from vivim.extract.sampling import Fps, Middle, Uniform, is_short, make_sampler, regular_times, shown_at
+from vivim.extract.sampling import Fps, Middle, Uniform, is_short, make_sampler, nearest_keyframes, regular_times, shown_at
 
 
 def test_uniform_takes_the_centres_of_equal_spans():
@@ -61,6 +61,25 @@ def test_the_frame_on_screen():
 def test_short_means_that_frames_repeat():
     assert is_short(np.array([0, 0, 1]))
     assert not is_short(np.array([0, 1, 2]))
+
+
+def test_the_nearest_keyframe_in_time_the_earlier_of_two():
+    times = np.array([0.0, 1.0, 2.0, 3.0, 10.0, 11.0])
+    keyframes = np.array([0, 2, 4])  # at 0, 2 and 10 s
+    assert nearest_keyframes(np.array([0, 1, 2, 3, 4, 5]), keyframes, times).tolist() == [0, 0, 2, 2, 4, 4]
+    assert nearest_keyframes(np.array([1, 5]), np.array([3]), times).tolist() == [3, 3]
+
+
+@given(st.lists(st.floats(0.01, 5.0), min_size=1, max_size=40), st.data())
+def test_no_keyframe_is_nearer_than_the_nearest(steps, data):
+    times = np.cumsum(steps)
+    keyframes = np.array(sorted(data.draw(st.sets(st.integers(0, len(times) - 1), min_size=1))))
+    wanted = np.array(sorted(data.draw(st.lists(st.integers(0, len(times) - 1), min_size=1, max_size=9))))
+    found = nearest_keyframes(wanted, keyframes, times)
+    assert (np.diff(found) >= 0).all()
+    for k, near in zip(wanted, found, strict=True):
+        assert near in keyframes
+        assert abs(times[near] - times[k]) == min(abs(times[keyframes] - times[k]))
 
 
 def test_regular_times_has_at_least_one_frame():

@@ -75,9 +75,9 @@ def test_names_are_hashes_of_ids(tmp_path):
 
 
 def test_files_are_written_whole_and_over_old_ones(tmp_path, monkeypatch):
-    path = write_thumbnail(tmp_path, "a", corners(100, 100))
+    path = write_thumbnail(tmp_path, "a", thumbnail_webp(corners(100, 100)))
     assert path == thumbnail_path(tmp_path, "a") and path.read_bytes() == thumbnail_webp(corners(100, 100))
-    write_thumbnail(tmp_path, "a", corners(50, 50))
+    write_thumbnail(tmp_path, "a", thumbnail_webp(corners(50, 50)))
     new = path.read_bytes()
     assert decode(new).shape == (50, 50, 3)
 
@@ -86,6 +86,6 @@ def test_files_are_written_whole_and_over_old_ones(tmp_path, monkeypatch):
 
     monkeypatch.setattr(thumbnails.os, "fsync", fail)
     with pytest.raises(OSError, match="No space left"):
-        write_thumbnail(tmp_path, "a", corners(20, 20))
+        write_thumbnail(tmp_path, "a", thumbnail_webp(corners(20, 20)))
     assert path.read_bytes() == new
     assert os.listdir(path.parent) == [path.name]

@@ -14,8 +14,9 @@ from vivim.extract.clips import find_clips
 from vivim.extract.config import EncoderConfig, ExtractConfig, FramesConfig
 from vivim.extract.decode_pool import DecodePool
 from vivim.extract.failures import ClipError
+from vivim.extract.reader import make_reader
 from vivim.extract.run import extract_catalogue
-from vivim.extract.sources import make_reader, videos
+from vivim.extract.sources import videos
 from vivim.extract.verify import nearest_rows, verify_rows
 from vivim.extract.weights import make_encoder
 from vivim.progress import SILENT

@@ -1,0 +1,38 @@
+"""The tables of faults in the documentation: tests that exist, for every fault from 1 to 27, and numbers that were measured."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "extract.md"
+
+
+def test_every_fault_names_a_test_that_exists():
+    lines = PAGE.read_text("utf-8").partition("## Faults that are tested")[2].partition("\n## ")[0].splitlines()
+    rows = [line for line in lines if re.match(r"\| \d", line)]
+    assert [int(line.split("|")[1]) for line in rows] == list(range(1, 28))
+    for row in rows:
+        named = re.findall(r"`(test_\w+)::(test_\w+)`", row)
+        assert named, row
+        for file, test in named:
+            tree = ast.parse((HERE / f"{file}.py").read_text("utf-8"))
+            assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (file, test)
+
+
+def test_the_damage_table_is_the_result_file():
+    page = PAGE.read_text("utf-8")
+    result = json.loads((HERE.parents[1] / "benchmarks" / "results" / "damage.json").read_text("utf-8"))
+    assert f"inverted, {result['flips']} times per codec" in page
+    for codec, row in result["rows"].items():
+        numbers = [row[way][name] for way in ("default", "strict") for name in ("refused", "unharmed", "wrong")]
+        assert "| " + " | ".join([codec, *map(str, numbers)]) + " |" in page, "the table in docs/extract.md is not that of damage.json"
+
+
+def test_the_frames_are_as_equal_as_the_page_says():
+    result = json.loads((HERE.parents[1] / "benchmarks" / "results" / "frames.json").read_text("utf-8"))
+    for part in result["summary"].values():
+        for decoder in part.values():
+            assert decoder["equal"] == decoder["clips"]
+    assert sum(part["pyav"]["frames"] for part in result["summary"].values()) == 885
