@@ -1,25 +1,18 @@
 """Children that hang, crash, allocate and shout cost one clip each, and that clip is named."""
 
-import subprocess
-import sys
-import textwrap
+import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from vivim.errors import VivimError
+from vivim.extract import decode_pool, decode_process
 from vivim.extract.clip import Clip, ClipRef, Failure
 from vivim.extract.decode_pool import DecodePool
+from vivim.extract.frame_ring import Slots
 from vivim.extract.reader import ClipReader, Unchanged
 from vivim.extract.sampling import Uniform
-
-
-@pytest.fixture
-def readers(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    import misbehaving_readers
-
-    return misbehaving_readers
 
 
 def refs(*ids):
@@ -30,13 +23,32 @@ def outcome(results):
     return {r.id: r for r in results}
 
 
-def test_every_ref_gives_one_result_whatever_happens(readers):
+def kinds(by_id):
+    return {id_: r.kind for id_, r in by_id.items() if isinstance(r, Failure)}
+
+
+def record_slots(monkeypatch):
+    """All ``Slots`` that are made from now on."""
+    made = []
+
+    class Recorded(Slots):
+        def __init__(self, count):
+            super().__init__(count)
+            made.append(self)
+
+    monkeypatch.setattr(decode_pool, "Slots", Recorded)
+    return made
+
+
+@pytest.mark.parametrize("way", ["pipe", "ring"])
+def test_every_ref_gives_one_result_whatever_happens(readers, way):
     ids = ["fine-1", "segv-1", "fine-2", "exit-1", "abort-1", "raise-1", "clip-1", "memory-1", "noise-1", "fine-3", "hang-1", "fine-4"]
-    pool = DecodePool(readers.by_id, workers=2, timeout_seconds=3.0, memory_bytes=1 << 30)
+    reader = readers.by_id if way == "pipe" else readers.Sized()
+    pool = DecodePool(reader, workers=2, timeout_seconds=1.5, memory_bytes=1 << 30)
     results = list(pool.decode(refs(*ids)))
     assert sorted(r.id for r in results) == sorted(ids)
     by_id = outcome(results)
-    assert {i: r.kind for i, r in by_id.items() if isinstance(r, Failure)} == {
+    assert kinds(by_id) == {
         "segv-1": "crash",
         "exit-1": "crash",
         "abort-1": "oom",
@@ -49,18 +61,115 @@ def test_every_ref_gives_one_result_whatever_happens(readers):
     assert "exit code 7" in by_id["exit-1"].message
     assert "bad_alloc" in by_id["abort-1"].message
     assert by_id["raise-1"].message == "RuntimeError: sum of all fears"
-    assert "3 seconds" in by_id["hang-1"].message
-    clip = by_id["fine-3"]
-    assert isinstance(clip, Clip)
-    assert clip.frames_TCHW.max() == sum(b"fine-3") % 256
+    assert "1.5 seconds" in by_id["hang-1"].message
+    for id_ in ("fine-1", "fine-2", "noise-1", "fine-3", "fine-4"):
+        assert np.array_equal(by_id[id_].frames_TCHW, readers.frames_of(id_))
+    counts = pool.statistics
+    assert (counts.clips, counts.died, counts.overdue, counts.recycled) == (12, 3, 1, 0)
+
+
+def test_an_answer_that_is_none_costs_one_clip(readers, monkeypatch):
+    monkeypatch.setattr(decode_process, "_STUCK_SECONDS", 0.3)
+    ids = ["swapped-1", "nothing-1", "garble-1", "half-1", "deaf-1", "large-1", "fine-1"]
+    pool = DecodePool(readers.Sized(), workers=2)
+    by_id = outcome(pool.decode(refs(*ids)))
+    assert kinds(by_id) == dict.fromkeys(ids[:-1], "crash")
+    assert "another clip, 'fine-1'" in by_id["swapped-1"].message
+    assert "gave NoneType" in by_id["nothing-1"].message
+    assert "cannot be read" in by_id["garble-1"].message
+    assert "middle of its answer" in by_id["half-1"].message
+    assert "pipe closed" in by_id["deaf-1"].message
+    assert "24576 bytes of frames" in by_id["large-1"].message
+    assert pool.statistics.died == 5
 
 
 def test_a_hanging_clip_does_not_hold_up_the_others(readers):
-    pool = DecodePool(readers.by_id, workers=2, timeout_seconds=4.0)
+    pool = DecodePool(readers.by_id, workers=2, timeout_seconds=1.5)
     finished = []
     for result in pool.decode(refs("hang-1", *(f"fine-{k}" for k in range(30)))):
         finished.append(result.id)
     assert finished[-1] == "hang-1"
+
+
+def test_a_slot_is_used_again_and_what_was_fetched_stays(readers, monkeypatch):
+    made = record_slots(monkeypatch)
+    ids = [f"fine-{k}" for k in range(300)]
+    before = os.listdir("/dev/fd")
+    results = list(DecodePool(readers.Sized(), workers=2, ahead=2).decode(refs(*ids)))
+    assert sorted(r.id for r in results) == sorted(ids)
+    assert all(np.array_equal(r.frames_TCHW, readers.frames_of(r.id)) for r in results)
+    assert all(r.frames_TCHW.flags.owndata and r.frames_TCHW.flags.writeable for r in results)
+    assert [sorted(slots.free) for slots in made] == [[0, 1, 2, 3]]
+    assert os.listdir("/dev/fd") == before
+
+
+def test_failures_keep_no_slots_and_no_descriptors(readers, monkeypatch):
+    made = record_slots(monkeypatch)
+    before = os.listdir("/dev/fd")
+    ids = [f"{what}-{k}" for k in range(2) for what in ("segv", "fine", "hang", "raise", "large", "swapped")]
+    results = list(DecodePool(readers.Sized(), workers=2, ahead=1, timeout_seconds=0.3).decode(refs(*ids)))
+    assert sorted(r.id for r in results) == sorted(ids)
+    assert [sorted(slots.free) for slots in made] == [[0, 1, 2]]
+    assert os.listdir("/dev/fd") == before
+
+
+def test_no_more_is_read_than_there_are_slots(readers):
+    pool = DecodePool(readers.Sized(), workers=1, ahead=2)
+    started = []
+    results = pool.decode(refs(*(f"fine-{k}" for k in range(8))), on_start=lambda ref: started.append(ref.id))
+    for fetched in range(1, 9):
+        next(results)
+        assert len(started) <= 3 + fetched
+    assert pool.statistics.clips == 8
+
+    started.clear()
+    results = pool.decode(refs(*(f"fine-{k}" for k in range(8))), on_start=lambda ref: started.append(ref.id))
+    next(results)
+    time.sleep(0.5)
+    blocked = pool.statistics.blocked_seconds
+    time.sleep(0.5)
+    assert started == ["fine-0", "fine-1", "fine-2", "fine-3"]
+    assert pool.statistics.blocked_seconds - blocked > 0.2
+    results.close()
+
+
+def test_statistics_say_where_the_time_went(readers):
+    pool = DecodePool(readers.Sized(), workers=2, clips_per_child=2)
+    begin = time.monotonic()
+    assert len(list(pool.decode(refs(*(f"slow-{k}" for k in range(6)))))) == 6
+    seconds = time.monotonic() - begin
+    counts = pool.statistics
+    assert (counts.workers, counts.clips, counts.died, counts.overdue) == (2, 6, 0, 0)
+    assert counts.recycled in (1, 2)  # a child that has read its last clip is let go, not replaced
+    assert 6 * 0.3 <= counts.busy_seconds <= counts.worker_seconds <= 2 * seconds
+    assert counts.busy_share == counts.busy_seconds / counts.worker_seconds
+    assert counts.blocked_share < 0.1
+
+
+def test_a_clip_is_announced_before_a_child_gets_it(readers, tmp_path):
+    wanted = [ClipRef(f"fine-{k}", tmp_path / str(k)) for k in range(20)]
+    told = []
+
+    def note(ref):
+        told.append(ref)
+        ref.path.touch()
+
+    results = list(DecodePool(readers.AfterNote(), workers=2, ahead=1).decode(wanted, on_start=note))
+    assert told == wanted
+    assert kinds(outcome(results)) == {}
+
+
+@pytest.mark.parametrize("error", [KeyError("the ledger"), KeyboardInterrupt()])
+def test_what_the_announcement_raises_ends_the_run_after_what_was_finished(readers, error):
+    def note(ref):
+        if ref.id == "fine-2":
+            raise error
+
+    results = DecodePool(readers.Sized(), workers=1, ahead=0).decode(refs(*(f"fine-{k}" for k in range(9))), on_start=note)
+    assert [next(results).id, next(results).id] == ["fine-0", "fine-1"]
+    with pytest.raises(type(error)) as caught:
+        next(results)
+    assert caught.value is error
 
 
 def test_known_hashes_reach_the_reader(readers):
@@ -79,53 +188,6 @@ def test_nothing_reaches_the_terminal_and_noise_starts_anew_with_each_clip(reade
     results = outcome(DecodePool(readers.by_id, workers=1).decode(refs("noise-1", "loudspeaker-1")))
     assert results["loudspeaker-1"].message == "6 bytes"
     assert capfd.readouterr() == ("", "")
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_for(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def test_leaving_early_ends_the_children(readers, tmp_path):
-    (tmp_path / "pid").touch()
-    pool = DecodePool(readers.by_id, workers=2)
-    results = pool.decode(refs("fine-1", *(f"slow-{k}" for k in range(50))))
-    next(results)
-    results.close()
-    pids = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
-    assert not [pid for pid in pids if b"decode_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def test_children_die_with_a_parent_that_is_killed(readers, tmp_path):
-    pid_file = tmp_path / "pid"
-    pid_file.touch()
-    script = f"""
-        import sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from pathlib import Path
-        import misbehaving_readers
-        from vivim.extract.clip import ClipRef
-        from vivim.extract.decode_pool import DecodePool
-        list(DecodePool(misbehaving_readers.tell_pid, workers=1).decode([ClipRef("a", Path({str(pid_file)!r}))]))
-    """
-    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
-    try:
-        wait_for(lambda: pid_file.read_text())
-        child = int(pid_file.read_text())
-        assert alive(child)
-    finally:
-        parent.kill()
-        parent.wait()
-    wait_for(lambda: not alive(child))
 
 
 def test_a_child_that_cannot_start_is_our_error_not_the_clips(tmp_path, monkeypatch):
