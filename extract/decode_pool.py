@@ -6,16 +6,17 @@ Frames come back through shared memory, everything else through a pipe.
 """
 
 import os
+import queue
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from .clip import Clip, ClipRef, Failure
 from .decode_child import Reader
 from .decode_process import ChildPlan
-from .decode_run import DecodeRun
+from .decode_run import DecodeRun, News
 from .decode_statistics import DecodeStatistics
 from .frame_ring import FrameRing, Shelved, Slots
 from .reader import Unchanged
@@ -23,6 +24,7 @@ from .reader import Unchanged
 Result = Clip | Unchanged | Failure
 
 _RING_BYTES = 1 << 30
+_TICK_SECONDS = 0.2
 
 
 @runtime_checkable
@@ -66,6 +68,7 @@ class DecodePool:
         refs: Sequence[ClipRef],
         known: Mapping[str, str] | None = None,
         on_start: Callable[[ClipRef], None] | None = None,
+        stop: threading.Event | None = None,
     ) -> Generator[Result, None, None]:
         """What became of each clip, as they finish. Every ref gives exactly one result; frames belong to the caller.
 
@@ -74,6 +77,7 @@ class DecodePool:
             known: hash of the file that already has a row, by id; clips whose file still has it come back as ``Unchanged``.
             on_start: told about a clip immediately before a child gets it, from another thread than the caller's, and one at a
                 time. No clip is handed out before it returns. What it raises ends the decoding and is raised here.
+            stop: once it is set, the results end after those that are there; what is being read is dropped.
 
         Raises:
             VivimError: child processes cannot be started, or there is no memory for frames, which is no fault of a clip.
@@ -93,7 +97,7 @@ class DecodePool:
             thread.start()
             resources.callback(thread.join)
             resources.callback(run.leave)
-            while (news := run.news.get()) is not None:
+            while (news := _next(run, stop)) is not None:
                 if isinstance(news, BaseException):
                     raise news
                 slot, answer = news
@@ -101,6 +105,17 @@ class DecodePool:
                 assert not isinstance(result, Shelved), result
                 slots.give_back(slot)
                 yield result
+
+
+def _next(run: DecodeRun, stop: threading.Event | None) -> News | None:
+    """What comes next; after a stop, what is there already."""
+    while stop is None or not stop.is_set():
+        with suppress(queue.Empty):
+            return run.news.get(timeout=None if stop is None else _TICK_SECONDS)
+    run.leave()
+    with suppress(queue.Empty):
+        return run.news.get_nowait()
+    return None
 
 
 def _cores() -> int:

@@ -14,10 +14,9 @@ from multiprocessing.connection import Connection
 from typing import IO
 
 from ..errors import VivimError
-from .clip import Clip, ClipRef, Failure
+from .clip import ClipRef
 from .decode_child import Answer, Reader
 from .frame_ring import RingWriter, Shelved
-from .reader import Unchanged
 
 _STUCK_SECONDS = 5.0  # for what takes a live child no time: the rest of a message, dying
 _CPU_FACTOR = 2.0  # a decoder may have a second thread, and the deadline is the rule, processor time the exception
@@ -128,10 +127,11 @@ class DecodeProcess:
             self.starting, self.deadline = False, math.inf
             return None
         known = answer.clip if isinstance(answer, Shelved) else answer
-        if not isinstance(known, Clip | Unchanged | Failure):
-            raise ValueError(f"the reader gave {type(known).__name__}, which is no Clip and not Unchanged")
-        if self.ref is None or known.id != self.ref.id:
-            raise ValueError(f"the reader answered for another clip, {known.id!r}")
+        id_ = getattr(known, "id", None)  # readers may give other things than clips, as `scan` does; all say of which clip
+        if id_ is None:
+            raise ValueError(f"the reader gave {type(known).__name__}, which does not say of which clip")
+        if self.ref is None or id_ != self.ref.id:
+            raise ValueError(f"the reader answered for another clip, {id_!r}")
         return answer
 
     def kill(self) -> None:

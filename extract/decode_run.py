@@ -22,6 +22,8 @@ _START_ATTEMPTS = 3
 _UNWATCHED_SECONDS = 1.0
 _OUT_OF_MEMORY = ("bad_alloc", "Cannot allocate memory", "MemoryError")
 
+News = tuple[int, Answer] | BaseException
+
 
 @dataclass
 class DecodeRun:
@@ -47,7 +49,7 @@ class DecodeRun:
     size: int
     slots: Slots
     statistics: DecodeStatistics
-    news: "queue.SimpleQueue[tuple[int, Answer] | BaseException | None]" = field(default_factory=queue.SimpleQueue)
+    news: "queue.SimpleQueue[News | None]" = field(default_factory=queue.SimpleQueue)
     children: list[DecodeProcess] = field(default_factory=list)
     upcoming: ClipRef | None = None
     clock: float = 0.0

@@ -23,6 +23,9 @@ _UNTIMED_CONTAINERS = ("avi", "mpegvideo")
 
 _DEFAULT_RATE = 25.0
 
+_HDR_TRANSFERS = (16, 18)
+"""FFmpeg's numbers of the transfer functions PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -42,7 +45,7 @@ class Probe:
     Attributes:
         container: FFmpeg's name of the container; the file is only ever opened as that.
         stream_index: number of the stream in the file.
-        codec: its name.
+        codec: its name, whichever decoder reads it.
         width, height: in pixels, before rotation.
         pixel_aspect: width over height of a pixel, before rotation.
         timed: every frame has its own timestamp; if not, times are counted at the average rate.
@@ -51,6 +54,9 @@ class Probe:
         times_seconds: (n,) when each frame is shown.
         end_seconds: when the last frame stops being shown.
         plain: the only video stream, without frames hidden by an edit list: simple enough for decord.
+        track: the stream's own number in its container; in MP4 the id of its track.
+        bits: per colour channel; 0 if the header does not say.
+        hdr: brightness is coded for high dynamic range (PQ or HLG).
     """
 
     container: str
@@ -65,6 +71,9 @@ class Probe:
     times_seconds: npt.NDArray[np.float64]
     end_seconds: float
     plain: bool
+    track: int
+    bits: int
+    hdr: bool
 
 
 @contextmanager
@@ -192,10 +201,11 @@ def _make_probe(container: str, stream: VideoStream, packets: list[_Packet], *, 
         times = counted_times(len(packets), 1 / rate)
         end = len(packets) / rate
     aspect = float(stream.sample_aspect_ratio or 1)
+    pixels = stream.codec_context.format
     return Probe(
         container=container,
         stream_index=stream.index,
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         width=stream.width,
         height=stream.height,
         pixel_aspect=aspect if math.isfinite(aspect) and aspect > 0 else 1.0,
@@ -205,4 +215,7 @@ def _make_probe(container: str, stream: VideoStream, packets: list[_Packet], *, 
         times_seconds=times,
         end_seconds=end,
         plain=plain and timed and len(shown) == len(packets),
+        track=stream.id,
+        bits=max((component.bits for component in pixels.components), default=0) if pixels else 0,
+        hdr=stream.codec_context.color_trc in _HDR_TRANSFERS,
     )

@@ -62,7 +62,7 @@ def read_counted(path: Path, probe: Probe, wanted: Iterable[int]) -> tuple[dict[
                 first_error = min(first_error, count)
             if frame is not None:
                 if count in wanted:
-                    found[count] = _upright(frame)
+                    found[count] = upright(frame)
                 count += 1
     if count == 0 or first_error <= max(found, default=0):
         raise ClipError("decode_error", f"the {probe.codec} stream cannot be decoded without errors beyond frame {min(first_error, count)}")
@@ -99,7 +99,7 @@ def _whole_frames(file: InputContainer, stream: VideoStream, probe: Probe, wante
             spoilt_until = int(probe.keyframe_pts[position]) if position < len(probe.keyframe_pts) else _NEVER
         elif pts in left and pts >= spoilt_until:
             left.discard(pts)
-            yield pts, _upright(frame)
+            yield pts, upright(frame)
         if frame is not None and pts >= wanted[-1]:
             return
 
@@ -137,9 +137,13 @@ def _open_stream(path: Path, probe: Probe) -> Iterator[tuple[InputContainer, Vid
         yield file, stream
 
 
-def _upright(frame: VideoFrame) -> Picture:
-    """(H, W, 3) RGB, turned as its display matrix says; angles that are no quarter turns (damaged matrices) are ignored."""
-    # Bicubic, for colour planes of half size, is what decord uses: the two agree to the bit except beyond 8 bits a channel.
-    picture = frame.reformat(format="rgb24", interpolation=Interpolation.BICUBIC, threads=1).to_ndarray()
+def upright(frame: VideoFrame, interpolation: Interpolation = Interpolation.BICUBIC) -> Picture:
+    """(H, W, 3) RGB, turned as its display matrix says; angles that are no quarter turns (damaged matrices) are ignored.
+
+    Args:
+        interpolation: how colour planes of half size are enlarged. Bicubic is what decord uses: the two agree to the bit except
+            beyond 8 bits a channel.
+    """
+    picture = frame.reformat(format="rgb24", interpolation=interpolation, threads=1).to_ndarray()
     turns, rest = divmod(frame.rotation, 90)
     return np.rot90(picture, turns) if rest == 0 else picture  # type: ignore[return-value]

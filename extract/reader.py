@@ -67,7 +67,7 @@ class ClipReader:
         Raises:
             ClipError: the clip cannot be read; any kind but those of the pool (timeout, crash) and of the encoder.
         """
-        before = _stat(ref.path)
+        before = regular_file(ref.path)
         sha256, head = _hash(ref.path)
         if sha256 == known_sha256:
             return Unchanged(ref.id)
@@ -75,7 +75,7 @@ class ClipReader:
         check_size(ref.path, container, before.st_size)
         probe = probe_clip(ref.path, container, self.limits)
         pictures, times_T, short, decoder = self._read(ref.path, probe)
-        after = _stat(ref.path)
+        after = regular_file(ref.path)
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise ClipError("changed", "the file was written to while it was read")
         return Clip(ref.id, pictures, times_T, decoder, sha256, short)
@@ -147,7 +147,12 @@ def _stack(squares: dict[int, Picture], indices_T: Indices) -> Picture:
     return np.stack([squares[int(k)] for k in indices_T])
 
 
-def _stat(path: Path) -> os.stat_result:
+def regular_file(path: Path) -> os.stat_result:
+    """Size and times of a file that may be opened.
+
+    Raises:
+        ClipError: missing, empty, or not_video for a folder, a pipe or a device.
+    """
     try:
         status = path.stat()
     except OSError as error:

@@ -1,6 +1,7 @@
 """Children that hang, crash, allocate and shout cost one clip each, and that clip is named."""
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_an_answer_that_is_none_costs_one_clip(readers, monkeypatch):
     by_id = outcome(pool.decode(refs(*ids)))
     assert kinds(by_id) == dict.fromkeys(ids[:-1], "crash")
     assert "another clip, 'fine-1'" in by_id["swapped-1"].message
-    assert "gave NoneType" in by_id["nothing-1"].message
+    assert "gave NoneType, which does not say of which clip" in by_id["nothing-1"].message
     assert "cannot be read" in by_id["garble-1"].message
     assert "middle of its answer" in by_id["half-1"].message
     assert "pipe closed" in by_id["deaf-1"].message
@@ -131,6 +132,14 @@ def test_no_more_is_read_than_there_are_slots(readers):
     assert started == ["fine-0", "fine-1", "fine-2", "fine-3"]
     assert pool.statistics.blocked_seconds - blocked > 0.2
     results.close()
+
+
+def test_a_stop_ends_the_results_after_those_that_are_there(readers):
+    stop = threading.Event()
+    results = DecodePool(readers.by_id, workers=1).decode(refs("fine-1", *(f"slow-{k}" for k in range(50))), stop=stop)
+    assert next(results).id == "fine-1"
+    stop.set()
+    assert len(list(results)) <= 2
 
 
 def test_statistics_say_where_the_time_went(readers):
