@@ -122,9 +122,9 @@ class DecodeProcess:
         except Exception as error:  # whatever unpickling of damaged bytes comes to
             raise ValueError(f"its answer cannot be read: {type(error).__name__}: {error}") from error
         if self.starting:
-            self.starting, self.deadline = False, math.inf
             if answer is not None:
                 raise ValueError("it spoke before it was ready")
+            self.starting, self.deadline = False, math.inf
             return None
         known = answer.clip if isinstance(answer, Shelved) else answer
         id_ = getattr(known, "id", None)  # readers may give other things than clips, as `scan` does; all say of which clip

@@ -90,7 +90,7 @@ class DecodeRun:
         for child in [child for child in self.children if now > child.deadline and not child.connection.poll()]:
             self._give_up(child)
         self.slots.hush()
-        for child in [child for child in self.children if child.idle]:
+        for child in [child for child in self.children if child.idle or (child.starting and self.upcoming is None)]:
             self._employ(child)
 
     def _pass_time(self, pause: float) -> None:
@@ -110,10 +110,12 @@ class DecodeRun:
         except EOFError:
             self._bury(child)
         except ValueError as error:
-            if child.ref is None:
-                raise VivimError(f"a decoding process does not say what it should: {error}.") from error
+            if child.starting:
+                self._start_again(child, f"does not say that it started: {error}")
+                return
             self.statistics.died += 1
-            self._settle(child, Failure(child.ref.id, "crash", str(error)))
+            if child.ref is not None:
+                self._settle(child, Failure(child.ref.id, "crash", str(error)))
             self._replace(child)
         else:
             if answer is None:
@@ -132,11 +134,11 @@ class DecodeRun:
         child.ref, child.deadline = None, math.inf
 
     def _employ(self, child: DecodeProcess) -> None:
-        """Give an idle child a clip if there is a free slot, or let it go."""
+        """Give an idle child a clip if there is a free slot; let a child go for which there is none left."""
         if self.upcoming is None:
             self._replace(child)
         elif child.connection.poll():  # it died idle, which is no fault of the next clip
-            self._bury(child)
+            self._listen(child)
         elif (slot := self.slots.take()) is not None:
             ref, self.upcoming = self.upcoming, next(self.refs, None)
             if self.on_start is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import av
 import numpy as np
@@ -105,3 +106,12 @@ class Clips:
 @pytest.fixture(scope="session")
 def clips() -> type[Clips]:
     return Clips
+
+
+@pytest.fixture
+def readers(monkeypatch) -> ModuleType:
+    """The module of readers that misbehave, found by name in decoding processes too."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import misbehaving_readers
+
+    return misbehaving_readers

@@ -1,28 +1,19 @@
 """Children that hang, crash, allocate and shout cost one clip each, and that clip is named."""
 
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from vivim.errors import VivimError
+from vivim.extract import decode_pool, decode_process
 from vivim.extract.clip import Clip, ClipRef, Failure
 from vivim.extract.decode_pool import DecodePool
+from vivim.extract.frame_ring import Slots
 from vivim.extract.reader import ClipReader, Unchanged
 from vivim.extract.sampling import Uniform
-
-
-@pytest.fixture
-def readers(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    import misbehaving_readers
-
-    return misbehaving_readers
 
 
 def refs(*ids):
@@ -33,13 +24,32 @@ def outcome(results):
     return {r.id: r for r in results}
 
 
-def test_every_ref_gives_one_result_whatever_happens(readers):
+def kinds(by_id):
+    return {id_: r.kind for id_, r in by_id.items() if isinstance(r, Failure)}
+
+
+def record_slots(monkeypatch):
+    """All ``Slots`` that are made from now on."""
+    made = []
+
+    class Recorded(Slots):
+        def __init__(self, count):
+            super().__init__(count)
+            made.append(self)
+
+    monkeypatch.setattr(decode_pool, "Slots", Recorded)
+    return made
+
+
+@pytest.mark.parametrize("way", ["pipe", "ring"])
+def test_every_ref_gives_one_result_whatever_happens(readers, way):
     ids = ["fine-1", "segv-1", "fine-2", "exit-1", "abort-1", "raise-1", "clip-1", "memory-1", "noise-1", "fine-3", "hang-1", "fine-4"]
-    pool = DecodePool(readers.by_id, workers=2, timeout_seconds=3.0, memory_bytes=1 << 30)
+    reader = readers.by_id if way == "pipe" else readers.Sized()
+    pool = DecodePool(reader, workers=2, timeout_seconds=1.5, memory_bytes=1 << 30)
     results = list(pool.decode(refs(*ids)))
     assert sorted(r.id for r in results) == sorted(ids)
     by_id = outcome(results)
-    assert {i: r.kind for i, r in by_id.items() if isinstance(r, Failure)} == {
+    assert kinds(by_id) == {
         "segv-1": "crash",
         "exit-1": "crash",
         "abort-1": "oom",
@@ -52,18 +62,123 @@ def test_every_ref_gives_one_result_whatever_happens(readers):
     assert "exit code 7" in by_id["exit-1"].message
     assert "bad_alloc" in by_id["abort-1"].message
     assert by_id["raise-1"].message == "RuntimeError: sum of all fears"
-    assert "3 seconds" in by_id["hang-1"].message
-    clip = by_id["fine-3"]
-    assert isinstance(clip, Clip)
-    assert clip.frames_TCHW.max() == sum(b"fine-3") % 256
+    assert "1.5 seconds" in by_id["hang-1"].message
+    for id_ in ("fine-1", "fine-2", "noise-1", "fine-3", "fine-4"):
+        assert np.array_equal(by_id[id_].frames_TCHW, readers.frames_of(id_))
+    counts = pool.statistics
+    assert (counts.clips, counts.died, counts.overdue, counts.recycled) == (12, 3, 1, 0)
+
+
+def test_an_answer_that_is_none_costs_one_clip(readers, monkeypatch):
+    monkeypatch.setattr(decode_process, "_STUCK_SECONDS", 0.3)
+    ids = ["swapped-1", "nothing-1", "garble-1", "half-1", "deaf-1", "large-1", "fine-1"]
+    pool = DecodePool(readers.Sized(), workers=2)
+    by_id = outcome(pool.decode(refs(*ids)))
+    assert kinds(by_id) == dict.fromkeys(ids[:-1], "crash")
+    assert "another clip, 'fine-1'" in by_id["swapped-1"].message
+    assert "gave NoneType, which does not say of which clip" in by_id["nothing-1"].message
+    assert "cannot be read" in by_id["garble-1"].message
+    assert "middle of its answer" in by_id["half-1"].message
+    assert "pipe closed" in by_id["deaf-1"].message
+    assert "24576 bytes of frames" in by_id["large-1"].message
+    assert pool.statistics.died == 5
 
 
 def test_a_hanging_clip_does_not_hold_up_the_others(readers):
-    pool = DecodePool(readers.by_id, workers=2, timeout_seconds=4.0)
+    pool = DecodePool(readers.by_id, workers=2, timeout_seconds=1.5)
     finished = []
     for result in pool.decode(refs("hang-1", *(f"fine-{k}" for k in range(30)))):
         finished.append(result.id)
     assert finished[-1] == "hang-1"
+
+
+def test_a_slot_is_used_again_and_what_was_fetched_stays(readers, monkeypatch):
+    made = record_slots(monkeypatch)
+    ids = [f"fine-{k}" for k in range(300)]
+    before = os.listdir("/dev/fd")
+    results = list(DecodePool(readers.Sized(), workers=2, ahead=2).decode(refs(*ids)))
+    assert sorted(r.id for r in results) == sorted(ids)
+    assert all(np.array_equal(r.frames_TCHW, readers.frames_of(r.id)) for r in results)
+    assert all(r.frames_TCHW.flags.owndata and r.frames_TCHW.flags.writeable for r in results)
+    assert [sorted(slots.free) for slots in made] == [[0, 1, 2, 3]]
+    assert os.listdir("/dev/fd") == before
+
+
+def test_failures_keep_no_slots_and_no_descriptors(readers, monkeypatch):
+    made = record_slots(monkeypatch)
+    before = os.listdir("/dev/fd")
+    ids = [f"{what}-{k}" for k in range(2) for what in ("segv", "fine", "hang", "raise", "large", "swapped")]
+    results = list(DecodePool(readers.Sized(), workers=2, ahead=1, timeout_seconds=0.3).decode(refs(*ids)))
+    assert sorted(r.id for r in results) == sorted(ids)
+    assert [sorted(slots.free) for slots in made] == [[0, 1, 2]]
+    assert os.listdir("/dev/fd") == before
+
+
+def test_no_more_is_read_than_there_are_slots(readers):
+    pool = DecodePool(readers.Sized(), workers=1, ahead=2)
+    started = []
+    results = pool.decode(refs(*(f"fine-{k}" for k in range(8))), on_start=lambda ref: started.append(ref.id))
+    for fetched in range(1, 9):
+        next(results)
+        assert len(started) <= 3 + fetched
+    assert pool.statistics.clips == 8
+
+    started.clear()
+    results = pool.decode(refs(*(f"fine-{k}" for k in range(8))), on_start=lambda ref: started.append(ref.id))
+    next(results)
+    time.sleep(0.5)
+    blocked = pool.statistics.blocked_seconds
+    time.sleep(0.5)
+    assert started == ["fine-0", "fine-1", "fine-2", "fine-3"]
+    assert pool.statistics.blocked_seconds - blocked > 0.2
+    results.close()
+
+
+def test_a_stop_ends_the_results_after_those_that_are_there(readers):
+    stop = threading.Event()
+    results = DecodePool(readers.by_id, workers=1).decode(refs("fine-1", *(f"slow-{k}" for k in range(50))), stop=stop)
+    assert next(results).id == "fine-1"
+    stop.set()
+    assert len(list(results)) <= 2
+
+
+def test_statistics_say_where_the_time_went(readers):
+    pool = DecodePool(readers.Sized(), workers=2, clips_per_child=2)
+    begin = time.monotonic()
+    assert len(list(pool.decode(refs(*(f"slow-{k}" for k in range(6)))))) == 6
+    seconds = time.monotonic() - begin
+    counts = pool.statistics
+    assert (counts.workers, counts.clips, counts.died, counts.overdue) == (2, 6, 0, 0)
+    assert counts.recycled in (1, 2)  # a child that has read its last clip is let go, not replaced
+    assert 6 * 0.3 <= counts.busy_seconds <= counts.worker_seconds <= 2 * seconds
+    assert counts.busy_share == counts.busy_seconds / counts.worker_seconds
+    assert counts.blocked_share < 0.1
+
+
+def test_a_clip_is_announced_before_a_child_gets_it(readers, tmp_path):
+    wanted = [ClipRef(f"fine-{k}", tmp_path / str(k)) for k in range(20)]
+    told = []
+
+    def note(ref):
+        told.append(ref)
+        ref.path.touch()
+
+    results = list(DecodePool(readers.AfterNote(), workers=2, ahead=1).decode(wanted, on_start=note))
+    assert told == wanted
+    assert kinds(outcome(results)) == {}
+
+
+@pytest.mark.parametrize("error", [KeyError("the ledger"), KeyboardInterrupt()])
+def test_what_the_announcement_raises_ends_the_run_after_what_was_finished(readers, error):
+    def note(ref):
+        if ref.id == "fine-2":
+            raise error
+
+    results = DecodePool(readers.Sized(), workers=1, ahead=0).decode(refs(*(f"fine-{k}" for k in range(9))), on_start=note)
+    assert [next(results).id, next(results).id] == ["fine-0", "fine-1"]
+    with pytest.raises(type(error)) as caught:
+        next(results)
+    assert caught.value is error
 
 
 def test_known_hashes_reach_the_reader(readers):
@@ -82,177 +197,6 @@ def test_nothing_reaches_the_terminal_and_noise_starts_anew_with_each_clip(reade
     results = outcome(DecodePool(readers.by_id, workers=1).decode(refs("noise-1", "loudspeaker-1")))
     assert results["loudspeaker-1"].message == "6 bytes"
     assert capfd.readouterr() == ("", "")
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_for(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def test_leaving_early_ends_the_children(readers, tmp_path):
-    (tmp_path / "pid").touch()
-    pool = DecodePool(readers.by_id, workers=2)
-    results = pool.decode(refs("fine-1", *(f"slow-{k}" for k in range(50))))
-    next(results)
-    results.close()
-    pids = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
-    assert not [pid for pid in pids if b"vivim.extract.decode_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def test_children_die_with_a_parent_that_is_killed(readers, tmp_path):
-    pid_file = tmp_path / "pid"
-    pid_file.touch()
-    script = f"""
-        import sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from pathlib import Path
-        import misbehaving_readers
-        from vivim.extract.clip import ClipRef
-        from vivim.extract.decode_pool import DecodePool
-        list(DecodePool(misbehaving_readers.tell_pid, workers=1).decode([ClipRef("a", Path({str(pid_file)!r}))]))
-    """
-    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
-    try:
-        wait_for(lambda: pid_file.read_text())
-        child = int(pid_file.read_text())
-        assert alive(child)
-    finally:
-        parent.kill()
-        parent.wait()
-    wait_for(lambda: not alive(child))
-
-
-def children():
-    """Decoding processes of this process."""
-    pids = [int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
-    return [pid for pid in pids if b"vivim.extract.decode_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def level(id_):
-    return sum(id_.encode()) % 256
-
-
-def test_frames_through_shared_memory_are_the_right_ones_also_when_slots_are_used_many_times(readers):
-    ids = [f"fine-{k}" for k in range(200)]
-    before = len(os.listdir("/proc/self/fd"))
-    pool = DecodePool(readers.Sized(), workers=2, ahead=3)
-    seen = []
-    for result in pool.decode(refs(*ids)):
-        assert (result.frames_TCHW == level(result.id)).all(), result.id
-        seen.append(result)
-    assert sorted(result.id for result in seen) == sorted(ids)
-    assert all((result.frames_TCHW == level(result.id)).all() for result in seen)  # still theirs when all slots have been filled anew
-    assert len(os.listdir("/proc/self/fd")) == before
-    assert (pool.statistics.clips, pool.statistics.workers) == (200, 2)
-    assert 0 < pool.statistics.busy_share <= 1
-
-
-def test_no_more_clips_are_read_ahead_than_there_are_slots(readers):
-    started = []
-    results = DecodePool(readers.Sized(), workers=1, ahead=2).decode(refs(*(f"fine-{k}" for k in range(20))), on_start=started.append)
-    next(results)
-    time.sleep(1.0)
-    assert len(started) <= 4  # one that was fetched, one with the child, two that wait
-    results.close()
-
-
-def test_failures_give_their_slots_back(readers):
-    ids = [f"{what}-{k}" for k in range(3) for what in ("segv", "large", "other", "odd", "clip", "leak")] + ["fine-1", "fine-2"]
-    pool = DecodePool(readers.Sized(), workers=1, ahead=0)
-    found = outcome(pool.decode(refs(*ids)))
-    assert len(found) == len(ids)
-    assert {id_: result.kind for id_, result in found.items() if isinstance(result, Failure)} == {
-        id_: "truncated" if id_.startswith("clip") else "crash" for id_ in ids if not id_.startswith(("fine", "leak"))
-    }
-    assert "a slot takes" in found["large-0"].message
-    assert "for another clip, 'someone else'" in found["other-0"].message
-    assert "does not say of which clip" in found["odd-0"].message
-    assert pool.statistics.died == 9
-
-
-def test_a_stop_ends_the_results_after_those_that_are_there(readers):
-    stop = threading.Event()
-    results = DecodePool(readers.by_id, workers=1).decode(refs("fine-1", *(f"slow-{k}" for k in range(50))), None, None, stop)
-    assert next(results).id == "fine-1"
-    stop.set()
-    assert len(list(results)) <= 2
-    assert not children()
-
-
-def test_what_is_told_before_a_clip_may_refuse_it(readers):
-    def refuse(ref):
-        raise VivimError("the ledger is full")
-
-    with pytest.raises(VivimError, match="the ledger is full"):
-        list(DecodePool(readers.by_id, workers=1).decode(refs("fine-1"), None, refuse))
-    assert not children()
-
-
-def test_a_child_that_is_killed_while_it_starts_or_idles_is_replaced(readers):
-    results = DecodePool(readers.by_id, workers=1).decode(refs("fine-1", "fine-2"))
-
-    def kill():
-        wait_for(children)
-        os.kill(children()[0], signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    assert sorted(result.id for result in results) == ["fine-1", "fine-2"]
-    killer.join()
-
-
-def test_a_stopped_parent_does_not_make_clips_overdue(readers, tmp_path):
-    """While the parent sleeps (SIGSTOP, a laptop's lid) the clock goes on; what was finished by then counts."""
-    script = f"""
-        import sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from pathlib import Path
-        import misbehaving_readers
-        from vivim.extract.clip import ClipRef
-        from vivim.extract.decode_pool import DecodePool
-        refs = [ClipRef(f"slow-{{k}}", Path("unused")) for k in range(6)]
-        for result in DecodePool(misbehaving_readers.by_id, workers=1, timeout_seconds=1.0).decode(refs):
-            print(type(result).__name__, flush=True)
-    """
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True) as parent:
-        said = [parent.stdout.readline()]
-        os.kill(parent.pid, signal.SIGSTOP)
-        time.sleep(2.5)
-        os.kill(parent.pid, signal.SIGCONT)
-        said += parent.stdout.readlines()
-    assert parent.returncode == 0
-    assert [line.strip() for line in said] == ["Clip"] * 6
-
-
-def test_a_decoder_that_spins_ends_although_its_parent_is_stopped(readers, tmp_path):
-    script = f"""
-        import sys
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from pathlib import Path
-        import misbehaving_readers
-        from vivim.extract.clip import ClipRef
-        from vivim.extract.decode_pool import DecodePool
-        pool = DecodePool(misbehaving_readers.Sized(), workers=1, timeout_seconds=0.5)
-        for result in pool.decode([ClipRef("fine-1", Path("unused")), ClipRef("spin-1", Path("unused"))]):
-            print(getattr(result, "kind", "clip"), flush=True)
-    """
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout.readline() == "clip\n"
-        child = int(next(path.read_text() for path in Path(f"/proc/{parent.pid}/task").glob("*/children") if path.read_text().strip()))
-        os.kill(parent.pid, signal.SIGSTOP)
-        wait_for(lambda: not alive(child))
-        os.kill(parent.pid, signal.SIGCONT)
-        assert parent.stdout.read() == "timeout\n"
-    assert parent.returncode == 0
 
 
 def test_a_child_that_cannot_start_is_our_error_not_the_clips(tmp_path, monkeypatch):
