@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .terminal import Summary, TerminalProgress
 
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 our fault, 2 bad input, 3 too many clips failed, 130 interrupted "
-    "(extract goes on when run again, pretrain and train-rec with --resume)."
+    "Exit codes: 0 done, 1 our fault, 2 bad input, 3 too many clips failed, 4 verification failed, "
+    "130 interrupted (extract goes on when run again, pretrain and train-rec with --resume)."
 )
 
 app = typer.Typer(
@@ -162,12 +162,35 @@ Weights = Annotated[
     ),
     Sets("extract.encoder.weights"),
 ]
+VerifyWeights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="PATH|hub:OWNER/NAME", help="The weights the file was made with, unless they are random."),
+    Sets("extract.encoder.weights"),
+]
 Frames = Annotated[str | None, typer.Option(metavar="T", help="Frames per clip; default: 8."), Sets("extract.frames.count")]
 Pixels = Annotated[str | None, typer.Option(metavar="N", help="Side of the encoder's picture; default: 224."), Sets("extract.image_size")]
 Manifest = Annotated[
     str | None, typer.Option(metavar="CSV", help="Columns id,path, for ids that are not file names."), Sets("extract.manifest")
 ]
 Workers = Annotated[str | None, typer.Option(metavar="N", help="Decoding processes; default: 0, one per core."), Sets("extract.workers")]
+FromCache = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Read cached frames in the place of videos."), Sets("extract.from_cache")
+]
+FromFrames = Annotated[
+    str | None,
+    typer.Option(metavar="DIR|ZIP", help="Read ITEM-NUMBER.jpg in the place of videos, as MicroLens publishes frames."),
+    Sets("extract.from_frames"),
+]
+CacheFrames = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Keep the frames there, for another encoder or for training."),
+    Sets("extract.cache_frames"),
+]
+EngineName = Annotated[
+    str | None,
+    typer.Option("--engine", metavar="local|ray", help="Where clips are read and encoded; default: local."),
+    Sets("extract.engine"),
+]
 MaxFailRate = Annotated[
     str | None,
     typer.Option(metavar="SHARE", help="Share of clips that may fail before exit code 3; default: 0.01."),
@@ -335,6 +358,26 @@ def pretrain(
     return run_pretrain(call.pipeline, call.progress, clips=clips, out=out, resume=resume)
 
 
+@command("scan")
+def scan(
+    call: Call,
+    videos: Videos = None,
+    interactions: Interactions = None,
+    size: Size = None,
+    weights: Weights = None,
+    frames: Frames = None,
+    manifest: Manifest = None,
+    workers: Workers = None,
+    max_fail_rate: MaxFailRate = None,
+    no_timing: Annotated[bool, typer.Option("--no-timing", help="Read headers only; predict no time.")] = False,
+    sample: Annotated[int, typer.Option(metavar="N", min=1, help="Clips that are really read, to predict the time.")] = 30,
+) -> "Summary":
+    """Look at a folder of clips before a long run: what is there, what cannot be read, how long extract will take."""
+    from .stage_scan import run_scan
+
+    return run_scan(call.pipeline, call.progress, timing=not no_timing, sample=sample)
+
+
 @command("extract")
 def extract(
     call: Call,
@@ -345,12 +388,47 @@ def extract(
     frames: Frames = None,
     manifest: Manifest = None,
     workers: Workers = None,
+    engine: EngineName = None,
     max_fail_rate: MaxFailRate = None,
+    from_cache: FromCache = None,
+    from_frames: FromFrames = None,
+    cache_frames: CacheFrames = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do only this part of the clips, as in 2/8; then merge.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Do only the first N clips by id.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try clips again that failed for good.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
 ) -> "Summary":
     """Turn a folder of clips into an embedding file."""
-    from .stage_one import run_extract
+    from .stage_one import ExtractOptions, run_extract
 
-    return run_extract(call.pipeline, call.progress, out=out)
+    return run_extract(call.pipeline, call.progress, ExtractOptions(out, shard, limit, retry_failed, dry_run))
+
+
+@command("merge")
+def merge(
+    call: Call,
+    out: Annotated[Path | None, typer.Argument(metavar="[FILE.h5]", help="Embedding file to make; default: runs/embeddings.h5.")] = None,
+) -> "Summary":
+    """Make the embedding file from the shards that extract has left beside it."""
+    from .stage_one import run_merge
+
+    return run_merge(call.pipeline, call.progress, out=out)
+
+
+@command("verify")
+def verify(
+    call: Call,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE.h5", help="Embedding file; default: the one made last.")] = None,
+    videos: Videos = None,
+    manifest: Manifest = None,
+    weights: VerifyWeights = None,
+    sample: Annotated[int, typer.Option(metavar="N", min=1, help="Rows to make again, drawn with --seed.")] = 200,
+    workers: Workers = None,
+) -> "Summary":
+    """Make rows of an embedding file again from their clips, and compare."""
+    from .stage_verify import run_verify
+
+    return run_verify(call.pipeline, call.progress, file=file, sample=sample)
 
 
 @command("convert-weights")

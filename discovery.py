@@ -27,7 +27,7 @@ def find_data(pipeline: Pipeline, folder: Path = FOLDER) -> Pipeline:
     data = pipeline.data
     found = {
         "videos": data.videos or _videos(folder),
-        "interactions": data.interactions or _only(_files(folder, _INTERACTIONS), "interactions files", "--interactions FILE"),
+        "interactions": interactions_if_any(pipeline, folder),
         "titles": find_titles(pipeline, folder),
     }
     return pipeline.model_copy(update={"data": data.model_copy(update=found)})
@@ -51,10 +51,19 @@ def find_interactions(pipeline: Pipeline, folder: Path = FOLDER) -> Path:
     Raises:
         InputError: not given and not found, or more than one candidate.
     """
-    found = pipeline.data.interactions or _only(_files(folder, _INTERACTIONS), "interactions files", "--interactions FILE")
+    found = interactions_if_any(pipeline, folder)
     if found is None:
         raise InputError(f"no interactions are given and {folder}/ holds none of {', '.join(_INTERACTIONS)}; give --interactions FILE.")
     return found
+
+
+def interactions_if_any(pipeline: Pipeline, folder: Path = FOLDER) -> Path | None:
+    """The interactions file, or None if there is none.
+
+    Raises:
+        InputError: more than one candidate.
+    """
+    return pipeline.data.interactions or _only(_files(folder, _INTERACTIONS), "interactions files", "--interactions FILE")
 
 
 def find_titles(pipeline: Pipeline, folder: Path = FOLDER) -> Path | None:

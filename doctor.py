@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .pipeline import Pipeline
-from .terminal import Summary, TableOf
+from .terminal import Summary, TableOf, byte_size
 
 if TYPE_CHECKING:
     from .extract.vivim import Size
@@ -89,8 +89,8 @@ def run_cost(pipeline: Pipeline, size: "Size") -> Summary:
         },
         tables=[TableOf("Parameters", ("part", "numbers"), parts), TableOf("Multiply-adds", ("work", "G a clip", "share"), kinds)],
         notes=[
-            f"memory: about {_size(batch_bytes)} for vectors of {clips} clips at once (weights {_size(cost.weights_bytes)}, each clip "
-            f"{_size(cost.clip_bytes)}, with the decoder {_size(cost.decoder_clip_bytes)}), float32, beside the program's own",
+            f"memory: about {byte_size(batch_bytes)} for vectors of {clips} clips at once (weights {byte_size(cost.weights_bytes)}, each "
+            f"clip {byte_size(cost.clip_bytes)}, with the decoder {byte_size(cost.decoder_clip_bytes)}), float32, beside the program's own",
             "vectors need the decoder with extract.encoder.pooling=unified only",
         ],
     )
@@ -233,14 +233,17 @@ def _memory() -> Iterator[Check]:
         ram = min(total, limit)
         enough = ram >= MIN_RAM_BYTES
         yield Check(
-            "memory", "OK" if enough else "WARN", _size(ram), "" if enough else "4 GiB or more; lower extract.batch_clips and train.batch"
+            "memory",
+            "OK" if enough else "WARN",
+            byte_size(ram),
+            "" if enough else "4 GiB or more; lower extract.batch_clips and train.batch",
         )
     shm = Path("/dev/shm")
     if shm.is_dir():
         free = shutil.disk_usage(shm).free
         enough = free >= MIN_SHM_BYTES
         fix = "" if enough else "frames pass through it; in Docker add --shm-size=1g"
-        yield Check("/dev/shm", "OK" if enough else "WARN", f"{_size(free)} free", fix)
+        yield Check("/dev/shm", "OK" if enough else "WARN", f"{byte_size(free)} free", fix)
 
 
 def _disk(runs: Path) -> Iterator[Check]:
@@ -249,9 +252,9 @@ def _disk(runs: Path) -> Iterator[Check]:
     if not os.access(place, os.W_OK):
         yield Check("disk", "FAIL", f"{runs}/ cannot be written", "choose another folder with --set runs=DIR")
     elif free < MIN_FREE_DISK_BYTES:
-        yield Check("disk", "WARN", f"{_size(free)} free at {runs}/", "free some, or choose another folder with --set runs=DIR")
+        yield Check("disk", "WARN", f"{byte_size(free)} free at {runs}/", "free some, or choose another folder with --set runs=DIR")
     else:
-        yield Check("disk", "OK", f"{_size(free)} free at {runs}/")
+        yield Check("disk", "OK", f"{byte_size(free)} free at {runs}/")
 
 
 def _ram_bytes() -> int | None:
@@ -266,10 +269,6 @@ def _words(path: Path) -> list[str]:
         return path.read_text().split()
     except OSError:
         return []
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / GIB:.1f} GiB" if size_bytes >= GIB else f"{size_bytes / 2**20:.0f} MiB"
 
 
 def _version(package: str) -> str:

@@ -5,6 +5,7 @@
     │   ├── RecipeMismatch     2   an embedding file was made another way
     │   └── MissingExtra       2   an optional package is absent; names the install command
     ├── TooManyFailures        3   more clips failed than --max-fail-rate allows
+    ├── VerificationFailed     4   an embedding file does not hold what its clips give
     └── Interrupted          130   stopped by the user; what is finished is saved
 
 A message says what was wrong (the value), what is allowed, and what to do.
@@ -41,6 +42,12 @@ class TooManyFailures(VivimError):
     """More clips failed than ``--max-fail-rate`` allows; everything that succeeded is kept."""
 
     exit_code = 3
+
+
+class VerificationFailed(VivimError):
+    """An embedding file does not hold what its clips give: rows stand in the wrong place, or are something else."""
+
+    exit_code = 4
 
 
 class Interrupted(VivimError):

@@ -191,6 +191,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def byte_size(size_bytes: float) -> str:
+    """``512 B``, ``3.4 KiB``, ``12 MiB``, ``48 GiB``."""
+    unit, *larger = ("B", "KiB", "MiB", "GiB", "TiB")
+    while size_bytes >= 1024 and larger:
+        size_bytes /= 1024
+        unit, *larger = larger
+    return f"{size_bytes:.1f} {unit}" if size_bytes < 10 and unit != "B" else f"{size_bytes:,.0f} {unit}"
+
+
 def _bars(console: Console) -> Progress:
     state = TextColumn("{task.fields[state]}", markup=False, table_column=Column(overflow="ellipsis", no_wrap=True, ratio=1))
     what = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, min_width=8))

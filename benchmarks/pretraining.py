@@ -48,6 +48,7 @@ from vivim.extract.pretrain.selfsup_train import pretrain_on_clips
 from vivim.extract.pretrain.train import train_on_masks
 from vivim.extract.resize import resize
 from vivim.extract.run import extract_catalogue
+from vivim.extract.sources import videos
 from vivim.extract.vivim import VivimConfig
 from vivim.extract.weights import load_weights
 from vivim.recommend.checkpoint import RunFolder
@@ -130,7 +131,7 @@ def extract(files: WorldFiles, weights: str, seed: int, out: Path) -> EmbeddingS
     config = extract_config()
     encoder, info = load_weights(weights, NANO, seed=seed)
     out.unlink(missing_ok=True)
-    extract_catalogue(files.videos, out, config, encoder, make_recipe(config, encoder, info), Lines())
+    extract_catalogue(videos(files.videos, config), out, config, encoder, make_recipe(config, encoder, info), Lines())
     return EmbeddingStore.open(out)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import VivimError
 from ..extract.config import EncoderConfig, ExtractConfig
 from ..extract.run import extract_catalogue
+from ..extract.sources import videos
 from ..extract.weights import make_encoder
 from ..progress import Progress
 from ..recommend.checkpoint import RunFolder
@@ -117,7 +118,7 @@ def run_demo_world(out: Path, *, seed: int, device: str, quick: bool, progress: 
     encoder.to(device)
     embeddings = out / "embeddings.h5"
     embeddings.unlink(missing_ok=True)
-    done = extract_catalogue(files.videos, embeddings, config, encoder, make_recipe(config, encoder, weights), progress)
+    done = extract_catalogue(videos(files.videos, config), embeddings, config, encoder, make_recipe(config, encoder, weights), progress)
     if done.failures:
         raise VivimError(f"{len(done.failures)} clips of the demo's own failed: {done.failures[0].message}. Run 'vivim doctor'.")
     seconds["extract"], started = clock() - started, clock()

@@ -3,7 +3,7 @@
 import csv
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,14 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.refs) + len(self.failures)
 
+    def first(self, count: int | None) -> "Catalogue":
+        """At most so many clips, the first by id, those known to be unreadable included; None: all."""
+        if count is None or count >= len(self):
+            return self
+        kept = set(sorted([ref.id for ref in self.refs] + [failure.id for failure in self.failures], key=_by_id)[:count])
+        refs = tuple(ref for ref in self.refs if ref.id in kept)
+        return Catalogue(refs, tuple(failure for failure in self.failures if failure.id in kept))
+
 
 def find_clips(folder: Path, manifest: Path | None = None) -> Catalogue:
     """The clips in a folder and all folders below it, or those that a manifest lists.
@@ -52,14 +60,14 @@ def find_clips(folder: Path, manifest: Path | None = None) -> Catalogue:
         return read_manifest(manifest)
     if (reason := _why_unreachable(folder)) is not None or not folder.is_dir():
         raise InputError(f"{folder}: {reason or 'a file, not a folder'}; give the folder that holds the clips.")
-    paths = [path for path in _walk(folder) if path.suffix.lower() in EXTENSIONS]
+    paths = [path for path in walk_files(folder) if path.suffix.lower() in EXTENSIONS]
     if not paths:
         raise InputError(f"{folder} holds no clips; looked in all its folders for {' '.join(sorted(EXTENSIONS))}.")
     by_id: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         by_id[path.stem].append(path)
     _check_ids(by_id)
-    return _sorted(*_split({id_: path for id_, (path,) in by_id.items()}))
+    return sorted_catalogue(*_split({id_: path for id_, (path,) in by_id.items()}))
 
 
 def read_manifest(path: Path) -> Catalogue:
@@ -89,7 +97,7 @@ def read_manifest(path: Path) -> Catalogue:
         raise InputError(f"{path}: {error}") from error
     good = {id_: target for id_, (_, target) in named.items() if id_ not in doubtful}
     refs, missing = _split(good)
-    return _sorted(refs, [*doubtful.values(), *missing])
+    return sorted_catalogue(refs, [*doubtful.values(), *missing])
 
 
 def _split(paths: dict[str, Path]) -> tuple[list[ClipRef], list[Failure]]:
@@ -132,7 +140,13 @@ def _manifest_lines(path: Path) -> list[tuple[int, str, str]]:
         raise InputError(f"the manifest {path} cannot be read: {error}. It must be a UTF-8 CSV file with the columns id,path.") from error
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk_files(folder: Path) -> Iterator[Path]:
+    """All files of a folder and the folders below it, without hidden ones, in the order of their names.
+
+    Raises:
+        InputError: a folder that may not be read.
+    """
+
     def refuse(error: OSError) -> None:
         raise InputError(
             f"{error.filename} cannot be read: {error.strerror}. Give read permission, or name the clips in a manifest."
@@ -154,14 +168,28 @@ def _check_ids(by_id: dict[str, list[Path]]) -> None:
             f"{id_!r} is {paths[0]} and {paths[1]}. "
             "The id is the file name without its extension; rename one, or give ids in a manifest (--manifest, columns id,path)."
         )
-    ItemIndex(by_id)
-    for id_ in by_id:
+    check_ids(by_id)
+
+
+def check_ids(ids: Collection[str]) -> None:
+    """Refuse ids, taken from file names, that no embedding file can hold.
+
+    Raises:
+        InputError: an id that is empty, holds a control character, or is not UTF-8 text.
+    """
+    ItemIndex(ids)
+    for id_ in ids:
         if not id_.isprintable() and any("\ud800" <= character <= "\udfff" for character in id_):
             raise InputError(f"the file name {os.fsencode(id_)!r} is not UTF-8 text; rename the file.")
 
 
-def _sorted(refs: list[ClipRef], failures: list[Failure]) -> Catalogue:
+def _by_id(id_: str) -> tuple[str, str]:
+    return id_.casefold(), id_
+
+
+def sorted_catalogue(refs: list[ClipRef], failures: list[Failure]) -> Catalogue:
+    """A catalogue of these, in its order."""
     return Catalogue(
-        tuple(sorted(refs, key=lambda ref: (ref.id.casefold(), ref.id))),
-        tuple(sorted(failures, key=lambda failure: (failure.id.casefold(), failure.id))),
+        tuple(sorted(refs, key=lambda ref: _by_id(ref.id))),
+        tuple(sorted(failures, key=lambda failure: _by_id(failure.id))),
     )

@@ -52,9 +52,17 @@ class ExtractConfig(Settings):
         decoder: ``auto`` (decord reads, PyAV rescues) or ``pyav``.
         seek: ``exact``, or ``keyframe``: for every wanted moment the nearest keyframe. Much cheaper on long clips; other frames.
         strict: refuse clips in which a wanted frame is damaged as far as any check of the decoder can tell; PyAV reads.
-        workers: decoding processes; 0: one per CPU core.
+        engine: ``local``: this machine; ``ray``: a Ray cluster.
+        ray_address: of the cluster; None: what the environment says, else a cluster of this machine alone.
+        workers: decoding processes, of this machine or of each Ray task; 0: one per CPU core, or 2 per task.
         timeout_seconds: a clip that takes longer to decode is given up and named.
         batch_clips: clips encoded at once.
+        shard_clips: clips of a shard, the unit in which work is kept.
+        commit_seconds: a shard that is not full is written after so long: no more work than that is ever lost.
+        from_cache: folder of cached frames to read in the place of videos.
+        from_frames: folder or zip of ``{item}-{number}.jpg`` to read in the place of videos, as MicroLens publishes its frames.
+        cache_frames: folder in which the frames are kept, for another encoder or for training.
+        cache_format: of what is kept: ``raw``, or ``jpeg``, which loses a little.
         max_fail_rate: share of clips that may fail before the run exits with code 3.
     """
 
@@ -68,7 +76,15 @@ class ExtractConfig(Settings):
     decoder: Literal["auto", "pyav"] = "auto"
     seek: Literal["exact", "keyframe"] = "exact"
     strict: bool = False
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
     workers: int = Field(0, ge=0)
     timeout_seconds: float = Field(30.0, gt=0)
     batch_clips: int = Field(8, ge=1)
+    shard_clips: int = Field(256, ge=1)
+    commit_seconds: float = Field(60.0, gt=0)
+    from_cache: Path | None = None
+    from_frames: Path | None = None
+    cache_frames: Path | None = None
+    cache_format: Literal["raw", "jpeg"] = "raw"
     max_fail_rate: float = Field(0.01, ge=0, le=1)

@@ -4,11 +4,12 @@ Native decoders hang holding the interpreter's lock and die uncatchably. Each ch
 it at the deadline and starts another. Children are fresh interpreters (not forks, and not copies of the caller's main module).
 """
 
+import contextlib
 import os
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
@@ -44,30 +45,50 @@ class DecodePool:
     ahead: int = 16
     clips_per_child: int = 1000
 
-    def decode(self, refs: Sequence[ClipRef], known: Mapping[str, str] | None = None) -> Generator[Result, None, None]:
+    def decode(
+        self,
+        refs: Sequence[ClipRef],
+        known: Mapping[str, str] | None = None,
+        on_start: Callable[[ClipRef], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Generator[Result, None, None]:
         """What became of each clip, as they finish. Every ref gives exactly one result.
 
         Args:
             refs: what is to be read.
             known: hash of the file that already has a row, by id; clips whose file still has it come back as ``Unchanged``.
+            on_start: called before a clip is handed to a child, in another thread.
+            stop: once it is set, the results end early; what is being read is dropped.
 
         Raises:
             VivimError: child processes cannot be started, which is no fault of a clip.
         """
         results: queue.Queue[Result | Exception | None] = queue.Queue(maxsize=self.ahead)
-        stop = threading.Event()
-        run = _Run(self, iter(refs), known or {}, min(self.workers or _cores(), max(len(refs), 1)), results, stop)
+        ended = threading.Event()
+        run = _Run(self, iter(refs), known or {}, min(self.workers or _cores(), max(len(refs), 1)), results, ended, on_start)
         # The thread that starts the children must outlive them: Linux counts it as their parent.
         thread = threading.Thread(target=run.go, name="decode-pool", daemon=True)
         thread.start()
         try:
-            while (result := results.get()) is not None:
+            while (result := self._next(results, stop or ended, ended)) is not None:
                 if isinstance(result, Exception):
                     raise result
                 yield result
         finally:
-            stop.set()
+            ended.set()
             thread.join()
+
+    def _next(
+        self, results: "queue.Queue[Result | Exception | None]", stop: threading.Event, ended: threading.Event
+    ) -> Result | Exception | None:
+        """What comes next; after a stop, what is there already."""
+        while not stop.is_set():
+            with contextlib.suppress(queue.Empty):
+                return results.get(timeout=_TICK_SECONDS)
+        ended.set()
+        with contextlib.suppress(queue.Empty):
+            return results.get_nowait()
+        return None
 
 
 @dataclass
@@ -78,6 +99,7 @@ class _Run:
     size: int
     results: "queue.Queue[Result | Exception | None]"
     stop: threading.Event
+    on_start: Callable[[ClipRef], None] | None
     children: list[DecodeProcess] = field(default_factory=list)
     exhausted: bool = False
 
@@ -130,6 +152,8 @@ class _Run:
             self.children.remove(child)
             child.kill()
             return
+        if self.on_start is not None:
+            self.on_start(child.ref)
         child.deadline = time.monotonic() + self.pool.timeout_seconds
         try:
             child.connection.send((child.ref, self.known.get(child.ref.id)))

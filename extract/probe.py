@@ -28,6 +28,9 @@ _INDEXED_CONTAINERS = ("mov", "matroska")
 
 _DEFAULT_RATE = 25.0
 
+_HDR_TRANSFERS = (16, 18)
+"""FFmpeg's numbers of the transfer functions PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -47,7 +50,7 @@ class Probe:
     Attributes:
         container: FFmpeg's name of the container; the file is only ever opened as that.
         stream_index: number of the stream in the file.
-        codec: its name.
+        codec: its name, whichever decoder reads it.
         width, height: in pixels, before rotation.
         pixel_aspect: width over height of a pixel, before rotation.
         timed: every frame has its own timestamp; if not, times are counted at the average rate.
@@ -61,6 +64,9 @@ class Probe:
         plain: simple enough for decord: MP4, MOV, Matroska or WebM, seekable, the only video stream, no frame hidden by an edit
             list, as many frames as are declared (it makes room for that many), ``packets.can_be_counted``, and not VP8, whose
             frames damage can make invisible.
+        track: the stream's own number in its container; in MP4 the id of its track.
+        bits: per colour channel; 0 if the header does not say.
+        hdr: brightness is coded for high dynamic range (PQ or HLG).
     """
 
     container: str
@@ -78,6 +84,9 @@ class Probe:
     end_seconds: float
     seekable: bool
     plain: bool
+    track: int
+    bits: int
+    hdr: bool
 
 
 @contextmanager
@@ -176,10 +185,11 @@ def _make_probe(container: str, stream: VideoStream, packets: list[Packet], *, p
         and can_be_counted(packets)
     )
     aspect = float(stream.sample_aspect_ratio or 1)
+    pixels = stream.codec_context.format
     return Probe(
         container=container,
         stream_index=stream.index,
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         width=stream.width,
         height=stream.height,
         pixel_aspect=aspect if math.isfinite(aspect) and aspect > 0 else 1.0,
@@ -192,4 +202,7 @@ def _make_probe(container: str, stream: VideoStream, packets: list[Packet], *, p
         end_seconds=end,
         seekable=seekable,
         plain=plain,
+        track=stream.id,
+        bits=max((component.bits for component in pixels.components), default=0) if pixels else 0,
+        hdr=stream.codec_context.color_trc in _HDR_TRANSFERS,
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,8 @@ from .clip import Clip, ClipRef
 from .failures import ClipError
 from .probe import Limits, Probe, counted_times, probe_clip
 from .resize import resize
-from .sampling import FrameSampler, Indices, is_short, make_sampler, nearest_keyframes
+from .sampling import FrameSampler, Indices, is_short, nearest_keyframes
 from .sniff import HEAD_BYTES, check_size, container_of
-
-if TYPE_CHECKING:
-    from .config import ExtractConfig
 
 Picture = npt.NDArray[np.uint8]
 
@@ -70,7 +67,7 @@ class ClipReader:
         Raises:
             ClipError: the clip cannot be read; any kind but those of the pool (timeout, crash) and of the encoder.
         """
-        before = _stat(ref.path)
+        before = regular_file(ref.path)
         sha256, head = _hash(ref.path)
         if sha256 == known_sha256:
             return Unchanged(ref.id)
@@ -78,7 +75,7 @@ class ClipReader:
         check_size(ref.path, container, before.st_size)
         probe = probe_clip(ref.path, container, self.limits)
         pictures, times_T, short, decoder = self._read(ref.path, probe)
-        after = _stat(ref.path)
+        after = regular_file(ref.path)
         if _version(after) != _version(before):
             raise ClipError("changed", "the file was replaced or written to while it was read")
         return Clip(ref.id, pictures, times_T, decoder, sha256, short)
@@ -118,11 +115,6 @@ class ClipReader:
     def _squares(self, pictures: Iterable[tuple[int, Picture]], probe: Probe) -> dict[int, Picture]:
         """Each picture resized as soon as it is there, so that full-size frames do not pile up."""
         return {k: resize(picture, self.image_size, self.resize, _shown_aspect(picture, probe)) for k, picture in pictures}
-
-
-def make_reader(config: "ExtractConfig") -> ClipReader:
-    """The reader that a configuration asks for."""
-    return ClipReader(make_sampler(config.frames), config.image_size, config.resize, config.decoder, seek=config.seek, strict=config.strict)
 
 
 def decoder_versions(
@@ -166,7 +158,12 @@ def _stack(squares: dict[int, Picture], indices_T: Indices) -> Picture:
     return np.stack([squares[int(k)] for k in indices_T])
 
 
-def _stat(path: Path) -> os.stat_result:
+def regular_file(path: Path) -> os.stat_result:
+    """Size and times of a file that may be opened.
+
+    Raises:
+        ClipError: missing, empty, or not_video for a folder, a pipe or a device.
+    """
     try:
         status = path.stat()
     except OSError as error:

@@ -1,215 +1,160 @@
-"""The extraction loop: clips in, one embedding file out, whatever single clips do.
+"""An extraction: a catalogue in, one embedding file out, however often it is killed on the way."""
 
-Shapes: B clips in a batch, T frames per clip, C = 3, H = W = image size, D embedding width.
-"""
-
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
-import torch
 
 from ..errors import Interrupted
 from ..progress import Progress
-from ..store import EmbeddingFile, Recipe
-from .clip import Clip, ClipRef, EmbeddingBatch, Failure
-from .clips import Catalogue, find_clips
+from ..store import EmbeddingStore, Recipe
+from ..store.embedding_file import check_recipe
+from .clips import Catalogue
 from .config import ExtractConfig
-from .decode_pool import DecodePool, Result
-from .reader import ClipReader, Unchanged
-from .sampling import make_sampler
-from .stop_signals import shielded, stop_on_signals
+from .decode_pool import DecodePool
+from .engines import Engine, LocalEngine, MakeEngine
+from .frame_writer import FrameCacheWriter
+from .ledger import Entry, Ledger
+from .merge import DamagedShardError, merge_if_new
+from .parts import WHOLE, Share, open_parts, part_of, parts_of, shard_files, take_over
+from .schedule import Plan, make_plan
+from .shard_loop import ClipEncoder, Tally
+from .sources import Source
+from .stop_signals import shielded, stop_gently
 from .summary import ExtractSummary
-from .writer import EmbeddingWriter, FileWriter
-
-Decode = Callable[[Sequence[ClipRef], Mapping[str, str]], Generator[Result, None, None]]
-
-
-class ClipEncoder(Protocol):
-    """What turns frames into vectors."""
-
-    @property
-    def dim(self) -> int:
-        """D, width of the vectors."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes; frames are moved there."""
-
-    def embed_uint8(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
-        """(B, D) float32 vectors of (B, T, 3, H, W) uint8 RGB frames on ``device``; normalising is its own business."""
-
-
-@dataclass
-class Tally:
-    """What has happened so far in a run; filled by ``run_shard``, readable at any time."""
-
-    unchanged: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    decoders: Counter[str] = field(default_factory=Counter)
-    decode_wait_seconds: float = 0.0
-    encode_seconds: float = 0.0
-
-    @property
-    def embedded(self) -> int:
-        return self.decoders.total()
-
-
-def run_shard(
-    refs: Sequence[ClipRef],
-    decode: Decode,
-    encoder: ClipEncoder,
-    writer: EmbeddingWriter,
-    tally: Tally,
-    *,
-    batch_clips: int,
-    progress: Progress,
-) -> None:
-    """Read, encode and hand over clips; the one loop, wherever it runs.
-
-    Args:
-        refs: the clips, each id once.
-        decode: gives one result per ref, in any order; usually ``DecodePool(...).decode``.
-        encoder: frames to vectors.
-        writer: takes vectors and failures; clips it has already are not computed again while their file stays the same.
-        tally: counts what happens; true also when this function is left by an exception.
-        batch_clips: B, clips encoded at once.
-        progress: told about every clip.
-    """
-    known = writer.hashes
-    waiting: list[Clip] = []
-    with closing(decode(refs, known)) as results:  # whatever happens, the decoding processes end here
-        while (result := _next(results, tally)) is not None:
-            if isinstance(result, Clip):
-                waiting.append(result)
-                if len(waiting) == batch_clips:
-                    _encode_and_write(waiting, encoder, writer, tally, progress)
-                    waiting = []
-            elif isinstance(result, Unchanged):
-                tally.unchanged += 1
-                progress.advance()
-            else:
-                _note_failure(result, known, writer, tally, progress)
-        if waiting:
-            _encode_and_write(waiting, encoder, writer, tally, progress)
+from .writer import ShardWriter
 
 
 def extract_catalogue(
-    videos: Path, out: Path, config: ExtractConfig, encoder: ClipEncoder, recipe: Recipe, progress: Progress
+    source: Source,
+    out: Path,
+    config: ExtractConfig,
+    encoder: ClipEncoder,
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    share: Share = WHOLE,
+    retry_failed: bool = False,
+    engine: MakeEngine | None = None,
+    keep: FrameCacheWriter | None = None,
 ) -> ExtractSummary:
-    """Embed every clip of a folder or manifest into one file.
+    """Embed every clip of a source into one file.
 
-    A file that exists is added to: clips whose file has not changed keep their row, new, changed and failed ones are computed,
-    rows of clips that are no longer listed stay. Whatever ends the run early, what was done by then is in the file.
+    What is done is kept in shards beside the file (see ``parts``) and merged into it at the end. Run again, it does only what is missing:
+    new, changed and interrupted clips. Rows of clips that are no longer listed stay. A file without shards beside it is taken over.
+
+    Args:
+        source: the clips, and how they are read.
+        share: which part of the catalogue; a partial run writes shards only, and ``merge`` makes the file of all.
+        retry_failed: try clips again that failed for good.
+        engine: where clips are read and encoded; None: here.
+        keep: where their frames are kept, too. A clip that has a vector and whose frames are not there is done again.
 
     Raises:
-        InputError: no clips, a doubtful id, or a place that cannot be written; before any work.
-        RecipeMismatch: the file was made another way; before any work.
-        Interrupted: Ctrl-C or SIGTERM; the file is written first.
-        VivimError: the file cannot be written.
+        InputError: a place that cannot be written, or is being written by another run; before any work.
+        RecipeMismatch: what is there was made another way; before any work.
+        Interrupted: Ctrl-C or SIGTERM; what was encoded is in the shards.
+        VivimError: a shard or the file cannot be written; earlier shards are whole.
     """
-    catalogue = find_clips(videos, config.manifest)
-    file = EmbeddingFile(out, recipe, encoder.dim)
-    writer, tally, started = FileWriter(file), Tally(), time.monotonic()
-    reader = ClipReader(make_sampler(config.frames), config.image_size, config.resize, config.decoder)
-    pool = DecodePool(reader, config.workers, config.timeout_seconds, ahead=2 * config.batch_clips)
-    known = writer.hashes
-    progress.start("extract", len(catalogue), "clips")
-    try:
-        with stop_on_signals():
-            for failure in catalogue.failures:
-                _note_failure(failure, known, writer, tally, progress)
-            run_shard(catalogue.refs, pool.decode, encoder, writer, tally, batch_clips=config.batch_clips, progress=progress)
-    except KeyboardInterrupt as stop:
-        _commit(file, tally)
-        done = tally.embedded + tally.unchanged
-        raise Interrupted(
-            f"stopped: {done} of {len(catalogue)} clips are embedded and saved in {out}. Run the same command again to do the rest."
-        ) from stop
-    except BaseException:
-        _commit(file, tally)
-        raise
-    finally:
-        progress.finish()
-    return _summary(catalogue, tally, time.monotonic() - started, _commit(file, tally))
-
-
-def _next(results: Generator[Result, None, None], tally: Tally) -> Result | None:
-    """The next result, or None at the end; the time spent waiting for it is put down."""
-    begin = time.perf_counter()
-    result = next(results, None)
-    tally.decode_wait_seconds += time.perf_counter() - begin
-    return result
-
-
-def _encode_and_write(clips: list[Clip], encoder: ClipEncoder, writer: EmbeddingWriter, tally: Tally, progress: Progress) -> None:
-    begin = time.perf_counter()
-    vectors_BD = _encode(clips, encoder, progress)
-    tally.encode_seconds += time.perf_counter() - begin
-    refused = writer.add(EmbeddingBatch(tuple(clips), vectors_BD))
-    tally.failures += refused
-    bad = {failure.id for failure in refused}
-    tally.decoders.update(clip.decoder for clip in clips if clip.id not in bad)
-    progress.advance(len(clips), _note(tally))
-
-
-def _encode(clips: Sequence[Clip], encoder: ClipEncoder, progress: Progress) -> npt.NDArray[np.float32]:
-    """(B, D) vectors; when the device has too little memory for all at once, in halves."""
-    try:
-        return _encode_at_once(clips, encoder)
-    except torch.OutOfMemoryError:
-        if len(clips) == 1:
-            raise
-    progress.say(f"the device has no memory for {len(clips)} clips at once; trying halves. A smaller batch_clips avoids this.")
-    half = len(clips) // 2
-    return np.concatenate([_encode(clips[:half], encoder, progress), _encode(clips[half:], encoder, progress)])
-
-
-def _encode_at_once(clips: Sequence[Clip], encoder: ClipEncoder) -> npt.NDArray[np.float32]:
-    frames = torch.from_numpy(np.stack([clip.frames_TCHW for clip in clips])).to(encoder.device)
-    with torch.inference_mode():
-        vectors: npt.NDArray[np.float32] = encoder.embed_uint8(frames).float().cpu().numpy()
-    return vectors
-
-
-def _note_failure(failure: Failure, known: Mapping[str, str], writer: EmbeddingWriter, tally: Tally, progress: Progress) -> None:
-    """A missing file whose row exists keeps it: an unmounted disk must not empty a catalogue."""
-    if failure.kind == "missing" and failure.id in known:
-        tally.unchanged += 1
-        progress.say(f"{failure.id}: the file is gone, its vector is kept")
-    else:
-        writer.fail(failure)
-        tally.failures.append(failure)
-    progress.advance(1, _note(tally))
-
-
-def _note(tally: Tally) -> str:
-    return f"{len(tally.failures)} failed" if tally.failures else ""
-
-
-def _commit(file: EmbeddingFile, tally: Tally) -> str:
-    """Write what there is; a second Ctrl-C cannot cut it short."""
-    if not len(file) and not tally.failures:
-        return ""
-    with shielded():
-        return file.commit()
-
-
-def _summary(catalogue: Catalogue, tally: Tally, seconds: float, sha256: str) -> ExtractSummary:
+    assert keep is None or engine is None, "frames that are decoded elsewhere do not come here"
+    catalogue = part_of(source.catalogue, share)
+    started = time.monotonic()
+    with open_parts(parts_of(out) / share.folder, recipe, encoder.dim, progress) as parts:
+        take_over(out, parts, recipe, encoder.dim, share)
+        pool = DecodePool(source.reader, config.workers, config.timeout_seconds, ahead=2 * config.batch_clips)
+        local = LocalEngine(pool, encoder, config.batch_clips, parts.ledger)
+        engines = (local if engine is None else engine(pool, encoder, config.batch_clips), local)
+        tally, total = Tally(), len(catalogue)
+        while True:
+            entries = parts.ledger.entries()
+            if keep is not None:
+                entries = {id_: entry for id_, entry in entries.items() if entry.state == "failed" or keep.hashes.get(id_) == entry.sha256}
+            plan = make_plan(catalogue, entries, parts.ledger.suspects(), retry_failed=retry_failed)
+            writer = ShardWriter(
+                parts,
+                recipe,
+                encoder.dim,
+                hashes=plan.hashes,
+                stats=plan.stats,
+                clips=config.shard_clips,
+                seconds=config.commit_seconds,
+                keep=keep,
+            )
+            _follow(plan, engines, writer, tally, progress, out)
+            retry_failed = False
+            if share.count > 1:
+                sha256 = ""
+                break
+            try:
+                sha256 = merge_if_new(out, parts, progress)
+                break
+            except DamagedShardError as error:
+                progress.say(f"{error.shard.name} is damaged and put aside; its clips are done again")
+                parts.put_aside(error.shard)
+    failures = tuple(sorted(tally.failures, key=lambda failure: failure.id))
     return ExtractSummary(
-        total=len(catalogue),
+        total=total,
         embedded=tally.embedded,
-        unchanged=tally.unchanged,
-        failures=tuple(sorted(tally.failures, key=lambda failure: failure.id)),
-        seconds=seconds,
+        unchanged=total - tally.embedded - len(failures),
+        failures=failures,
+        seconds=time.monotonic() - started,
         decode_wait_seconds=tally.decode_wait_seconds,
         encode_seconds=tally.encode_seconds,
         decoders=dict(tally.decoders),
         sha256=sha256,
+    )
+
+
+def look_ahead(catalogue: Catalogue, out: Path, recipe: Recipe, dim: int, *, share: Share = WHOLE, retry_failed: bool = False) -> Plan:
+    """What ``extract_catalogue`` would do; nothing is read, made or locked.
+
+    Raises:
+        RecipeMismatch: what is there was made another way.
+        InputError: what is there cannot be read.
+    """
+    folder = parts_of(out) / share.folder
+    shards = shard_files(folder)
+    entries, suspects = Ledger.look(folder / "ledger.sqlite")
+    if shards or out.exists():
+        store = EmbeddingStore.open(shards[0] if shards else out, allow_empty=True)
+        check_recipe(store, recipe, dim)
+        if not shards:
+            entries = {id_: Entry("done", None, sha256, "", "") for id_, sha256 in zip(store.ids.ids, store.rows.sha256, strict=True)}
+    return make_plan(part_of(catalogue, share), entries, suspects, retry_failed=retry_failed)
+
+
+def _follow(plan: Plan, engines: tuple[Engine, LocalEngine], writer: ShardWriter, tally: Tally, progress: Progress, out: Path) -> None:
+    """Do what a plan says: first all clips side by side; then, one at a time, those over which something died or might have."""
+    tally.failures = list(plan.failures)
+    tally.unchanged = len(plan.unchanged) + len(plan.gone)
+    if plan.gone:
+        shown = ", ".join(plan.gone[:3])
+        progress.say(f"{len(plan.gone)} files are gone, their vectors are kept: {shown}{', ...' if len(plan.gone) > 3 else ''}")
+    progress.start("extract", plan.total, "clips")
+    progress.advance(tally.unchanged + len(plan.failures), f"{len(plan.failures)} failed" if plan.failures else "")
+    stop = threading.Event()
+    everywhere, here = engines
+    try:
+        with stop_gently(stop):
+            for failure in plan.news:
+                writer.fail(failure)
+            again = everywhere.run(plan.todo, writer, tally, stop, progress)
+            here.run_alone([*plan.alone, *again], writer, tally, stop, progress)
+            writer.commit()
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped at once; what was not yet in a shard is lost. {_how_to_go_on(plan, tally, out)}") from None
+    except BaseException:
+        with shielded():
+            writer.commit()
+        raise
+    finally:
+        progress.finish()
+        writer.parts.ledger.nothing_is_read()
+    if stop.is_set():
+        raise Interrupted(f"stopped. {_how_to_go_on(plan, tally, out)}")
+
+
+def _how_to_go_on(plan: Plan, tally: Tally, out: Path) -> str:
+    return (
+        f"{tally.embedded + tally.unchanged} of {plan.total} clips are done and kept in {parts_of(out)}. "
+        "Run the same command again to do the rest."
     )

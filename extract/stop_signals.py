@@ -11,6 +11,19 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
+def stop_gently(stop: threading.Event) -> Iterator[None]:
+    """Inside, the first SIGINT or SIGTERM sets ``stop``, the second raises KeyboardInterrupt in the main thread."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    with _handlers(handle):
+        yield
+
+
+@contextmanager
 def stop_on_signals() -> Iterator[None]:
     """Inside, SIGINT and SIGTERM raise KeyboardInterrupt in the main thread. Elsewhere than in the main thread nothing changes."""
 

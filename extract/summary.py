@@ -1,6 +1,7 @@
 """What an extraction did, in numbers and in one line."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import TooManyFailures
@@ -54,8 +55,7 @@ class ExtractSummary:
         if self.unchanged:
             parts[0] += f" ({self.unchanged} unchanged)"
         if self.failures:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in self.failures_by_kind.items())
-            parts[0] += f", {len(self.failures)} failed ({kinds})"
+            parts[0] += f", {len(self.failures)} failed ({kinds_in_words(self.failures)})"
         parts.append(f"{self.seconds:.0f} s" if self.seconds >= 10 else f"{self.seconds:.1f} s")
         if self.embedded:
             parts.append(self.bound)
@@ -68,11 +68,20 @@ def check_fail_rate(summary: ExtractSummary, max_fail_rate: float) -> None:
     Raises:
         TooManyFailures: the share of failed clips is above ``max_fail_rate`` (0..1).
     """
-    failed = len(summary.failures)
-    if failed <= max_fail_rate * summary.total:
-        return
-    kinds = ", ".join(f"{count} {kind}" for kind, count in summary.failures_by_kind.items())
-    raise TooManyFailures(
-        f"{failed} of {summary.total} clips failed ({kinds}), more than the {max_fail_rate:.1%} that --max-fail-rate allows. "
-        "Everything that succeeded is saved; repair or remove the files and run again, or raise --max-fail-rate."
-    )
+    if problem := too_many(summary.failures, summary.total, max_fail_rate):
+        raise TooManyFailures(
+            f"{problem} Everything that succeeded is saved; repair or remove the files and run again, or raise --max-fail-rate."
+        )
+
+
+def too_many(failures: Sequence[Failure], total: int, max_fail_rate: float) -> str | None:
+    """What is wrong when more than the share ``max_fail_rate`` (0..1) of ``total`` clips failed; None: it is not more."""
+    if len(failures) <= max_fail_rate * total:
+        return None
+    counted = f"{len(failures)} of {total} clips failed ({kinds_in_words(failures)})"
+    return f"{counted}, more than the {max_fail_rate:.1%} that --max-fail-rate allows."
+
+
+def kinds_in_words(failures: Sequence[Failure]) -> str:
+    """``2 not_video, 1 timeout``: failures counted by kind, the most frequent first."""
+    return ", ".join(f"{count} {kind}" for kind, count in Counter(failure.kind for failure in failures).most_common())

@@ -25,7 +25,7 @@ class Upright:
         self._made_for: tuple[int, int, str] | None = None
 
     def __call__(self, frame: VideoFrame) -> Picture:
-        """(H, W, 3) RGB, turned as its display matrix says; angles that are no quarter turns (damaged matrices) are ignored."""
+        """(H, W, 3) RGB, turned as its display matrix says."""
         kind = (frame.width, frame.height, frame.format.name)
         if self._graph is None or self._made_for != kind:
             self._graph, self._made_for = _converter(frame), kind
@@ -33,8 +33,13 @@ class Upright:
         converted = self._graph.pull()
         assert isinstance(converted, VideoFrame), converted
         picture: Picture = converted.to_ndarray()  # type: ignore[assignment]  # rgb24 has 8 bits
-        turns, rest = divmod(frame.rotation, 90)
-        return np.rot90(picture, turns) if rest == 0 else picture
+        return turned(picture, frame.rotation)
+
+
+def turned(picture: Picture, degrees: int) -> Picture:
+    """The picture turned anticlockwise; angles that are no quarter turns (damaged display matrices) are ignored."""
+    turns, rest = divmod(degrees, 90)
+    return np.rot90(picture, turns) if rest == 0 else picture
 
 
 def _converter(frame: VideoFrame) -> av.filter.Graph:

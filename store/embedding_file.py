@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from ..errors import InputError, RecipeMismatch, VivimError
 from .embedding_store import FORMAT_VERSION, EmbeddingStore
+from .failpoints import failpoint
 from .hdf5_checks import text_attribute
 from .item_index import ItemIndex
 from .recipe import Recipe, differences
-from .rows import FailedClip, Rows, content_sha256, vector_faults
+from .rows import FailedClip, Rows, RowsById, content_sha256, vector_faults
 
 MAX_ID_BYTES = 1024
 _MESSAGE_BYTES = 300
@@ -50,22 +51,20 @@ class EmbeddingFile:
         self.recipe = recipe
         self.dim = dim
         _check_place(self.path)
-        self._failures: dict[str, FailedClip] = {}
-        self._parts: list[Rows] = []
-        self._place_of: dict[str, tuple[int, int]] = {}
+        self._content = RowsById()
         if self.path.exists():
             store = EmbeddingStore.open(self.path, allow_empty=True)
-            _check_recipe(store, recipe, dim)
-            self._keep(store.rows)
+            check_recipe(store, recipe, dim)
+            self._content.add(store.rows)
 
     def __len__(self) -> int:
         """Number of rows that ``commit`` would write."""
-        return len(self._place_of)
+        return len(self._content)
 
     @property
     def hashes(self) -> dict[str, str]:
         """Hash of the clip file behind every row, by id: a clip with the same hash need not be computed again."""
-        return {id_: self._parts[part].sha256[row] for id_, (part, row) in self._place_of.items()}
+        return self._content.hashes
 
     def add(self, rows: Rows) -> list[FailedClip]:
         """Take rows in, rounded to the recipe's dtype; rows that cannot be stored come back as failures, and are noted as such.
@@ -84,13 +83,12 @@ class EmbeddingFile:
         failed = [FailedClip(rows.ids[row], "nan_output", f"the vector {why} as {self.recipe.dtype}") for row, why in faults.items()]
         for failure in failed:
             self.fail(failure)
-        self._keep(rows.take([row for row in range(len(rows)) if row not in faults]))
+        self._content.add(rows.take([row for row in range(len(rows)) if row not in faults]))
         return failed
 
     def fail(self, failure: FailedClip) -> None:
         """Note that a clip has no vector; a row it had is dropped, because the clip is no longer what the row was made of."""
-        self._place_of.pop(failure.id, None)
-        self._failures[failure.id] = failure
+        self._content.fail(failure)
 
     def commit(self) -> str:
         """Write everything, atomically, and return the content hash. May be called again after more rows came in.
@@ -98,20 +96,7 @@ class EmbeddingFile:
         Raises:
             VivimError: the disk is full or the place went away; the earlier file is untouched.
         """
-        order = sorted(self._place_of)
-        joined = Rows.join(self._parts) if self._parts else Rows.empty(self.dim, 1)
-        starts = np.cumsum([0, *(len(part) for part in self._parts)])
-        rows = joined.take([int(starts[part]) + row for part, row in (self._place_of[id_] for id_ in order)])
-        failures = [self._failures[id_] for id_ in sorted(self._failures)]
-        return write_embeddings(self.path, self.recipe, rows, failures)
-
-    def _keep(self, rows: Rows) -> None:
-        if not len(rows):
-            return
-        self._parts.append(rows)
-        for row, id_ in enumerate(rows.ids):
-            self._place_of[id_] = (len(self._parts) - 1, row)
-            self._failures.pop(id_, None)
+        return write_embeddings(self.path, self.recipe, self._content.rows(self.dim), self._content.failures)
 
 
 def write_embeddings(path: Path, recipe: Recipe, rows: Rows, failures: Sequence[FailedClip]) -> str:
@@ -125,12 +110,18 @@ def write_embeddings(path: Path, recipe: Recipe, rows: Rows, failures: Sequence[
     sha256 = content_sha256(rows.ids, rows.vectors_ND)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        failpoint("file.before_write")
         _write(temporary, recipe, rows, failures, sha256)
+        failpoint("file.written")
         _sync(temporary)
+        failpoint("file.synced")
         if EmbeddingStore.open(temporary, allow_empty=True).sha256 != sha256:
             raise VivimError(f"{path} was not written: the new file reads back differently. Check the disk; nothing was changed.")
+        failpoint("file.checked")
         os.replace(temporary, path)
+        failpoint("file.renamed")
         _sync(path.parent)
+        failpoint("file.folder_synced")
     except OSError as error:
         needed_bytes = rows.vectors_ND.nbytes + rows.times_seconds_NT.nbytes + 256 * len(rows)
         raise VivimError(
@@ -197,7 +188,12 @@ def _check_place(path: Path) -> None:
         raise InputError(f"the embedding file cannot be written into {path.parent}: {error}. Choose another place.") from error
 
 
-def _check_recipe(store: EmbeddingStore, recipe: Recipe, dim: int) -> None:
+def check_recipe(store: EmbeddingStore, recipe: Recipe, dim: int) -> None:
+    """Refuse to mix vectors that were made in different ways.
+
+    Raises:
+        RecipeMismatch: with every field that differs.
+    """
     fields = [f"  {name}: {_short(old)} in the file, {_short(new)} now" for name, old, new in differences(store.recipe, recipe)]
     if store.dim != dim:
         fields.append(f"  vector width: {store.dim} in the file, {dim} now")

@@ -1,5 +1,7 @@
 """How the vectors of an embedding file were made: what must be equal for two rows to be comparable."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Literal
@@ -26,7 +28,7 @@ class Recipe(Settings):
         dtype: of the stored vectors.
         decoder: policy (``auto`` or ``pyav``) and the versions of the libraries that read frames.
         created_by: version of vivim; not compared.
-        created_at: UTC, ISO 8601, seconds; not compared.
+        created_at: UTC, ISO 8601, seconds; not compared. Empty in a merged file, whose bytes follow from its content alone.
     """
 
     encoder: dict[str, JsonValue]
@@ -37,6 +39,12 @@ class Recipe(Settings):
     decoder: dict[str, JsonValue]
     created_by: str = f"vivim {__version__}"
     created_at: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that is compared: equal for files whose vectors may be mixed."""
+        compared = self.model_dump(mode="json", exclude=set(_UNCOMPARED))
+        return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
         """The recipe as one line of JSON."""
@@ -56,8 +64,8 @@ class Recipe(Settings):
             raise InputError(f"the recipe cannot be read: {fields}") from error
 
 
-def differences(old: Recipe, new: Recipe) -> list[tuple[str, JsonValue, JsonValue]]:
-    """Every field in which two recipes differ, as (dotted name, old value, new value).
+def differences(old: Settings, new: Settings) -> list[tuple[str, JsonValue, JsonValue]]:
+    """Every field in which two recipes, or the same part of two, differ, as (dotted name, old value, new value).
 
     Who created the file and when are not compared. A field that only one of them has shows as ``"(absent)"`` in the other.
     """

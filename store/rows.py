@@ -84,6 +84,48 @@ class Rows:
         return cls((), np.zeros((0, dim), np.float32), (), np.zeros((0, frames)), (), np.zeros(0, bool))
 
 
+class RowsById:
+    """Rows and failures that come in piece by piece; what comes later about a clip replaces what was known of it."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, FailedClip] = {}
+        self._parts: list[Rows] = []
+        self._place_of: dict[str, tuple[int, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._place_of)
+
+    def add(self, rows: Rows) -> None:
+        if not len(rows):
+            return
+        self._parts.append(rows)
+        for row, id_ in enumerate(rows.ids):
+            self._place_of[id_] = (len(self._parts) - 1, row)
+            self._failures.pop(id_, None)
+
+    def fail(self, failure: FailedClip) -> None:
+        self._place_of.pop(failure.id, None)
+        self._failures[failure.id] = failure
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Hash of the clip file behind every row, by id."""
+        return {id_: self._parts[part].sha256[row] for id_, (part, row) in self._place_of.items()}
+
+    @property
+    def failures(self) -> list[FailedClip]:
+        """Sorted by id."""
+        return [self._failures[id_] for id_ in sorted(self._failures)]
+
+    def rows(self, dim: int) -> Rows:
+        """All rows, sorted by id; ``dim`` is D of no rows at all."""
+        if not self._parts:
+            return Rows.empty(dim, 1)
+        joined = Rows.join(self._parts)
+        starts = np.cumsum([0, *(len(part) for part in self._parts)])
+        return joined.take([int(starts[part]) + row for part, row in (self._place_of[id_] for id_ in sorted(self._place_of))])
+
+
 def vector_faults(vectors_ND: npt.NDArray[np.float32] | npt.NDArray[np.float16]) -> dict[int, str]:
     """Rows that cannot be used and why: NaN or infinite values, all zero, or a norm no healthy encoder gives."""
     finite = np.asarray(np.isfinite(vectors_ND).all(axis=1))

@@ -56,7 +56,20 @@ def test_the_first_help_does_not_even_load_pydantic() -> None:
 def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     out = capsys.readouterr().out
-    for name in ("pretrain", "extract", "convert-weights", "train-rec", "evaluate", "recommend", "check-data", "doctor", "demo"):
+    names = (
+        "pretrain",
+        "scan",
+        "extract",
+        "merge",
+        "verify",
+        "convert-weights",
+        "train-rec",
+        "evaluate",
+        "recommend",
+        "check-data",
+        "doctor",
+    )
+    for name in (*names, "demo"):
         assert f"\n  {name} " in out
     assert "130" in out
 
@@ -125,7 +138,7 @@ def test_every_option_marked_to_set_a_key_names_one_that_exists() -> None:
     from vivim.pipeline import option_names
 
     marks = [mark.key for kind in vars(cli).values() for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, cli.Sets)]
-    for function in (cli.pretrain, cli.extract, cli.train_rec, cli.evaluate, cli.recommend, cli.check_data, cli.doctor):
+    for function in (cli.pretrain, cli.scan, cli.extract, cli.train_rec, cli.evaluate, cli.recommend, cli.check_data, cli.doctor):
         for annotation in function.__annotations__.values():
             found = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, cli.Sets)]
             marks += [key for mark in found for key in (mark.key, mark.with_clips) if key]

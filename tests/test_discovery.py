@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from vivim.discovery import find_data, find_interactions, find_videos
+from vivim.discovery import find_data, find_interactions, find_videos, interactions_if_any
 from vivim.errors import InputError
 from vivim.pipeline import Pipeline, load_pipeline
 
@@ -61,3 +61,13 @@ def test_nothing_there(folder: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give --interactions FILE"):
         find_interactions(Pipeline(), tmp_path / folder)
     assert find_data(Pipeline(), tmp_path / folder) == Pipeline()
+
+
+def test_interactions_may_be_absent_but_not_ambiguous(tmp_path: Path) -> None:
+    assert interactions_if_any(Pipeline(), tmp_path) is None
+    make(tmp_path, "interactions.csv")
+    assert interactions_if_any(Pipeline(), tmp_path) == tmp_path / "interactions.csv"
+    make(tmp_path, "x_pairs.tsv")
+    with pytest.raises(InputError, match="2 interactions files fit"):
+        interactions_if_any(Pipeline(), tmp_path)
+    assert interactions_if_any(load_pipeline(None, ["data.interactions=mine.tsv"]), tmp_path) == Path("mine.tsv")

@@ -57,6 +57,22 @@ def test_extract_finds_the_clips_writes_the_file_and_remembers_it(data: Path, ca
     assert again["sha256"] == store.sha256
 
 
+def test_keyframes_and_strict_reading_reach_rows_and_recipe(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    enough = [*SMALL, "--max-fail-rate", "0.5", "--out"]
+    assert cli.main(["extract", *enough, "exact.h5"]) == 0
+    assert cli.main(["extract", *enough, "keyframe.h5", "--set", "extract.seek=keyframe"]) == 0
+    assert cli.main(["extract", *enough, "strict.h5", "--set", "extract.strict=true"]) == 0
+    exact, keyframe, strict = (EmbeddingStore.open(f"{name}.h5") for name in ("exact", "keyframe", "strict"))
+    assert keyframe.rows.times_seconds_NT.tolist() == [[0.0, 0.0]] * 2  # eight frames, of which the first is the keyframe
+    assert keyframe.rows.short_N.all()
+    assert (strict.vectors_ND == exact.vectors_ND).all()
+    assert set(strict.rows.decoder) == {"pyav"}
+    assert "frames.seek" in {field for field, _, _ in differences(exact.recipe, keyframe.recipe)}
+    assert "decoder.strict" in {field for field, _, _ in differences(exact.recipe, strict.recipe)}
+    assert "seek" not in exact.recipe.frames
+    assert "strict" not in exact.recipe.decoder
+
+
 def test_another_recipe_is_refused_with_the_fields(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["extract", *SMALL, "--max-fail-rate", "1"]) == 0
     before = Path("runs/embeddings.h5").read_bytes()
@@ -88,6 +104,79 @@ def test_weights_of_a_file_are_told_and_recorded(data: Path, capsys: pytest.Capt
     told = json.loads(capsys.readouterr().out)
     assert told["unchanged"] == 2
     assert told["load_report"]["loaded"] == {"patch embeddings and SegFormer layers": 100, "Temporal Mamba Blocks": 76}
+
+
+def test_kept_frames_make_the_same_file_without_the_videos(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fail = ["--max-fail-rate", "1"]
+    assert cli.main(["extract", *SMALL, *fail, "--out", "a.h5"]) == 0
+    assert cli.main(["extract", *SMALL, *fail, "--out", "b.h5", "--cache-frames", "frames"]) == 0
+    assert Path("a.h5").read_bytes() == Path("b.h5").read_bytes()
+    assert cli.main(["extract", *SMALL, *fail, "--out", "a.h5", "--cache-frames", "later"]) == 0  # vectors are there, frames are not
+    capsys.readouterr()
+    for name in ("007.mp4", "7.mp4", "page.mp4"):
+        (data / "videos" / name).unlink()
+    for folder in ("frames", "later"):
+        assert cli.main(["extract", *SMALL, "--out", f"{folder}.h5", "--from-cache", folder, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["embedded"] == 2
+        a, b = EmbeddingStore.open("a.h5"), EmbeddingStore.open(f"{folder}.h5")
+        assert (a.sha256, differences(a.recipe, b.recipe)) == (b.sha256, [])
+    assert cli.main(["extract", *SMALL, "--out", "c.h5", "--from-cache", "frames", "--frames", "3"]) == 2
+    assert "frames.count: 2" in capsys.readouterr().err
+
+
+def test_frames_that_stand_as_files_are_a_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vivim.extract.jpeg import encode_jpegs
+
+    monkeypatch.chdir(tmp_path)
+    Path("frames").mkdir()
+    pictures = np.stack([np.full((3, 40, 64), 90 * number, np.uint8) for number in (1, 2)])
+    for number, file in enumerate(encode_jpegs(pictures, 2), 1):
+        Path(f"frames/10034-{number}.jpg").write_bytes(file)
+    assert cli.main(["extract", *SMALL, "--from-frames", "frames"]) == 0
+    store = EmbeddingStore.open("runs/embeddings.h5")
+    assert (store.ids.ids, store.rows.times_seconds_NT.tolist()) == (("10034",), [[1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--from-cache", "a", "--from-frames", "b"], "--from-cache and --from-frames are two places to read from"),
+        (["--from-frames", "data/videos", "--cache-frames", "c"], "holds no frames"),
+        (["--videos", "data/videos", "--cache-frames", "c", "--engine", "ray"], "with --engine ray they are not"),
+        (["--shard", "9/8"], "--shard '9/8' is not allowed; give number/of"),
+        (["--from-cache", "nowhere"], "nowhere"),
+    ],
+)
+def test_places_that_do_not_go_together(data: Path, options: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["extract", *SMALL, *options]) == 2
+    assert says in capsys.readouterr().err
+    assert not list(Path().glob("runs/*.h5*")) and not Path("c").exists()
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["extract", *SMALL, "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("3 of 3 clips would be read, ")
+    assert not Path("runs").exists()
+    assert cli.main(["extract", *SMALL, "--limit", "1"]) == 0
+    capsys.readouterr()
+    assert cli.main(["extract", *SMALL, "--dry-run", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (sorted(said["todo"]), said["unchanged"], said["total"]) == (["7", "page"], 1, 3)
+
+
+def test_parts_are_merged_by_a_command(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fail = ["--max-fail-rate", "1"]
+    assert cli.main(["extract", *SMALL, *fail, "--out", "one.h5"]) == 0
+    for part in ("2/2", "1/2"):
+        assert cli.main(["extract", *SMALL, *fail, "--out", "e.h5", "--shard", part]) == 0
+    assert "next: vivim merge e.h5, when all 2 parts are done" in capsys.readouterr().out
+    assert cli.main(["merge", "e.h5"]) == 0
+    assert capsys.readouterr().out.startswith("2 vectors and 1 failed clips of ")
+    assert Path("e.h5").read_bytes() == Path("one.h5").read_bytes()
+    assert cli.main(["merge", "nothing.h5"]) == 2
+    assert "holds no shards" in capsys.readouterr().err
 
 
 def test_no_clips_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from vivim import terminal
-from vivim.terminal import Summary, TableOf, TerminalProgress, duration, print_error, print_json, program, show
+from vivim.terminal import Summary, TableOf, TerminalProgress, byte_size, duration, print_error, print_json, program, show
 
 
 class FakeTerminal(io.StringIO):
@@ -201,3 +201,20 @@ def test_text_of_other_people_is_shown_not_obeyed(capsys: pytest.CaptureFixture[
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (7, "7 B"),
+        (1023, "1,023 B"),
+        (1024, "1.0 KiB"),
+        (10 * 1024, "10 KiB"),
+        (3.5 * 2**20, "3.5 MiB"),
+        (48 * 2**30, "48 GiB"),
+        (2**50, "1,024 TiB"),
+    ],
+)
+def test_byte_size(size_bytes: float, text: str) -> None:
+    assert byte_size(size_bytes) == text

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...store import effective_rank
+
 _EPSILON = 1e-4  # inside the square root of the variance term, as in the paper
 
 
@@ -79,8 +81,8 @@ def spread(features_ND: torch.Tensor) -> tuple[float, float]:
     """Whether features have collapsed: (relative deviation, effective rank).
 
     The relative deviation is the standard deviation of a dimension over the clips, averaged in quadrature, over the root mean square of
-    the features: 0 if all clips have one vector. The effective rank is exp of the entropy of the normalised singular values of the
-    centred features (Roy and Vetterli, "The effective rank", 2007): 1 if all clips lie on a line, at most min(N - 1, D).
+    the features: 0 if all clips have one vector. The effective rank is that of the centred features, see ``effective_rank``: 1 if all
+    clips lie on a line, at most min(N - 1, D).
     """
     x_ND = features_ND.detach().double()
     centred = x_ND - x_ND.mean(0)
@@ -88,8 +90,6 @@ def spread(features_ND: torch.Tensor) -> tuple[float, float]:
     if not float(scale):
         return 0.0, 0.0
     deviation = float(centred.square().mean().sqrt() / scale)
-    values = torch.linalg.svdvals(centred)
-    if not float(values.sum()) or deviation < 1e-9:
+    if deviation < 1e-9:
         return deviation, 0.0
-    share = values / values.sum()
-    return deviation, float(torch.exp(-torch.special.xlogy(share, share).sum()))
+    return deviation, effective_rank(torch.linalg.svdvals(centred).cpu().numpy())

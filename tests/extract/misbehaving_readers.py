@@ -9,7 +9,9 @@ import time
 import numpy as np
 from vivim.extract.clip import Clip, ClipRef
 from vivim.extract.failures import ClipError
+from vivim.extract.headers import Header
 from vivim.extract.reader import Unchanged
+from vivim.extract.timed_reader import Timing
 
 
 def well_behaved(ref: ClipRef, known_sha256: str | None = None) -> Clip | Unchanged:
@@ -59,3 +61,16 @@ def tell_pid(ref: ClipRef, known_sha256: str | None = None) -> Clip | Unchanged:
     os.close(fd)
     ctypes.PyDLL(None).sleep(600)
     return well_behaved(ref, known_sha256)
+
+
+def header_by_id(ref: ClipRef, known_sha256: str | None = None) -> Header:
+    """Goes wrong as ``by_id`` does, or else finds a header that says little."""
+    by_id(ref, known_sha256)
+    return Header(ref.id, 10, "mov", "h264", 64, 48, 40, 2.0, False, 0, 8, False, False)
+
+
+def timing_by_id(ref: ClipRef, known_sha256: str | None = None) -> Timing:
+    """Goes wrong as ``by_id`` does, or else took half a second."""
+    clip = by_id(ref, known_sha256)
+    assert isinstance(clip, Clip)
+    return Timing(ref.id, 0.5, clip)

@@ -1,8 +1,8 @@
 """The extraction loop: all that is done is kept, whatever single clips, the encoder or the user do."""
 
 import os
+import shutil
 import signal
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,18 @@ import pytest
 import torch
 from vivim.errors import InputError, Interrupted, RecipeMismatch
 from vivim.extract.clip import Clip, ClipRef, Failure
+from vivim.extract.clips import Catalogue
 from vivim.extract.config import ExtractConfig, FramesConfig
-from vivim.extract.reader import Unchanged
-from vivim.extract.run import Tally, extract_catalogue, run_shard
-from vivim.extract.writer import FileWriter
+from vivim.extract.decode_process import DecodeProcess
+from vivim.extract.ledger import Ledger
+from vivim.extract.merge import merge
+from vivim.extract.parts import Share, open_parts
+from vivim.extract.reader import ClipReader, Unchanged
+from vivim.extract.run import extract_catalogue
+from vivim.extract.shard_loop import Tally, run_shard
+from vivim.extract.sources import Source, videos
 from vivim.progress import SILENT, SilentProgress
-from vivim.store import EmbeddingFile, EmbeddingStore, Recipe
+from vivim.store import EmbeddingStore, Recipe
 
 CONFIG = ExtractConfig(frames=FramesConfig(count=2), image_size=32, workers=1, batch_clips=2)
 
@@ -41,7 +47,15 @@ def recipe(**changes):
 
 
 def extract(folder, out, encoder=None, config=CONFIG, **changes):
-    return extract_catalogue(folder, out, config, encoder or MeanColour(), recipe(**changes), SILENT)
+    return extract_catalogue(videos(folder, config), out, config, encoder or MeanColour(), recipe(**changes), SILENT)
+
+
+@pytest.fixture
+def misbehaving(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import misbehaving_readers
+
+    return misbehaving_readers
 
 
 @pytest.fixture
@@ -167,22 +181,40 @@ def decode_from(*results):
     return decode
 
 
-def shard(tmp_path, results, encoder, batch_clips=2, progress=SILENT):
-    file, tally = EmbeddingFile(tmp_path / "e.h5", recipe(), 3), Tally()
+class Kept:
+    """Keeps what it is given."""
+
+    def __init__(self):
+        self.hashes, self.vectors, self.failures, self.unchanged = {}, {}, [], []
+
+    def add(self, batch):
+        self.vectors.update(zip((clip.id for clip in batch.clips), batch.vectors_BD, strict=True))
+        return []
+
+    def fail(self, failure):
+        self.failures.append(failure)
+
+    def same(self, id_):
+        self.unchanged.append(id_)
+
+
+def shard(results, encoder, batch_clips=2, progress=SILENT):
+    kept, tally = Kept(), Tally()
     refs = [ClipRef(result.id, Path("unused")) for result in results]
-    run_shard(refs, decode_from(*results), encoder, FileWriter(file), tally, batch_clips=batch_clips, progress=progress)
-    return file, tally
+    run_shard(refs, decode_from(*results), encoder, kept, tally, batch_clips=batch_clips, progress=progress)
+    return kept, tally
 
 
-def test_batches_are_filled_and_the_rest_is_not_forgotten(tmp_path):
+def test_batches_are_filled_and_the_rest_is_not_forgotten():
     encoder = MeanColour()
     results = [made("a"), Failure("x", "timeout", "slow"), made("b"), made("c"), Unchanged("u"), made("d"), made("e")]
-    file, tally = shard(tmp_path, results, encoder)
+    kept, tally = shard(results, encoder)
     assert encoder.batches == [2, 2, 1]
-    assert (tally.embedded, tally.unchanged, len(tally.failures), len(file)) == (5, 1, 1, 5)
+    assert (tally.embedded, tally.unchanged, len(tally.failures)) == (5, 1, 1)
+    assert (sorted(kept.vectors), kept.unchanged, [failure.id for failure in kept.failures]) == (list("abcde"), ["u"], ["x"])
 
 
-def test_a_device_with_too_little_memory_gets_halves(tmp_path):
+def test_a_device_with_too_little_memory_gets_halves():
     class Small(MeanColour):
         def embed_uint8(self, frames_BTCHW):
             if len(frames_BTCHW) > 2:
@@ -196,29 +228,41 @@ def test_a_device_with_too_little_memory_gets_halves(tmp_path):
             self.lines.append(line)
 
     encoder = Small()
-    file, _ = shard(tmp_path, [made(f"c{k}", 40 * k) for k in range(5)], encoder, batch_clips=5, progress=Listener())
+    kept, _ = shard([made(f"c{k}", 40 * k) for k in range(5)], encoder, batch_clips=5, progress=Listener())
     assert encoder.batches == [2, 1, 2]
-    file.commit()
-    vectors = EmbeddingStore.open(tmp_path / "e.h5").vectors_ND[:, 0]
-    assert np.abs(vectors - [1 + 40 * k / 255 for k in range(5)]).max() < 0.01
+    assert [kept.vectors[f"c{k}"][0] for k in range(5)] == pytest.approx([1 + 40 * k / 255 for k in range(5)])
     assert "trying halves" in Listener.lines[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_saves_what_is_done_and_the_same_command_resumes(folder, tmp_path, number):
+def test_a_first_stop_finishes_the_batch_and_the_same_command_does_the_rest(folder, tmp_path, number):
     class Stopped(MeanColour):
         def embed_uint8(self, frames_BTCHW):
-            if self.batches:
-                threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
-                threading.Event().wait(20)
+            if not self.batches:
+                os.kill(os.getpid(), number)
             return super().embed_uint8(frames_BTCHW)
 
-    with pytest.raises(Interrupted, match=r"2 of 4 clips are embedded and saved in .*e\.h5.*same command") as caught:
-        extract(folder, tmp_path / "e.h5", Stopped())
+    first = Stopped()
+    with pytest.raises(Interrupted, match=r"2 of 4 clips are done and kept in .*e\.h5\.parts.*same command") as caught:
+        extract(folder, tmp_path / "e.h5", first, CONFIG.model_copy(update={"workers": 1, "batch_clips": 2}))
     assert caught.value.exit_code == 130
-    assert len(EmbeddingStore.open(tmp_path / "e.h5")) == 2
-    assert extract(folder, tmp_path / "e.h5").unchanged == 2
+    assert not (tmp_path / "e.h5").exists()  # half a catalogue must not pass for a whole one
+    second = MeanColour()
+    summary = extract(folder, tmp_path / "e.h5", second)
+    assert (summary.unchanged + summary.embedded, sum(first.batches) + sum(second.batches)) == (3, 3)
     assert len(EmbeddingStore.open(tmp_path / "e.h5")) == 3
+
+
+def test_a_second_stop_ends_at_once(folder, tmp_path):
+    class Stopped(MeanColour):
+        def embed_uint8(self, frames_BTCHW):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().embed_uint8(frames_BTCHW)
+
+    with pytest.raises(Interrupted, match=r"stopped at once.*0 of 4 clips are done"):
+        extract(folder, tmp_path / "e.h5", Stopped())
+    assert extract(folder, tmp_path / "e.h5").embedded == 3
 
 
 def test_a_broken_encoder_is_not_hidden_but_loses_nothing(folder, tmp_path):
@@ -230,7 +274,142 @@ def test_a_broken_encoder_is_not_hidden_but_loses_nothing(folder, tmp_path):
 
     with pytest.raises(ZeroDivisionError):
         extract(folder, tmp_path / "e.h5", Broken())
-    assert len(EmbeddingStore.open(tmp_path / "e.h5")) == 2
+    summary = extract(folder, tmp_path / "e.h5")
+    assert (summary.embedded, summary.unchanged) == (1, 2)
+
+
+def test_nothing_is_read_again_when_nothing_has_changed(folder, tmp_path, monkeypatch):
+    extract(folder, tmp_path / "e.h5")
+    before = (tmp_path / "e.h5").stat()
+    monkeypatch.setattr(ClipReader, "__call__", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(DecodeProcess, "start", lambda *_, **__: pytest.fail("a process was started"))
+    summary = extract(folder, tmp_path / "e.h5")
+    assert (summary.unchanged, len(summary.failures), summary.embedded) == (3, 1, 0)
+    assert (tmp_path / "e.h5").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_failure_is_tried_again_when_the_file_changes_or_when_asked(folder, tmp_path, clips):
+    extract(folder, tmp_path / "e.h5")
+    source = videos(folder, CONFIG)
+    made_whole = folder / "page.mp4"
+    stat = made_whole.stat()
+    made_whole.unlink()
+    clips.write(made_whole, 4)
+    data = made_whole.read_bytes()
+    made_whole.write_bytes(b"<html>404</html>")
+    os.utime(made_whole, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert extract(folder, tmp_path / "e.h5").embedded == 0  # the same size and time: taken for the same
+    made_whole.write_bytes(data)
+    assert extract(folder, tmp_path / "e.h5").embedded == 1
+    made_whole.write_text("<html>500</html>")
+    assert extract(folder, tmp_path / "e.h5").failures_by_kind == {"not_video": 1}
+    again = extract_catalogue(source, tmp_path / "e.h5", CONFIG, MeanColour(), recipe(), SILENT, retry_failed=True)
+    assert again.failures_by_kind == {"not_video": 1}
+
+
+def test_shares_merge_to_the_bytes_of_one_run(folder, tmp_path, clips):
+    for k in range(3, 9):
+        clips.write(folder / f"c{k}.mp4", 4)
+    extract(folder, tmp_path / "one" / "e.h5")
+    for index in (3, 1, 2):
+        summary = extract_catalogue(
+            videos(folder, CONFIG), tmp_path / "e.h5", CONFIG, MeanColour(), recipe(), SILENT, share=Share(index, 3)
+        )
+        assert summary.sha256 == "" and not (tmp_path / "e.h5").exists()
+    done = merge(tmp_path / "e.h5")
+    assert (done.rows, done.failures, done.folders) == (9, 1, ("1-of-3", "2-of-3", "3-of-3"))
+    assert (tmp_path / "e.h5").read_bytes() == (tmp_path / "one" / "e.h5").read_bytes()
+
+
+@pytest.mark.parametrize("changes", [{"workers": 2}, {"batch_clips": 1}, {"shard_clips": 1}])
+def test_how_the_work_is_cut_does_not_show_in_the_file(folder, tmp_path, changes):
+    extract(folder, tmp_path / "a.h5")
+    extract(folder, tmp_path / "b.h5", config=CONFIG.model_copy(update=changes))
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_a_file_without_parts_is_taken_over(folder, tmp_path):
+    extract(folder, tmp_path / "e.h5")
+    before = (tmp_path / "e.h5").read_bytes()
+    shutil.rmtree(tmp_path / "e.h5.parts")
+    idle = MeanColour()
+    assert extract(folder, tmp_path / "e.h5", idle).unchanged == 3
+    assert idle.batches == []
+    assert (tmp_path / "e.h5").read_bytes() == before
+
+
+def test_a_lost_file_comes_back_from_the_parts(folder, tmp_path):
+    extract(folder, tmp_path / "e.h5")
+    before = (tmp_path / "e.h5").read_bytes()
+    for loss in (b"", None):
+        (tmp_path / "e.h5").unlink() if loss is None else (tmp_path / "e.h5").write_bytes(loss)
+        idle = MeanColour()
+        extract(folder, tmp_path / "e.h5", idle)
+        assert idle.batches == [] and (tmp_path / "e.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["delete", "empty", "invert", "garbage"])
+def test_a_lost_ledger_is_made_again_from_the_shards(folder, tmp_path, damage):
+    extract(folder, tmp_path / "e.h5")
+    ledger = tmp_path / "e.h5.parts" / "all" / "ledger.sqlite"
+    content = ledger.read_bytes()
+    match damage:
+        case "delete":
+            ledger.unlink()
+        case "empty":
+            ledger.write_bytes(b"")
+        case "invert":
+            ledger.write_bytes(content[:100] + bytes(255 - byte for byte in content[100:]))
+        case "garbage":
+            ledger.write_bytes(b"no database" * 1000)
+    idle = MeanColour()
+    summary = extract(folder, tmp_path / "e.h5", idle)
+    assert (summary.unchanged, len(summary.failures), idle.batches) == (3, 1, [])
+
+
+@pytest.mark.parametrize("damage", ["delete", "invert", "cut"])
+def test_the_clips_of_a_lost_shard_are_done_again(folder, tmp_path, damage):
+    config = CONFIG.model_copy(update={"shard_clips": 2})
+    extract(folder, tmp_path / "e.h5", config=config)
+    before = (tmp_path / "e.h5").read_bytes()
+    (tmp_path / "e.h5").unlink()
+    first = tmp_path / "e.h5.parts" / "all" / "shards" / "000001.h5"
+    lost = len(EmbeddingStore.open(first))
+    content = first.read_bytes()
+    match damage:
+        case "delete":
+            first.unlink()
+        case "invert":
+            middle = content.index(EmbeddingStore.open(first).rows.vectors_ND.tobytes())
+            first.write_bytes(content[:middle] + bytes([255 - content[middle]]) + content[middle + 1 :])
+        case "cut":
+            first.write_bytes(content[:-100])
+    busy = MeanColour()
+    extract(folder, tmp_path / "e.h5", busy, config)
+    assert sum(busy.batches) == lost > 0
+    assert (tmp_path / "e.h5").read_bytes() == before
+
+
+def test_a_clip_that_kills_its_reader_is_tried_twice_and_alone_and_then_named(tmp_path, monkeypatch, misbehaving):
+    """Others are read beside it the first time only; the second time everything else is done."""
+    tried = []
+    real = Ledger.starting
+    monkeypatch.setattr(Ledger, "starting", lambda self, id_, alone=False: (tried.append((id_, alone)), real(self, id_, alone=alone)))
+    ids = ["fine-1", "segv-1", "fine-2", "exit-1", "fine-3"]
+    refs = tuple(ClipRef(id_, tmp_path / "unused") for id_ in ids)
+    config = CONFIG.model_copy(update={"workers": 2})
+    summary = extract_catalogue(Source(Catalogue(refs), misbehaving.by_id), tmp_path / "e.h5", config, MeanColour(), recipe(), SILENT)
+    assert {failure.id: failure.kind for failure in summary.failures} == {"segv-1": "crash", "exit-1": "crash"}
+    assert "SIGSEGV" in next(failure.message for failure in summary.failures if failure.id == "segv-1")
+    assert sorted(tried[:5]) == sorted((id_, False) for id_ in ids)
+    assert sorted(tried[5:]) == [("exit-1", True), ("segv-1", True)]
+    assert EmbeddingStore.open(tmp_path / "e.h5").ids.ids == ("fine-1", "fine-2", "fine-3")
+
+
+def test_two_runs_on_one_file_are_refused_by_process_and_host(folder, tmp_path):
+    with open_parts(tmp_path / "e.h5.parts" / "all", recipe(), 3, SILENT), pytest.raises(InputError, match=rf"process {os.getpid()} on "):
+        extract(folder, tmp_path / "e.h5")
+    assert extract(folder, tmp_path / "e.h5").embedded == 3
 
 
 @pytest.mark.slow
