@@ -1,5 +1,6 @@
 """What extract and check-data do: configuration in, summary out. The rooms do the work; this is the wiring between them."""
 
+import shlex
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -153,7 +154,7 @@ def _source(pipeline: Pipeline, recipe: "Recipe", progress: Progress) -> "Source
     if len(given) > 1 and set(given) != {"--manifest", "--videos"}:
         raise InputError(f"{given[0]} and {given[1]} are two places to read from; give one.")
     if config.from_cache is not None:
-        return sources.cached(config.from_cache, recipe, progress)
+        return sources.cached(config.from_cache, config, recipe, progress)
     if config.from_frames is not None:
         return sources.frame_files(config.from_frames, config)
     return sources.videos(find_videos(pipeline) if config.manifest is None else FOLDER, config)
@@ -233,7 +234,7 @@ def run_convert(source: Path, target: Path) -> Summary:
     return Summary(
         headline=f"{target} written: the tensors of {source.name}, {report.size}, {report.scheme_words} names",
         data={"out": str(target), "load_report": asdict(report)},
-        notes=["What an encoder takes from it:", *report.lines()[1:], f"next: {program()} extract --weights {target}"],
+        notes=["What an encoder takes from it:", *report.lines()[1:], f"next: {program()} extract --weights {shlex.quote(str(target))}"],
     )
 
 

@@ -1,6 +1,9 @@
 """``vivim convert-weights``: a pickled checkpoint to a safetensors file that can be loaded without fear."""
 
+import os
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from ..errors import InputError
 from .load_report import LoadReport
@@ -23,18 +26,22 @@ def convert_weights(source: Path, target: Path) -> LoadReport:
         The report that loading ``target`` would give.
 
     Raises:
-        InputError: a bad name, no such file, a file that holds code or is damaged, or tensors that make no encoder.
+        InputError: a bad name, no such file, a file that holds code or is damaged, tensors that make no encoder, or a place that cannot
+            be written.
         VivimError: no child process could be started.
     """
     if target.suffix != ".safetensors":
         raise InputError(f"convert-weights: {target} must end in .safetensors, so that other commands take it. Choose such a name.")
-    if target.exists():
+    if os.path.lexists(target):
         raise InputError(f"convert-weights: {target} is there already. Delete it, or choose another name.")
-    if source.suffix == ".safetensors":
+    if source.suffix.lower() == ".safetensors":
         raise InputError(f"convert-weights: {source} is a safetensors file already. Give it to --weights as it is.")
     tensors = read_pickle(source)
     _, report = from_state_dict(tensors, source=source.name)
     metadata = {"format": "pt", "scheme": report.scheme} | ({"licence": report.licence} if report.licence else {})
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_safetensors(tensors, target, metadata)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_safetensors(tensors, target, metadata)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"convert-weights: {target} cannot be written ({error}). Choose another place.") from error
     return report

@@ -1,49 +1,49 @@
 """The other end of ``decode_pool``: a process that reads clips and may die of it.
 
-It talks over one pipe, writes to no file, is not reached by Ctrl-C, and ends with its parent. FFmpeg's complaints go to its
-error output, an anonymous file of the parent's.
+It talks over one pipe, fills slots of shared memory, writes to no file, is not reached by Ctrl-C, and ends with its parent.
+FFmpeg's complaints go to its error output, an anonymous file of the parent's.
 """
 
-import ctypes
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from .clip import Clip, ClipRef, Failure
+from .decode_limits import end_with_parent, limit_clip, limit_process
 from .failures import ClipError
+from .frame_ring import RingWriter, Shelved
 from .reader import Unchanged
 
-_NOISE_BYTES = 16 << 20
-_PR_SET_PDEATHSIG = 1
+Reader = Callable[[ClipRef, str | None], Clip | Unchanged]
+Answer = Clip | Shelved | Unchanged | Failure
 
 
-def main(pipe: int, parent_pid: int, memory_bytes: int) -> None:
-    """Receive a reader, say that it is ready, then answer every (ref, known hash) with a result until the pipe closes."""
+def main(pipe: int, parent_pid: int) -> None:
+    """Receive reader, limits and ring, say that it is ready, then answer every (ref, known hash, slot) until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent(parent_pid)
+    end_with_parent(parent_pid)
     connection = Connection(pipe)
     try:
-        reader = connection.recv()
-        _set_limits(memory_bytes)
+        reader, memory_bytes, cpu_seconds, ring = connection.recv()
+        limit_process(memory_bytes)
         connection.send(None)
         while True:
-            ref, known_sha256 = connection.recv()
+            ref, known_sha256, slot = connection.recv()
             os.ftruncate(2, 0)
             os.lseek(2, 0, os.SEEK_SET)
-            connection.send(attempt(reader, ref, known_sha256))
+            limit_clip(cpu_seconds)
+            connection.send(attempt(reader, ref, known_sha256, ring, slot))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
-def attempt(
-    reader: Callable[[ClipRef, str | None], Clip | Unchanged], ref: ClipRef, known_sha256: str | None
-) -> Clip | Unchanged | Failure:
-    """What became of a clip, whatever the reader raises."""
+def attempt(reader: Reader, ref: ClipRef, known_sha256: str | None, ring: RingWriter | None = None, slot: int = 0) -> Answer:
+    """What became of a clip, whatever the reader raises. Frames go into the slot, if there is a ring."""
     try:
-        return reader(ref, known_sha256)
+        result = reader(ref, known_sha256)
+        return ring.put(slot, result) if ring is not None and isinstance(result, Clip) else result
     except ClipError as error:
         return Failure(ref.id, error.kind, error.message)
     except MemoryError:
@@ -52,24 +52,5 @@ def attempt(
         return Failure(ref.id, "crash", f"{type(error).__name__}: {error}")
 
 
-def _end_with_parent(parent_pid: int) -> None:
-    """Linux kills this process when the parent dies, even while a decoder spins; elsewhere the closing pipe ends it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        sys.exit(0)
-
-
-def _set_limits(memory_bytes: int) -> None:
-    """Bound memory (private writable memory: mapped libraries do not count), what is written anywhere, and core dumps."""
-    for what, limit in (
-        (resource.RLIMIT_DATA, memory_bytes),
-        (resource.RLIMIT_FSIZE, _NOISE_BYTES),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(what)
-        resource.setrlimit(what, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-
-
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:4]))
+    main(*(int(argument) for argument in sys.argv[1:3]))

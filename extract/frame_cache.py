@@ -147,7 +147,13 @@ class FrameCache:
 
 @dataclass(frozen=True)
 class CachedReader:
-    """Reads clips of a ``FrameCache.catalogue()`` in decoding processes, as ``ClipReader`` reads files; has nothing to configure."""
+    """Reads clips of a ``FrameCache.catalogue()`` in decoding processes, as ``ClipReader`` reads files.
+
+    Attributes:
+        frame_bytes: of the frames of every clip, where they are known to be alike; 0: not known.
+    """
+
+    frame_bytes: int = 0
 
     def __call__(self, ref: ClipRef, known_sha256: str | None = None) -> Clip | Unchanged:
         """One clip from its shard.

@@ -79,6 +79,11 @@ class FrameFileReader:
     resize: Literal["crop", "squash"] = "crop"
     limits: Limits = field(default_factory=Limits)
 
+    @property
+    def frame_bytes(self) -> int:
+        """Of the frames of every item."""
+        return self.count * 3 * self.image_size**2
+
     def __call__(self, ref: ClipRef, known_sha256: str | None = None) -> Clip | Unchanged:
         """Read one item; its hash is over all its n files and their lengths.
 

@@ -10,7 +10,9 @@ import torch
 
 from ..errors import InputError, VivimError
 from .decode_process import child_environment, ending
-from .weight_files import read_safetensors
+from .weight_files import PICKLED, read_safetensors, require_file, taken_for_weights
+
+_SAVE = "save its tensors alone: torch.save(model.state_dict(), PATH)"
 
 
 def read_pickle(path: Path) -> dict[str, torch.Tensor]:
@@ -20,8 +22,7 @@ def read_pickle(path: Path) -> dict[str, torch.Tensor]:
         InputError: no such file, or one that holds code, no tensors, or is damaged.
         VivimError: no child process could be started.
     """
-    if not path.is_file():
-        raise InputError(f"weights: no file {path}. Give the path of a .pth, .pt, .bin or .ckpt file.")
+    require_file(path, "weights", PICKLED)
     with tempfile.TemporaryDirectory() as folder:
         safe = Path(folder, "tensors.safetensors")
         arguments = [sys.executable, "-P", "-m", "vivim.extract.pickle_child", str(path.absolute()), str(safe)]
@@ -33,7 +34,10 @@ def read_pickle(path: Path) -> dict[str, torch.Tensor]:
             raise VivimError(f"a process to open {path} could not be started: {error}.") from error
         if child.returncode:
             last = child.stderr.strip().splitlines()[-1:]
-            raise InputError(f"weights: opening {path} ended with {ending(child.returncode)}: {''.join(last) or 'no word'}")
+            raise InputError(
+                f"weights: opening {path} ended with {ending(child.returncode)}: {''.join(last) or 'no word'}. Copy it again, or "
+                f"where you trust it, {_SAVE}."
+            )
         told = json.loads(child.stdout)
         if told:
             raise InputError(_refusal(path, **told))
@@ -43,11 +47,13 @@ def read_pickle(path: Path) -> dict[str, torch.Tensor]:
 def _refusal(path: Path, error: str, message: str) -> str:
     match error:
         case "code":
-            return (
-                f"weights: {path} holds more than tensors: it asks for {message}, which is code and was not run. Where you trust "
-                "it, save its tensors alone: torch.save(model.state_dict(), PATH)."
-            )
+            asked = f"it asks for {message}, which is code and was not run"
+            return f"weights: {path} holds more than tensors: {asked}. Where you trust it, {_SAVE}."
         case "content":
-            return f"weights: {path} holds {message}; a state dict is needed. Save one: torch.save(model.state_dict(), PATH)."
+            return f"weights: {path} holds {message}; a state dict of plain tensors is needed. In Python, {_SAVE}."
+        case "unreadable":
+            return f"weights: {path} is {message}, which cannot be opened without running what is in it. Where you trust it, {_SAVE}."
         case _:
-            return f"weights: {path} is damaged, or no torch checkpoint ({' '.join(message.split())[-200:]}). Copy it again."
+            if words := taken_for_weights(path):
+                return f"weights: {path} is no torch checkpoint: {words}."
+            return f"weights: {path} is damaged, or no torch checkpoint ({message}). Copy it again."

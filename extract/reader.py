@@ -57,6 +57,11 @@ class ClipReader:
     seek: Literal["exact", "keyframe"] = "exact"
     strict: bool = False
 
+    @property
+    def frame_bytes(self) -> int:
+        """Of the frames of every clip."""
+        return self.sampler.count * 3 * self.image_size**2
+
     def __call__(self, ref: ClipRef, known_sha256: str | None = None) -> Clip | Unchanged:
         """Read one clip.
 

@@ -17,6 +17,9 @@ _Renames = tuple[tuple[str, str], ...]
 NVIDIA_LICENCE = "NVIDIA Source Code License: research and evaluation only, not commercial"
 _IF_NVIDIA = f"{NVIDIA_LICENCE}; if these are NVIDIA's published weights or were trained on from them"
 
+# Of last.safetensors, whose optimizer gives it away.
+STATE = "It is what a run resumes from: give the encoder.safetensors beside it."
+
 # Wrappers of training code: DistributedDataParallel, a LightningModule's attribute, torch.compile.
 _WRAPPERS = re.compile(r"(?:(?:module|model|_orig_mod)\.)+")
 
@@ -108,9 +111,12 @@ def recognise(names: Iterable[str], source: str) -> Scheme:
     for scheme in SCHEMES:
         if scheme.marker in held:
             return scheme
-    shown = ", ".join(sorted(names)[:3]) or "no tensors at all"
     known = ", ".join(dict.fromkeys(scheme.words for scheme in SCHEMES))
-    raise InputError(f"weights: {source} has names of no known scheme ({shown}, ...). Known: {known}. Give weights of one of these.")
+    if not names:
+        raise InputError(f"weights: {source} holds no tensors at all. Give the weights of an encoder: {known}.")
+    shown = ", ".join(sorted(names)[:3])
+    todo = STATE if any(name.startswith("optimizer.") for name in names) else "Give weights of one of these."
+    raise InputError(f"weights: {source} has names of no known scheme ({shown}, ...). Known: {known}. {todo}")
 
 
 def _unwrap(tensors: Mapping[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:

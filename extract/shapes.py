@@ -57,6 +57,7 @@ def config_of(
     depths = tuple(len(numbers) for numbers in counted[kind])
     heads = heads or _known_heads(channels)
     if heads is None:
+        _refuse_odd_channels(tensors, channels, source)
         raise InputError(
             f"weights: {source} has {_listed(channels)} channels, and how many attention heads share them is in no tensor. Load it in "
             "Python and say so: load_weights(source, heads=(1, 2, 5, 8))."
@@ -100,6 +101,15 @@ def _with_blocks(config: VivimConfig) -> VivimConfig:
         if (named.channels, named.depths) == (config.channels, config.depths):
             return replace(config, mamba_depths=named.mamba_depths)
     return replace(config, mamba_depths=(2, 2, 2, 2))
+
+
+def _refuse_odd_channels(tensors: Mapping[str, torch.Tensor], channels: tuple[int, ...], source: str) -> None:
+    """Of channels that no named size has: a single damaged tensor is named, not taken for a size."""
+    for stage, count in enumerate(channels):
+        name, other = (f"stages.{stage}.patch_embed.{part}.weight" for part in ("proj", "norm"))
+        if other in tensors and tensors[other].shape != (count,):
+            shapes = f"{name} (our name) is {tuple(tensors[name].shape)}, and {other} {tuple(tensors[other].shape)}"
+            raise InputError(f"weights: {source} does not tell its size: {shapes}; these must agree. Export it again.")
 
 
 def _known_heads(channels: tuple[int, ...]) -> tuple[int, ...] | None:

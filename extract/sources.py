@@ -8,7 +8,7 @@ from ..progress import Progress
 from ..store import Recipe
 from .clips import Catalogue, find_clips
 from .config import ExtractConfig
-from .decode_process import Reader
+from .decode_child import Reader
 from .frame_cache import CachedReader, FrameCache
 from .frame_folder import FrameFileReader, find_frames
 from .frame_recipe import FrameRecipe
@@ -49,7 +49,7 @@ def videos(folder: Path, config: ExtractConfig) -> Source:
     return Source(find_clips(folder, config.manifest), make_reader(config))
 
 
-def cached(folder: Path, recipe: Recipe, progress: Progress) -> Source:
+def cached(folder: Path, config: ExtractConfig, recipe: Recipe, progress: Progress) -> Source:
     """The frames of a cache, which must have been read as ``recipe`` says.
 
     Raises:
@@ -60,7 +60,7 @@ def cached(folder: Path, recipe: Recipe, progress: Progress) -> Source:
     for line in cache.damaged:
         progress.say(line)
     cache.check_recipe(FrameRecipe.of(recipe))
-    return Source(cache.catalogue(), CachedReader(), cache.recipe)
+    return Source(cache.catalogue(), CachedReader(config.frames.count * 3 * config.image_size**2), cache.recipe)
 
 
 def frame_files(path: Path, config: ExtractConfig) -> Source:

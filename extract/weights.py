@@ -3,6 +3,8 @@
 No pickle is opened here, see ``pickles``; nothing is downloaded unless the source begins with ``hub:``, see ``hub``.
 """
 
+import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,12 +17,13 @@ from ..errors import InputError
 from .config import EncoderConfig
 from .hub import HUB, fetch
 from .load_report import Dropped, LoadReport, part_of
-from .schemes import Translation, translate
+from .schemes import STATE, Translation, translate
 from .shapes import config_of, describe
 from .vivim import Vivim, VivimConfig
 from .weight_files import hash_tensors, read_safetensors, unpack, write_safetensors
 
 _PROBLEMS_SHOWN = 5
+_HEADS = re.compile(r"[1-9][0-9]{0,5}(,[1-9][0-9]{0,5}){3}")
 
 
 def load_weights(
@@ -49,6 +52,9 @@ def load_weights(
     """
     if source == "random":
         return _random(config or replace(VivimConfig.of_size("b0", pooling), segmentation=segmentation), seed)
+    if not source.strip() or "://" in source:
+        named = f"{source} is an address, and only hub:OWNER/NAME is downloaded" if source.strip() else "the name is empty"
+        raise InputError(f"weights: {named}. Give random, or the path of a .safetensors file.")
     if source.startswith(HUB):
         tensors, metadata = fetch(source)
         name = source
@@ -160,20 +166,24 @@ def _random(config: VivimConfig, seed: int) -> tuple[Vivim, LoadReport]:
 def _norm_eps(found: Translation, metadata: Mapping[str, str], source: str) -> float | None:
     if found.scheme.norm_eps is not None:
         return found.scheme.norm_eps
+    if "norm_eps" not in metadata:
+        return None
     try:
-        return float(metadata["norm_eps"]) if "norm_eps" in metadata else None
+        eps = float(metadata["norm_eps"])
     except ValueError:
-        raise InputError(f"weights: {source} says norm_eps {metadata['norm_eps']!r}; a number is needed. Export it again.") from None
+        eps = math.nan
+    if not 0 < eps < math.inf:
+        raise InputError(f"weights: {source} says norm_eps {metadata['norm_eps']!r}; a number above 0 is needed. Export it again.")
+    return eps
 
 
 def _heads(metadata: Mapping[str, str], source: str) -> tuple[int, ...] | None:
     text = metadata.get("heads", "")
     if not text:
         return None
-    numbers = text.split(",")
-    if len(numbers) != 4 or not all(number.isdigit() and int(number) for number in numbers):
-        raise InputError(f"weights: {source} says heads {text!r}; four numbers are needed. Export it again.")
-    return tuple(map(int, numbers))
+    if not _HEADS.fullmatch(text):
+        raise InputError(f"weights: {source} says heads {text[:50]!r}; four numbers are needed. Export it again.")
+    return tuple(map(int, text.split(",")))
 
 
 def _may_be_absent(found: Translation, wanted: Mapping[str, torch.Tensor], config: VivimConfig) -> set[str]:
@@ -230,11 +240,15 @@ def _refusal(problems: list[str], found: Translation, config: VivimConfig, sourc
     shown = "; ".join(problems[:_PROBLEMS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
     count = f"{len(problems)} misfit{'s' if len(problems) > 1 else ''}"
     if (held := _other_size(found, config, source)) is not None:
+        # A named size is no accident, and explains every misfit.
+        damage = f" {count}: {shown}." if held.size == "custom" else ""
         return (
-            f"weights: {source} is of size {describe(held)}, asked for is {describe(config)}. Leave the size to the file, or give other "
-            f"weights. {count}: {shown}."
+            f"weights: {source} is of size {describe(held)}, asked for is {describe(config)}. Leave the size to the file (--size auto), or "
+            f"give other weights.{damage}"
         )
     todo = "Export it again."
+    if any(problem.startswith("optimizer.") for problem in problems):
+        todo = STATE
     if config.pooling == "unified" and not config.segmentation and not any(name.startswith("decoder.") for name in found.ours):
         todo = "It has no decoder, and pooling unified needs a trained one: choose pooling levels."
     return f"weights: {source} does not fit the encoder ({count}): {shown}. {todo}"

@@ -31,12 +31,18 @@ class RunFolder:
         """A fresh folder for a new run. Only a run that never finished an epoch is replaced.
 
         Raises:
-            InputError: the path is a file, holds another run, or holds something other than a run.
+            InputError: the path is a file, cannot be a folder, holds another run, or holds something other than a run.
         """
-        if path.exists() and not path.is_dir():
+        if os.path.exists(path) and not path.is_dir():
             raise InputError(f"{path} is a file; --out needs a folder for the run.")
-        path.mkdir(parents=True, exist_ok=True)
-        if not any(path.iterdir()):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            empty = not any(path.iterdir())
+        except OSError as error:
+            raise InputError(f"{path} cannot be a folder for the run ({error.strerror}); choose another --out.") from error
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise InputError(f"{path} may not be written to; choose another --out.")
+        if empty:
             return cls(path)
         if not (path / "run.json").exists():
             raise InputError(f"{path} holds files but no run.json, so it is not a run; choose another --out.")
@@ -54,7 +60,7 @@ class RunFolder:
         Raises:
             InputError: there is none.
         """
-        if not (path / "run.json").is_file():
+        if not os.path.isfile(path / "run.json"):
             raise InputError(f"{path} is not a run: it has no run.json. Train one with `{cls.command} --out {path}`.")
         return cls(path)
 
@@ -106,7 +112,8 @@ class RunFolder:
 def write_atomically(path: Path, text: str) -> None:
     """Write to a temporary name, flush to disk, rename."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    # A name that is no UTF-8 becomes \udcxx, which JSON reads back as the same name.
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

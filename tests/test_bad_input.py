@@ -6,12 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from vivim import cli
 from vivim.extract.clip import ClipRef
 from vivim.extract.config import FramesConfig
 from vivim.extract.failures import ClipError
 from vivim.extract.reader import ClipReader
 from vivim.extract.sampling import make_sampler
+from vivim.extract.vivim import VivimConfig
+from vivim.extract.weights import load_weights
 
 SMALL = ["--device", "cpu", "--set", "model.d_model=16", "model.layers=1"]
 GOOD = [("1", "a b c d"), ("2", "b c d e"), ("3", "c d e a")]
@@ -73,6 +77,40 @@ def test_a_clip_that_may_not_be_read_is_named_and_the_run_goes_on(tmp_path: Path
     monkeypatch.setattr(Path, "open", forbidden)
     with pytest.raises(ClipError, match="Permission denied"):
         ClipReader(make_sampler(FramesConfig(count=2)), 32)(ClipRef("locked", path))
+
+
+def not_finite(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["stages.1.patch_embed.proj.bias"][3] = float("nan")
+
+
+def odd_shape(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["stages.1.patch_embed.proj.bias"] = torch.zeros(7)
+
+
+WEIGHTS_REFUSED = {
+    "not finite": (not_finite, [], ["stages.1.patch_embed.proj.bias holds NaN or infinite values", "Export it again"]),
+    "odd shape": (odd_shape, [], ["stages.1.patch_embed.proj.bias is (7,), the encoder needs (32,)"]),
+    "another size": (None, ["--size", "b0"], ["is of size nano", "asked for is b0", "--size auto"]),
+    "no encoder": (lambda t: (t.clear(), t.update({"items.weight": torch.zeros(3)})), [], ["names of no known scheme", "Known: vivim"]),
+    "empty": (lambda t: t.clear(), [], ["holds no tensors at all"]),
+}
+
+
+@pytest.mark.parametrize(("spoil", "options", "says"), WEIGHTS_REFUSED.values(), ids=WEIGHTS_REFUSED.keys())
+def test_weights_that_cannot_be_used(
+    spoil: Callable[[dict[str, torch.Tensor]], object] | None, options: list[str], says: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = load_weights("random", VivimConfig.of_size("nano"))[0].state_dict()
+    if spoil is not None:
+        spoil(tensors)
+    Path("my weights").mkdir()
+    save_file(tensors, Path("my weights", "ü.safetensors"))
+    Path("clips").mkdir()
+    Path("clips", "a.mp4").touch()
+    message = refused(capsys, "extract", "--videos", "clips", "--weights", "my weights/ü.safetensors", *options)
+    for part in ("weights: ü.safetensors", *says):
+        assert part in message
+    assert sorted(path.name for path in Path().iterdir()) == ["clips", "data", "my weights"]
 
 
 @pytest.mark.shared

@@ -91,13 +91,22 @@ class InverseForm(nn.Module):
         Raises:
             InputError: no such file, or other tensors.
         """
-        tensors = {name.rpartition("fc.")[2]: tensor for name, tensor in read_safetensors(path)[0].items()}
+        tensors = {
+            name.rpartition("fc.")[2]: tensor.float() for name, tensor in read_safetensors(path, "pretrain.loss.inverse_form")[0].items()
+        }
         with torch.device("meta"):
             layers = nn.Sequential(nn.Linear(2 * InverseForm.SIDE**2, 1000), nn.ReLU(), nn.Linear(1000, 32), nn.ReLU(), nn.Linear(32, 4))
-        try:
-            layers.load_state_dict(tensors, assign=True)
-        except RuntimeError as error:
-            raise InputError(f"{path} is not an InverseForm regressor (fc.0, fc.2, fc.4 of 100352, 1000, 32, 4): {error}") from error
+        wanted = {name: tuple(tensor.shape) for name, tensor in layers.state_dict().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        odd = [f"{name} is {found.get(name, 'missing')}, needed is {shape}" for name, shape in wanted.items() if found.get(name) != shape]
+        odd += [f"{name} is too many" for name in found.keys() - wanted.keys()]
+        odd = odd or [f"{name} holds NaN or infinite values" for name, tensor in tensors.items() if not tensor.isfinite().all()]
+        if odd:
+            raise InputError(
+                f"pretrain.loss.inverse_form: {path} is not an InverseForm regressor (fc.0, fc.2, fc.4 of 100352, 1000, 32, 4): "
+                f"{'; '.join(odd[:3])}. Give its safetensors file, or null for moments of the edges."
+            )
+        layers.load_state_dict(tensors, assign=True)
         return InverseForm(layers)
 
     def __call__(self, logits_Nhw: torch.Tensor, edge_Nhw: torch.Tensor) -> torch.Tensor:

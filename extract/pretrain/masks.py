@@ -5,8 +5,9 @@ Legend: T frames of the clip, H and W their size, S side of the square the encod
 """
 
 import hashlib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def read_clips(frames: Path, masks: Path, pixels: int, progress: Progress) -> li
     Raises:
         InputError: a folder, frame or mask is missing, cannot be read, or does not fit the other.
     """
+    if os.path.realpath(frames) == os.path.realpath(masks):
+        raise InputError(f"--frames and --masks are both {frames}. Give the pictures to the one and their masks to the other.")
     folders = _clip_folders(frames, "--frames")
     mask_folders = _clip_folders(masks, "--masks")
     # One clip given directly on either side needs no name in common.
@@ -109,17 +112,19 @@ def hold_out(clips: Sequence[MaskedClip], share: float, seed: int) -> tuple[list
 
 
 def _clip_folders(root: Path, option: str) -> dict[str, Path]:
-    if not root.is_dir():
-        raise InputError(f"{option}: {root} is not a folder. It holds a folder of pictures per clip, or the pictures of one clip.")
-    entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-    folders = {path.name: path for path in entries if path.is_dir()}
+    if not os.path.isdir(root):
+        raise InputError(
+            f"{option}: {root} is not a folder. Give one that holds a folder of pictures per clip, or the pictures of one clip."
+        )
+    entries = _entries(root)
+    folders = {path.name: path for path in entries if os.path.isdir(path)}
     pictures = [path for path in entries if _is_picture(path)]
     if folders and pictures:
         raise InputError(f"{option}: {root} holds folders and pictures ({pictures[0].name}); put each clip into a folder of its own.")
     if pictures:
         return {root.name: root}
     if not folders:
-        raise InputError(f"{option}: {root} holds no folders and no pictures ({', '.join(sorted(_PICTURES))}).")
+        raise InputError(f"{option}: {root} holds no folders and {_no_pictures(entries)}")
     return folders
 
 
@@ -127,21 +132,33 @@ def _pair(frames: Path, masks: Path) -> list[tuple[Path, Path]]:
     """Frames with their masks, in order: 2 before 10."""
     frame_of, mask_of = _by_stem(frames), _by_stem(masks)
     if not frame_of:
-        raise InputError(f"{frames} holds no pictures ({', '.join(sorted(_PICTURES))}).")
+        raise InputError(f"{frames} holds {_no_pictures(_entries(frames))}")
     _refuse_unpaired("frame", frame_of, mask_of, frames, masks)
     return [(frame_of[stem], mask_of[stem]) for stem in sorted(frame_of, key=_natural)]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in _entries(folder):
         if _is_picture(path) and found.setdefault(path.stem, path) != path:
             raise InputError(f"{folder} holds {found[path.stem].name} and {path.name}; a frame's name without extension must be its own.")
     return found
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be looked into ({error.strerror}). Allow it, or give another folder.") from error
+
+
+def _no_pictures(entries: list[Path]) -> str:
+    found = f" It holds {', '.join(path.name for path in entries[:3])}{', ...' if len(entries) > 3 else ''}." if entries else ""
+    return f"no pictures ({', '.join(sorted(_PICTURES))}).{found} Of a video, every frame must be saved as a picture."
+
+
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in _PICTURES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in _PICTURES and os.path.isfile(path)
 
 
 def _natural(stem: str) -> list[tuple[int, str]]:
@@ -149,14 +166,21 @@ def _natural(stem: str) -> list[tuple[int, str]]:
 
 
 def _refuse_unpaired(what: str, frames: dict[str, Path], masks: dict[str, Path], frame_root: Path, mask_root: Path) -> None:
-    for missing, where, other in ((frames.keys() - masks.keys(), mask_root, "mask"), (masks.keys() - frames.keys(), frame_root, what)):
-        if missing:
-            shown = ", ".join(sorted(missing, key=_natural)[:5])
-            lacking = f"masks of the {what}s" if other == "mask" else f"{what}s of the masks"
-            raise InputError(
-                f"{where} lacks the {lacking} {shown} ({len(missing)} of {len(frames | masks)}). "
-                "Frames and masks have the same name without extension; a frame without the object has an empty mask."
+    sides = ((frames, masks, mask_root, f"masks of the {what}s"), (masks, frames, frame_root, f"{what}s of the masks"))
+    for named, held, where, lacking in sides:
+        if missing := named.keys() - held.keys():
+            instead = held.keys() - named.keys()
+            others = f", and has {_listed(instead)} instead" if instead else ""
+            rule = (
+                "The folders of a clip's frames and of its masks have the same name."
+                if what == "clip"
+                else "Frames and masks have the same name without extension; a frame without the object has an empty mask."
             )
+            raise InputError(f"{where} lacks the {lacking} {_listed(missing)} ({len(missing)} of {len(named)}){others}. {rule}")
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names, key=_natural)[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _read_clip(name: str, pairs: list[tuple[Path, Path]], pixels: int, progress: Progress) -> MaskedClip:
@@ -173,9 +197,10 @@ def _read_clip(name: str, pairs: list[tuple[Path, Path]], pixels: int, progress:
         size = mask_HW.shape
         values = set(np.unique(mask_HW).tolist())
         if not (values <= {0, 255} or values <= {0, 1}):
-            shown = ", ".join(map(str, sorted(values)[:6])) + (", ..." if len(values) > 6 else "")
+            listed = ", ".join(map(str, sorted(values)[:6])) + (", ..." if len(values) > 6 else "")
+            shown = f"{len(values)} values: {listed}" if len(values) > 1 else f"nothing but {listed}"
             raise InputError(
-                f"{mask_path} holds {len(values)} values: {shown}; allowed are 0 for background and 255 (or 1) for the object. "
+                f"{mask_path} holds {shown}; allowed are 0 for background and 255 (or 1) for the object. "
                 "Masks with several objects must be merged into one; lossy files such as JPEG do not keep masks."
             )
         frames.append(torch.from_numpy(resize(frame_HWC, pixels, "squash")))

@@ -12,6 +12,9 @@ from ...errors import InputError
 
 Pixels = npt.NDArray[np.uint8]
 
+# How files begin, and FFmpeg's name for what reads them.
+_KINDS = {b"\xff\xd8\xff": "jpeg_pipe", b"\x89PNG\r\n\x1a\n": "png_pipe", b"BM": "bmp_pipe"}
+
 
 def read_frame(path: Path) -> Pixels:
     """(H, W, 3) RGB.
@@ -26,15 +29,17 @@ def read_mask(path: Path) -> Pixels:
     """(H, W) values as they stand in the file: grey levels, or the numbers of a palette's colours.
 
     Raises:
-        InputError: the file cannot be decoded, or its pixels have colours or more than 8 bits.
+        InputError: the file cannot be decoded, or its pixels have colours, transparency or more than 8 bits, or a palette that is darker
+            where the numbers are not 0.
     """
     frame = _decode(path)
     if frame.format.name == "pal8":
-        rows = np.frombuffer(bytes(frame.planes[0]), np.uint8).reshape(-1, frame.planes[0].line_size)
-        return rows[: frame.height, : frame.width].copy()
+        return _numbers_of_palette(frame, path)
     bits = max(component.bits for component in frame.format.components)
     if bits > 8:  # 1 of 65535 would become 0
         raise InputError(f"{path} has {bits} bits a pixel; save the mask with 8, with 0 for background and 1 or 255 for the object.")
+    if any(component.is_alpha for component in frame.format.components) and frame.to_ndarray(format="rgba")[..., 3].min() < 255:
+        raise InputError(f"{path} is transparent in places; a mask is grey and opaque, with 0 for background and 1 or 255 for the object.")
     if frame.format.name in ("gray", "monob", "monow"):
         return np.asarray(frame.to_ndarray(format="gray"), dtype=np.uint8)
     red, green, blue = np.moveaxis(np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8), 2, 0)
@@ -56,9 +61,34 @@ def write_png(path: Path, picture_HWC: Pixels) -> None:
     os.replace(part, path)
 
 
+def _numbers_of_palette(frame: av.VideoFrame, path: Path) -> Pixels:
+    rows = np.frombuffer(bytes(frame.planes[0]), np.uint8).reshape(-1, frame.planes[0].line_size)
+    numbers = rows[: frame.height, : frame.width].copy()
+    brightness = np.frombuffer(bytes(frame.planes[1]), np.uint8).reshape(-1, 4)[:, :3].sum(1, dtype=int)
+    darker = [number for number in np.unique(numbers).tolist() if brightness[number] < brightness[0]]
+    if darker:  # numbers are the truth in DAVIS, but a painting program may number white first
+        raise InputError(
+            f"{path} has a palette whose number {darker[0]} is darker than its number 0, so that background and object may be exchanged. "
+            "Save the mask as grey, with 0 for background and 1 or 255 for the object."
+        )
+    return numbers
+
+
 def _decode(path: Path) -> av.VideoFrame:
+    """The picture in a file, of the kind that its content says: a PNG may be called .jpg, but a video is no picture."""
+    todo = "Copy it again, or remove it with its counterpart."
     try:
-        with av.open(str(path)) as file:
-            return next(file.decode(video=0))
-    except (av.FFmpegError, OSError, StopIteration, IndexError) as error:
-        raise InputError(f"{path} cannot be read as a picture ({error or 'no picture in it'}).") from error
+        content = path.read_bytes()
+        kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), None)
+        if kind is None:
+            raise InputError(f"{path} is no JPEG, PNG or BMP. Convert it to one, or remove it with its counterpart.")
+        # A JPEG whose last scan has no end was cut short; FFmpeg would fill it up.
+        if kind == "jpeg_pipe" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
+            raise InputError(f"{path} cannot be read as a picture: it is cut short. {todo}")
+        with av.open(f"file:{path}", "r", format=kind) as picture:  # file: because FFmpeg takes a:b for a protocol
+            picture.streams.video[0].codec_context.options = {"err_detect": "explode"}
+            return next(picture.decode(video=0))
+    except (av.FFmpegError, StopIteration, IndexError) as error:
+        raise InputError(f"{path} cannot be read as a picture: it is damaged or cut short. {todo}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}). {todo}") from error

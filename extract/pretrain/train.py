@@ -123,7 +123,7 @@ def train_on_masks(
         loggers: told the metrics of every epoch, beside log.jsonl.
 
     Raises:
-        InputError: weights, an earlier run or a regressor that do not fit.
+        InputError: masks that teach nothing, or weights, an earlier run or a regressor that do not fit.
         Interrupted: Ctrl-C; finished epochs are kept.
         VivimError: the loss became NaN or infinite; the last finished epoch is kept.
     """
@@ -131,6 +131,7 @@ def train_on_masks(
     if test is None:
         clips, test = hold_out(clips, config.held_out, seed)
         held_out = "held out: " + ", ".join(clip.name for clip in test)
+    _refuse_without_object(clips, test, held_out)
     wanted = None if size == "auto" else replace(VivimConfig.of_size(size), segmentation=True)
     model, report = load_weights(config.weights, wanted, seed=seed, segmentation=True)
     loss = mask_loss(config.loss)
@@ -164,6 +165,18 @@ def train_on_masks(
     )
     run.write_json("run.json", description | {"finished": True, "epochs": len(logs), "best": asdict(best)})
     return result
+
+
+def _refuse_without_object(clips: Sequence[MaskedClip], test: Sequence[MaskedClip], held_out: str) -> None:
+    """Single empty masks are legal; where all are, nothing can be learned, or told from its measurement."""
+    for what, some, todo in (
+        ("to train on", clips, "Look at the files: 0 is background, 1 or 255 the object"),
+        (f"to measure on ({held_out})", test, "Give --test-frames and --test-masks with an object, or another --seed"),
+    ):
+        if not any(clip.masks_THW.any() for clip in some):
+            raise InputError(f"none of the {sum(map(len, some))} masks {what} holds an object: all are 0. {todo}.")
+        if all(clip.masks_THW.all() for clip in some):
+            raise InputError(f"the {sum(map(len, some))} masks {what} hold no background: none is 0 anywhere. {todo}.")
 
 
 def _fit(

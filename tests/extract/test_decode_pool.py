@@ -1,8 +1,11 @@
 """Children that hang, crash, allocate and shout cost one clip each, and that clip is named."""
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -102,7 +105,7 @@ def test_leaving_early_ends_the_children(readers, tmp_path):
     next(results)
     results.close()
     pids = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
-    assert not [pid for pid in pids if b"decode_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert not [pid for pid in pids if b"vivim.extract.decode_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def test_children_die_with_a_parent_that_is_killed(readers, tmp_path):
@@ -126,6 +129,130 @@ def test_children_die_with_a_parent_that_is_killed(readers, tmp_path):
         parent.kill()
         parent.wait()
     wait_for(lambda: not alive(child))
+
+
+def children():
+    """Decoding processes of this process."""
+    pids = [int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+    return [pid for pid in pids if b"vivim.extract.decode_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def level(id_):
+    return sum(id_.encode()) % 256
+
+
+def test_frames_through_shared_memory_are_the_right_ones_also_when_slots_are_used_many_times(readers):
+    ids = [f"fine-{k}" for k in range(200)]
+    before = len(os.listdir("/proc/self/fd"))
+    pool = DecodePool(readers.Sized(), workers=2, ahead=3)
+    seen = []
+    for result in pool.decode(refs(*ids)):
+        assert (result.frames_TCHW == level(result.id)).all(), result.id
+        seen.append(result)
+    assert sorted(result.id for result in seen) == sorted(ids)
+    assert all((result.frames_TCHW == level(result.id)).all() for result in seen)  # still theirs when all slots have been filled anew
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert (pool.statistics.clips, pool.statistics.workers) == (200, 2)
+    assert 0 < pool.statistics.busy_share <= 1
+
+
+def test_no_more_clips_are_read_ahead_than_there_are_slots(readers):
+    started = []
+    results = DecodePool(readers.Sized(), workers=1, ahead=2).decode(refs(*(f"fine-{k}" for k in range(20))), on_start=started.append)
+    next(results)
+    time.sleep(1.0)
+    assert len(started) <= 4  # one that was fetched, one with the child, two that wait
+    results.close()
+
+
+def test_failures_give_their_slots_back(readers):
+    ids = [f"{what}-{k}" for k in range(3) for what in ("segv", "large", "other", "odd", "clip", "leak")] + ["fine-1", "fine-2"]
+    pool = DecodePool(readers.Sized(), workers=1, ahead=0)
+    found = outcome(pool.decode(refs(*ids)))
+    assert len(found) == len(ids)
+    assert {id_: result.kind for id_, result in found.items() if isinstance(result, Failure)} == {
+        id_: "truncated" if id_.startswith("clip") else "crash" for id_ in ids if not id_.startswith(("fine", "leak"))
+    }
+    assert "a slot takes" in found["large-0"].message
+    assert "for another clip, 'someone else'" in found["other-0"].message
+    assert "does not say of which clip" in found["odd-0"].message
+    assert pool.statistics.died == 9
+
+
+def test_a_stop_ends_the_results_after_those_that_are_there(readers):
+    stop = threading.Event()
+    results = DecodePool(readers.by_id, workers=1).decode(refs("fine-1", *(f"slow-{k}" for k in range(50))), None, None, stop)
+    assert next(results).id == "fine-1"
+    stop.set()
+    assert len(list(results)) <= 2
+    assert not children()
+
+
+def test_what_is_told_before_a_clip_may_refuse_it(readers):
+    def refuse(ref):
+        raise VivimError("the ledger is full")
+
+    with pytest.raises(VivimError, match="the ledger is full"):
+        list(DecodePool(readers.by_id, workers=1).decode(refs("fine-1"), None, refuse))
+    assert not children()
+
+
+def test_a_child_that_is_killed_while_it_starts_or_idles_is_replaced(readers):
+    results = DecodePool(readers.by_id, workers=1).decode(refs("fine-1", "fine-2"))
+
+    def kill():
+        wait_for(children)
+        os.kill(children()[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert sorted(result.id for result in results) == ["fine-1", "fine-2"]
+    killer.join()
+
+
+def test_a_stopped_parent_does_not_make_clips_overdue(readers, tmp_path):
+    """While the parent sleeps (SIGSTOP, a laptop's lid) the clock goes on; what was finished by then counts."""
+    script = f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        import misbehaving_readers
+        from vivim.extract.clip import ClipRef
+        from vivim.extract.decode_pool import DecodePool
+        refs = [ClipRef(f"slow-{{k}}", Path("unused")) for k in range(6)]
+        for result in DecodePool(misbehaving_readers.by_id, workers=1, timeout_seconds=1.0).decode(refs):
+            print(type(result).__name__, flush=True)
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True) as parent:
+        said = [parent.stdout.readline()]
+        os.kill(parent.pid, signal.SIGSTOP)
+        time.sleep(2.5)
+        os.kill(parent.pid, signal.SIGCONT)
+        said += parent.stdout.readlines()
+    assert parent.returncode == 0
+    assert [line.strip() for line in said] == ["Clip"] * 6
+
+
+def test_a_decoder_that_spins_ends_although_its_parent_is_stopped(readers, tmp_path):
+    script = f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from pathlib import Path
+        import misbehaving_readers
+        from vivim.extract.clip import ClipRef
+        from vivim.extract.decode_pool import DecodePool
+        pool = DecodePool(misbehaving_readers.Sized(), workers=1, timeout_seconds=0.5)
+        for result in pool.decode([ClipRef("fine-1", Path("unused")), ClipRef("spin-1", Path("unused"))]):
+            print(getattr(result, "kind", "clip"), flush=True)
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "clip\n"
+        child = int(next(path.read_text() for path in Path(f"/proc/{parent.pid}/task").glob("*/children") if path.read_text().strip()))
+        os.kill(parent.pid, signal.SIGSTOP)
+        wait_for(lambda: not alive(child))
+        os.kill(parent.pid, signal.SIGCONT)
+        assert parent.stdout.read() == "timeout\n"
+    assert parent.returncode == 0
 
 
 def test_a_child_that_cannot_start_is_our_error_not_the_clips(tmp_path, monkeypatch):

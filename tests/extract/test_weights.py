@@ -1,5 +1,6 @@
 """Weights under every known naming scheme, against names made backwards here and against the official models' outputs."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -441,7 +442,13 @@ def test_heads_and_epsilon_of_an_unusual_encoder_are_remembered(tmp_path: Path) 
     assert from_state_dict(tensors, heads=(2, 4, 5, 8))[0].config.heads == (2, 4, 5, 8)
     with pytest.raises(InputError, match=r"24, 32, 40, 64 channels, which \(5, 1, 1, 1\) heads cannot share"):
         from_state_dict(tensors, metadata={"heads": "5,1,1,1"})
-    for metadata in ({"heads": "1,2"}, {"heads": "1,0,1,1"}, {"heads": "1,2,5,8", "norm_eps": "small"}):
+    for metadata in (
+        {"heads": "1,2"},
+        {"heads": "1,0,1,1"},
+        {"heads": "\u00b2,1,1,1"},  # isdigit() takes it for a number
+        {"heads": "1,2,4," + "9" * 5000},
+        *({"heads": "2,4,5,8", "norm_eps": eps} for eps in ("small", "nan", "inf", "0", "-1e-5")),
+    ):
         with pytest.raises(InputError, match=r"is needed|are needed"):
             from_state_dict(tensors, metadata=metadata)
 
@@ -450,7 +457,7 @@ def test_the_size_is_the_files_unless_another_is_named(tmp_path: Path) -> None:
     save_encoder(Vivim(NANO), tmp_path / "w.safetensors")
     options = [f"extract.encoder.weights={tmp_path}/w.safetensors"]
     assert make_encoder(load_pipeline(None, options).extract.encoder, 1)[1].size == "nano"
-    with pytest.raises(InputError, match=r"w.safetensors is of size nano \(channels 16.*\), asked for is b0 \(channels 32.*Leave the size"):
+    with pytest.raises(InputError, match=r"is of size nano \(channels 16.*\), asked for is b0 \(channels 32.*\(--size auto\).*weights\.$"):
         make_encoder(load_pipeline(None, [*options, "extract.encoder.size=b0"]).extract.encoder, 1)
     assert make_encoder(load_pipeline(None).extract.encoder, 1)[1].size == "b0"
 
@@ -491,6 +498,10 @@ MISFITS: dict[str, tuple[Callable[[], Tensors], str]] = {
         lambda: altered(lambda t: t.update({"stages.0.layers.0.attn.sr.weight": torch.ones(16, 16, 0, 0)})),
         r"attn\.sr\.weight is not a tensor of this encoder",
     ),
+    "odd width": (
+        lambda: altered(lambda t: t.update({"stages.1.patch_embed.proj.weight": torch.ones(33, 16, 3, 3)})),
+        r"stages\.1\.patch_embed\.proj\.weight \(our name\) is \(33, 16, 3, 3\), and stages\.1\.patch_embed\.norm\.weight \(32,\)",
+    ),
     "no width": (
         lambda: altered(lambda t: t.pop("stages.3.patch_embed.proj.weight")),
         "does not tell its size: stages.3.patch_embed.proj.weight",
@@ -516,7 +527,15 @@ MISFITS: dict[str, tuple[Callable[[], Tensors], str]] = {
         lambda: {"conv1.weight": torch.ones(1), "fc.bias": torch.ones(1)},
         r"no known scheme \(conv1.weight, fc.bias, .*Known: vivim",
     ),
-    "nothing": (dict, "no tensors at all"),
+    "nothing": (dict, r"holds no tensors at all\. Give the weights of an encoder: vivim"),
+    "a run's state": (
+        lambda: under("model.", random(NANO)) | {"optimizer.0.step": torch.ones(1), "epochs": torch.ones(1)},
+        r"epochs is not a tensor.*It is what a run resumes from: give the encoder\.safetensors beside it",
+    ),
+    "another run's state": (
+        lambda: under("encoder.", random(NANO)) | {"optimizer.0.step": torch.ones(1)},
+        r"no known scheme.*It is what a run resumes from: give the encoder\.safetensors beside it",
+    ),
 }
 
 
@@ -535,17 +554,59 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_encoder(Vivim(NANO), path)
     whole = path.read_bytes()
-    for content in (whole[:100], whole[:-1], b"", b"<html>not found</html>"):
+    header = int.from_bytes(whole[:8], "little")
+    contents = [b"", *(whole[:size] for size in (5, 8, 8 + header // 2, 8 + header, len(whole) - 1)), whole + b"x"]
+    # A header whose length begins like a pickle is none.
+    contents.append((0x80).to_bytes(8, "little") + b"{" + bytes(0x7F))
+    for content in contents:
         path.write_bytes(content)
+        with pytest.raises(InputError, match=r"not a readable safetensors file: .*; copy or export it again\.$"):
+            load_weights(str(path))
+    for content, says in (
+        (b"<html>not found</html>", "it is a web page; download the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a Git LFS pointer; fetch .*git lfs pull"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=f"not a readable safetensors file: {says}"):
+            load_weights(str(path))
+    for metadata in ("{", "[1]", '{"heads": [1, 2, 4, 8]}'):
+        save_file({"x": torch.zeros(1)}, path, {"vivim": metadata})
         with pytest.raises(InputError, match="not a readable safetensors"):
             load_weights(str(path))
-    with pytest.raises(InputError, match="no file"):
-        load_weights(str(tmp_path / "absent.safetensors"))
-    (tmp_path / "w.pth").write_bytes(b"x")
-    with pytest.raises(
-        InputError, match=r"can run code and are not opened here\. Convert it: vivim convert-weights .*w.pth .*w.safetensors"
+
+
+def test_paths_that_are_no_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    (tmp_path / "run").mkdir()
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    for source, says in (
+        (str(tmp_path / "absent.safetensors"), r"no file .*absent\.safetensors\. Give the path of a \.safetensors file"),
+        (str(tmp_path / "run"), r"run is a folder\. Give the path of a \.safetensors file"),
+        (str(tmp_path / "pipe.safetensors"), r"is not a file"),
+        (str(tmp_path / ("x" * 300)), r"cannot be opened \(File name too long\)"),
+        ("", r"the name is empty\. Give random, or the path"),
+        ("https://example.org/w.safetensors", r"https://example\.org/w\.safetensors is an address, and only hub:OWNER/NAME is downloaded"),
     ):
-        load_weights(str(tmp_path / "w.pth"))
+        with pytest.raises(InputError, match=says):
+            load_weights(source)
+    (tmp_path / "run" / "encoder.safetensors").touch()
+    with pytest.raises(InputError, match=r"run is a folder\. Give one of the files in it: encoder\.safetensors\."):
+        load_weights(str(tmp_path / "run"))
+    (tmp_path / "my w.pth").write_bytes(b"x")
+    with pytest.raises(
+        InputError, match=r"can run code and are not opened here\. Convert it: vivim convert-weights '.*my w.pth' '.*my w.safetensors'"
+    ):
+        load_weights(str(tmp_path / "my w.pth"))
+    (tmp_path / "w.gguf").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"w\.gguf is not a \.safetensors file\. Give one; of pickled checkpoints \(\.pth"):
+        load_weights(str(tmp_path / "w.gguf"))
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(InputError, match=r"w\.safetensors has names of no known scheme"):
         load_weights(str(path))
+
+
+def test_a_path_may_hold_spaces_other_alphabets_and_capitals(tmp_path: Path) -> None:
+    path = tmp_path / "a b" / "ünï 重み.SafeTensors"
+    path.parent.mkdir()
+    save_encoder(Vivim(NANO), path)
+    assert load_weights(str(path))[1].source == "ünï 重み.SafeTensors"

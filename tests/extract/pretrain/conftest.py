@@ -1,5 +1,6 @@
 """Clips with masks, made when a test asks for them."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -18,15 +19,20 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def write_grey(path, values_HW, pix_fmt="gray"):
-    """A PNG of one channel."""
-    encoder = av.VideoCodecContext.create("png", "w")
-    encoder.height, encoder.width = values_HW.shape
-    encoder.pix_fmt, encoder.framerate = pix_fmt, 1
+def write_grey(path, values_HW, pix_fmt="gray", colours=((255, 9, 7, 7),)):
+    """A PNG of one channel; ``colours`` are those of a palette as (alpha, red, green, blue), the last one for all further numbers."""
     if pix_fmt == "pal8":
-        frame = av.VideoFrame.from_ndarray((values_HW, np.tile(np.uint8([255, 9, 7, 7]), (256, 1))), format="pal8")
+        palette = np.uint8([colours[min(number, len(colours) - 1)] for number in range(256)])
+        write_picture(path, av.VideoFrame.from_ndarray((values_HW, palette), format="pal8"))
     else:
-        frame = av.VideoFrame.from_ndarray(values_HW, format=pix_fmt)
+        write_picture(path, av.VideoFrame.from_ndarray(values_HW, format=pix_fmt))
+
+
+def write_picture(path, frame, codec="png"):
+    """One frame as a file of its own."""
+    encoder = av.VideoCodecContext.create(codec, "w")
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, frame.format.name
+    encoder.framerate, encoder.time_base = 1, Fraction(1)
     path.write_bytes(b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)]))
 
 

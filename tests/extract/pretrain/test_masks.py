@@ -1,7 +1,9 @@
 """Reading clips with masks: what is read, and what is refused in words."""
 
 import shutil
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from vivim.extract.pretrain.masks import hash_clips, hold_out, read_clips
 from vivim.extract.pretrain.pictures import read_frame, read_mask, write_png
 from vivim.progress import SILENT
 
-from .conftest import square_clip, write_grey
+from .conftest import square_clip, write_grey, write_picture
 
 
 def read(folders, pixels=48):
@@ -64,6 +66,50 @@ def test_a_written_picture_reads_back(tmp_path):
     assert np.array_equal(read_frame(tmp_path / "x.png"), picture)
 
 
+def as_jpeg(picture_HWC, path):
+    write_picture(path, av.VideoFrame.from_ndarray(picture_HWC, format="rgb24").reformat(format="yuvj444p"), "mjpeg")
+
+
+def test_a_picture_is_what_its_content_says_not_its_name(tmp_path, monkeypatch):
+    picture = np.kron(np.random.default_rng(0).integers(0, 256, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    as_jpeg(picture, tmp_path / "a.png")
+    write_png(tmp_path / "b.jpg", picture)
+    assert np.abs(read_frame(tmp_path / "a.png").astype(int) - picture).mean() < 8
+    assert np.array_equal(read_frame(tmp_path / "b.jpg"), picture)
+    monkeypatch.chdir(tmp_path)
+    write_png(Path("concat:x.png"), picture)  # which FFmpeg takes for a protocol
+    assert np.array_equal(read_frame(Path("concat:x.png")), picture)
+
+
+@pytest.mark.parametrize("codec", ["png", "mjpeg"])
+def test_a_picture_that_was_cut_short_is_refused(tmp_path, codec):
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
+    path = tmp_path / "x.png"
+    write_png(path, noise) if codec == "png" else as_jpeg(noise, path)
+    whole = path.read_bytes()
+    for size in (len(whole) // 3, len(whole) // 2, len(whole) - 100):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputError, match=r"x\.png cannot be read as a picture: it is (damaged or )?cut short\. Copy it again"):
+            read_frame(path)
+
+
+def test_transparency_and_palettes_that_could_be_read_two_ways_are_refused(tmp_path):
+    mask, path = np.zeros((48, 48), np.uint8), tmp_path / "x.png"
+    mask[8:16, 8:16] = 255
+    white = np.full_like(mask, 255)
+    write_picture(path, av.VideoFrame.from_ndarray(np.dstack([mask, mask, mask, white]), format="rgba"))
+    assert np.array_equal(read_mask(path), mask)
+    for colour in (white, np.zeros_like(mask)):
+        write_picture(path, av.VideoFrame.from_ndarray(np.dstack([colour, colour, colour, mask]), format="rgba"))
+        with pytest.raises(InputError, match="is transparent in places"):
+            read_mask(path)
+    write_grey(path, mask // 255, "pal8", [(255, 0, 0, 0), (255, 128, 0, 0)])  # as DAVIS has it
+    assert np.array_equal(read_mask(path), mask // 255)
+    write_grey(path, mask // 255, "pal8", [(255, 255, 255, 255), (255, 0, 0, 0)])
+    with pytest.raises(InputError, match="a palette whose number 1 is darker than its number 0"):
+        read_mask(path)
+
+
 def grey_mask(folders, values):
     write_grey(folders[1] / "a" / "0003.png", values)
 
@@ -76,6 +122,17 @@ def small(folders):
 def other_size(folders):
     write_png(folders[0] / "a" / "0003.png", np.zeros((64, 48, 3), np.uint8))
     grey_mask(folders, np.zeros((64, 48), np.uint8))
+
+
+def renamed_masks(folders):
+    for path in (folders[1] / "a").iterdir():
+        path.rename(path.with_stem(path.stem + "_gt"))
+
+
+def videos(folders):
+    shutil.rmtree(folders[0])
+    folders[0].mkdir()
+    (folders[0] / "a.mp4").touch()
 
 
 @pytest.mark.parametrize(
@@ -92,7 +149,12 @@ def other_size(folders):
         (lambda f: grey_mask(f, np.tile(np.arange(48, dtype=np.uint8), (48, 1))), r"holds 48 values: 0, 1, 2, 3, 4, 5, \.\.\."),
         (lambda f: grey_mask(f, np.zeros((48, 40), np.uint8)), r"0003\.png has 40 x 48 pixels, its frame 48 x 48"),
         (lambda f: write_png(f[1] / "a" / "0003.png", np.full((48, 48, 3), [255, 0, 0], np.uint8)), r"0003\.png has colours"),
-        (lambda f: (f[0] / "a" / "0003.png").write_bytes(b"no picture"), r"0003\.png cannot be read as a picture"),
+        (lambda f: (f[0] / "a" / "0003.png").write_bytes(b"no picture"), r"0003\.png is no JPEG, PNG or BMP"),
+        (lambda f: (f[0] / "a" / "0003.png").write_bytes(b""), r"0003\.png is no JPEG, PNG or BMP"),
+        (lambda f: grey_mask(f, np.full((48, 48), 254, np.uint8)), r"0003\.png holds nothing but 254; allowed are 0"),
+        (renamed_masks, r"lacks the masks of the frames 0000, .*0004, \.\.\. \(6 of 6\), and has 0000_gt, .* instead"),
+        (lambda f: (f[1] / "a").rename(f[1] / "A"), r"lacks the masks of the clips a \(1 of 2\), and has A instead"),
+        (videos, r"frames holds no folders and no pictures .* It holds a\.mp4\. Of a video, every frame must be saved"),
         (lambda f: write_grey(f[1] / "a" / "0003.png", np.ones((48, 48), np.uint16), "gray16be"), r"0003\.png has 16 bits a pixel"),
         (small, r"0000\.png has 60 x 31 pixels; at least 32 x 32"),
         (other_size, r"0003\.png has 48 x 64 pixels, the frames before it 48 x 48"),
@@ -106,6 +168,11 @@ def test_what_does_not_fit_is_refused(folders, spoil, message):
     spoil(folders)
     with pytest.raises(InputError, match=message):
         read(folders)
+
+
+def test_frames_are_not_their_own_masks(folders):
+    with pytest.raises(InputError, match=r"--frames and --masks are both .*masks"):
+        read((folders[1], folders[1].parent / "frames" / ".." / "masks"))
 
 
 def test_a_share_of_the_clips_is_held_out(folders):

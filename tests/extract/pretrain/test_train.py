@@ -1,6 +1,7 @@
 """A run on masks: what it learns, that it resumes to the same weights, and what its files are good for."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -8,13 +9,15 @@ import torch
 from safetensors.torch import load_file
 from vivim.errors import InputError, Interrupted, VivimError
 from vivim.extract.pretrain.config import MaskLossConfig, PretrainConfig
-from vivim.extract.pretrain.masks import read_clips
+from vivim.extract.pretrain.masks import MaskedClip, read_clips
 from vivim.extract.pretrain.pictures import read_frame
 from vivim.extract.pretrain.predict import measure, predict
 from vivim.extract.pretrain.train import train_on_masks
 from vivim.extract.vivim import VivimConfig
 from vivim.extract.weights import load_weights, save_encoder
 from vivim.progress import SILENT, SilentProgress
+
+from .conftest import square_clip
 
 TINY = PretrainConfig(pixels=32, clip_frames=2, epochs=3, lr=1e-3, pictures_every=2, batch=2, loss=MaskLossConfig(tiles=4))
 
@@ -104,6 +107,42 @@ def test_the_files_of_a_run_serve_extraction_and_further_training(folders, tmp_p
     test = [clip for clip in clips if done.held_out == f"held out: {clip.name}"]
     again = measure(test, [predict(model, clip, 2, "all") for clip in test])
     assert again.dice == done.best.dice
+
+
+def test_masks_that_teach_nothing_are_refused_and_leave_nothing(folders, tmp_path):
+    clips = read_clips(*folders, 32, SILENT)
+    empty, full = (
+        [MaskedClip(clip.name, clip.frames_TCHW, torch.full_like(clip.masks_THW, value)) for clip in clips] for value in (False, True)
+    )
+    run = tmp_path / "run"
+    for train_on, test_on, message in (
+        (empty, clips, "none of the 12 masks to train on holds an object: all are 0"),
+        (full, clips, "the 12 masks to train on hold no background"),
+        (clips, empty, r"none of the 12 masks to measure on \(2 test clips\) holds an object.*Give --test-frames"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train_on_masks(train_on, test_on, TINY, "nano", run, seed=1, device="cpu", resume=False, progress=SILENT)
+    assert not run.exists()
+    # A single clip without the object is legal.
+    train_on_masks([clips[0], empty[1]], clips, TINY, "nano", run, seed=1, device="cpu", resume=False, progress=SILENT)
+
+
+def test_a_clip_whose_name_is_no_utf8_is_trained_on_and_resumed(tmp_path):
+    name = os.fsdecode(b"a\xff")
+    square_clip(tmp_path / "f" / name, tmp_path / "m" / name)
+    folders = tmp_path / "f", tmp_path / "m"
+    with pytest.raises(Interrupted):
+        train(folders, tmp_path / "run", progress=StopsIn(2))
+    assert len(train(folders, tmp_path / "run", resume=True).epochs) == TINY.epochs
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["train"]["clips"] == [f"{name}[0:5]"]
+
+
+def test_a_run_needs_a_folder_that_can_be(folders, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file" / "run", tmp_path / ("x" * 300)):
+        with pytest.raises(InputError, match=r"cannot be a folder for the run \(.*\); choose another --out"):
+            train(folders, out)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_encoder_weights_alone_can_be_the_beginning(folders, tmp_path):

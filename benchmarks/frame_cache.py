@@ -1,6 +1,6 @@
 """What cached frames and thumbnails cost, and what JPEG loses, on real clips.
 
-    python benchmarks/frames.py --videos shared/data/clips [--out benchmarks/results/frames.json]
+    python benchmarks/frame_cache.py --videos shared/data/clips [--out benchmarks/results/frame_cache.json]
 
 Every clip is decoded to 8 frames of 224 x 224, as ``vivim extract`` does by default, cached raw and as JPEG, and read back in
 another order. Times are CPU time of this process, one thread, per clip; ``write_wall_ms`` also waits for the disk. ``error`` is
@@ -123,7 +123,7 @@ def main() -> None:
     print(result["thumbnails"], f"decode {result['decode_cpu_ms']} ms", flush=True)
     if options.out:
         run = provenance()
-        run["command"] = f"frames.py --videos {options.videos.name}"
+        run["command"] = f"frame_cache.py --videos {options.videos.name}"
         options.out.write_text(json.dumps(result | {"provenance": run}, indent=2) + "\n")
 
 
