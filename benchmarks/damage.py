@@ -2,7 +2,7 @@
 
     python benchmarks/damage.py [--flips 200]
 
-A clip of ``against_ffmpeg.KINDS`` is damaged in one byte of one packet and read twice by the pool, as extraction reads it. Refused: a
+A clip of ``frames.KINDS`` is damaged in one byte of one packet and read twice by the pool, as extraction reads it. Refused: a
 failure. Unharmed: the frames are those of the whole clip. Wrong: other frames, accepted; ``mean`` and ``largest`` say how wrong,
 in grey levels of 255 of the resized frames. No container tells of such damage; whether a codec can is what this measures.
 """
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import av
 import numpy as np
-from against_ffmpeg import KINDS, Kind, make
+from frames import KINDS, Kind, make
 from vivim.extract.clip import Clip, ClipRef, Failure
 from vivim.extract.decode_pool import DecodePool
 from vivim.extract.reader import ClipReader

@@ -31,7 +31,7 @@ def test_the_damage_table_is_the_result_file():
 
 
 def test_the_frames_are_as_equal_as_the_page_says():
-    result = json.loads((HERE.parents[1] / "benchmarks" / "results" / "against_ffmpeg.json").read_text("utf-8"))
+    result = json.loads((HERE.parents[1] / "benchmarks" / "results" / "frames.json").read_text("utf-8"))
     for part in result["summary"].values():
         for decoder in part.values():
             assert decoder["equal"] == decoder["clips"]

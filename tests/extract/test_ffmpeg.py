@@ -11,9 +11,7 @@ BOUND = 0.5
 
 
 def load():
-    spec = importlib.util.spec_from_file_location(
-        "against_ffmpeg", Path(__file__).resolve().parents[2] / "benchmarks" / "against_ffmpeg.py"
-    )
+    spec = importlib.util.spec_from_file_location("frames_benchmark", Path(__file__).resolve().parents[2] / "benchmarks" / "frames.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look there
     spec.loader.exec_module(module)

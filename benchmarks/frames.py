@@ -1,6 +1,6 @@
 """Are our frames FFmpeg's? Both decoders against the ffmpeg program, frame by frame at the same timestamps, before resizing.
 
-    python benchmarks/against_ffmpeg.py [--clips DIR] [--ffmpeg PATH] [--count 8]
+    python benchmarks/frames.py [--clips DIR] [--ffmpeg PATH] [--count 8]
 
 Clips are made for every codec and oddity in ``KINDS``; those of ``--clips`` come on top. ffmpeg decodes a clip from its start to its
 end, turns it upright by itself, picks frames by their timestamps (by number where the container has none) and converts them to
@@ -32,7 +32,7 @@ from vivim.extract.sampling import Uniform
 from vivim.extract.sniff import HEAD_BYTES, container_of
 from vivim.store.provenance import provenance
 
-RESULT = Path(__file__).parent / "results" / "against_ffmpeg.json"
+RESULT = Path(__file__).parent / "results" / "frames.json"
 Picture = npt.NDArray[np.uint8]
 
 
