@@ -57,6 +57,22 @@ def test_extract_finds_the_clips_writes_the_file_and_remembers_it(data: Path, ca
     assert again["sha256"] == store.sha256
 
 
+def test_keyframes_and_strict_reading_reach_rows_and_recipe(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    enough = [*SMALL, "--max-fail-rate", "0.5", "--out"]
+    assert cli.main(["extract", *enough, "exact.h5"]) == 0
+    assert cli.main(["extract", *enough, "keyframe.h5", "--set", "extract.seek=keyframe"]) == 0
+    assert cli.main(["extract", *enough, "strict.h5", "--set", "extract.strict=true"]) == 0
+    exact, keyframe, strict = (EmbeddingStore.open(f"{name}.h5") for name in ("exact", "keyframe", "strict"))
+    assert keyframe.rows.times_seconds_NT.tolist() == [[0.0, 0.0]] * 2  # eight frames, of which the first is the keyframe
+    assert keyframe.rows.short_N.all()
+    assert (strict.vectors_ND == exact.vectors_ND).all()
+    assert set(strict.rows.decoder) == {"pyav"}
+    assert "frames.seek" in {field for field, _, _ in differences(exact.recipe, keyframe.recipe)}
+    assert "decoder.strict" in {field for field, _, _ in differences(exact.recipe, strict.recipe)}
+    assert "seek" not in exact.recipe.frames
+    assert "strict" not in exact.recipe.decoder
+
+
 def test_another_recipe_is_refused_with_the_fields(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["extract", *SMALL, "--max-fail-rate", "1"]) == 0
     before = Path("runs/embeddings.h5").read_bytes()
