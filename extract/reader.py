@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,12 @@ from .clip import Clip, ClipRef
 from .failures import ClipError
 from .probe import Limits, Probe, counted_times, probe_clip
 from .resize import resize
-from .sampling import FrameSampler, Indices, is_short, nearest_keyframes
+from .sampling import FrameSampler, Indices, is_short, make_sampler, nearest_keyframes
 from .sniff import HEAD_BYTES, check_size, container_of
 from .thumbnails import thumbnail_webp
+
+if TYPE_CHECKING:
+    from .config import ExtractConfig
 
 Picture = npt.NDArray[np.uint8]
 

@@ -14,9 +14,8 @@ from vivim.extract import reader
 from vivim.extract.clip import Clip, ClipRef
 from vivim.extract.config import ExtractConfig, FramesConfig
 from vivim.extract.failures import ClipError
-from vivim.extract.reader import ClipReader, Unchanged, decoder_versions
+from vivim.extract.reader import ClipReader, Unchanged, decoder_versions, make_reader
 from vivim.extract.sampling import Middle, Uniform
-from vivim.extract.sources import make_reader
 
 
 def read(path, sampler=None, **options):
