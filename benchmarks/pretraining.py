@@ -41,6 +41,7 @@ from vivim.demo.run import DemoRow, extract_config, recommend_config, world_conf
 from vivim.demo.scene import Scene
 from vivim.demo.viewers import build_world
 from vivim.demo.world import World, WorldConfig, WorldFiles, write_tables
+from vivim.extract.parts import parts_of
 from vivim.extract.pretrain.config import PretrainConfig
 from vivim.extract.pretrain.masks import MaskedClip
 from vivim.extract.pretrain.selfsup_config import SelfSupConfig
@@ -131,6 +132,7 @@ def extract(files: WorldFiles, weights: str, seed: int, out: Path) -> EmbeddingS
     config = extract_config()
     encoder, info = load_weights(weights, NANO, seed=seed)
     out.unlink(missing_ok=True)
+    shutil.rmtree(parts_of(out), ignore_errors=True)
     extract_catalogue(videos(files.videos, config), out, config, encoder, make_recipe(config, encoder, info), Lines())
     return EmbeddingStore.open(out)
 

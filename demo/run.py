@@ -1,5 +1,6 @@
 """The three stages on the small rendered world, ending with a table and a page to look at."""
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from ..errors import VivimError
 from ..extract.config import EncoderConfig, ExtractConfig
+from ..extract.parts import parts_of
 from ..extract.run import extract_catalogue
 from ..extract.sources import videos
 from ..extract.weights import make_encoder
@@ -118,6 +120,7 @@ def run_demo_world(out: Path, *, seed: int, device: str, quick: bool, progress: 
     encoder.to(device)
     embeddings = out / "embeddings.h5"
     embeddings.unlink(missing_ok=True)
+    shutil.rmtree(parts_of(embeddings), ignore_errors=True)
     done = extract_catalogue(videos(files.videos, config), embeddings, config, encoder, make_recipe(config, encoder, weights), progress)
     if done.failures:
         raise VivimError(f"{len(done.failures)} clips of the demo's own failed: {done.failures[0].message}. Run 'vivim doctor'.")
