@@ -243,7 +243,7 @@ Index = Annotated[
 
 MaskFrames = Annotated[
     str | None,
-    typer.Option("--frames", metavar="DIR", help="Clips with masks: a folder of pictures per clip, or the pictures of one clip."),
+    typer.Option("--frames", metavar="DIR", help="Clips with masks: a folder of pictures per clip, the pictures of one clip, or videos."),
     Sets("pretrain.frames"),
 ]
 Masks = Annotated[str | None, typer.Option(metavar="DIR", help="Their masks, laid out like --frames."), Sets("pretrain.masks")]

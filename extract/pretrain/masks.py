@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
 from ...errors import InputError
 from ...progress import Progress
+from ..clip import ClipRef
+from ..clips import EXTENSIONS
 from ..resize import resize
 from .pictures import read_frame, read_mask
+from .whole_clip import read_whole
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
 _MIN_SIDE = 32
@@ -55,9 +59,10 @@ def read_clips(frames: Path, masks: Path, pixels: int, progress: Progress) -> li
     """Read all clips of a folder.
 
     Args:
-        frames: a folder per clip, or the pictures of one clip.
+        frames: a folder per clip, or the pictures of one clip, or video files.
         masks: the same folders with a mask per frame: same name without extension, same size, 0 for background and 1 or 255 for
-            the object. Masks without any object are legal, and so are clips of one frame.
+            the object; for ``NAME.mp4`` the folder ``NAME`` with as many masks as it has frames. Masks without any object are legal,
+            and so are clips of one frame.
         pixels: S; pictures are squeezed to a square, their proportions ignored. A mask pixel is object where at least half of what it
             covers is.
 
@@ -66,6 +71,8 @@ def read_clips(frames: Path, masks: Path, pixels: int, progress: Progress) -> li
     """
     if os.path.realpath(frames) == os.path.realpath(masks):
         raise InputError(f"--frames and --masks are both {frames}. Give the pictures to the one and their masks to the other.")
+    if videos := _videos(frames):
+        return _read_videos(videos, frames, masks, pixels, progress)
     folders = _clip_folders(frames, "--frames")
     mask_folders = _clip_folders(masks, "--masks")
     # One clip given directly on either side needs no name in common.
@@ -75,6 +82,35 @@ def read_clips(frames: Path, masks: Path, pixels: int, progress: Progress) -> li
     pairs = {name: _pair(folders[name], mask_folders[name]) for name in folders}
     progress.start("read", sum(map(len, pairs.values())), "frames")
     clips = [_read_clip(name, pair, pixels, progress) for name, pair in pairs.items()]
+    progress.finish()
+    return clips
+
+
+def _videos(root: Path) -> dict[str, Path]:
+    """Video files directly in a folder, by name without extension; empty if there are none, or no such folder."""
+    return {path.stem: path for path in _entries(root) if path.suffix.lower() in EXTENSIONS} if os.path.isdir(root) else {}
+
+
+def _read_videos(videos: dict[str, Path], frames: Path, masks: Path, pixels: int, progress: Progress) -> list[MaskedClip]:
+    mixed = [path.name for path in _entries(frames) if os.path.isdir(path) or _is_picture(path)]
+    if mixed:
+        raise InputError(f"--frames: {frames} holds videos and {mixed[0]}; give one kind.")
+    mask_folders = _clip_folders(masks, "--masks")
+    _refuse_unpaired("clip", videos, mask_folders, frames, masks)
+    progress.start("read", len(videos), "clips")
+    whole = read_whole([ClipRef(name, path) for name, path in videos.items()], pixels)
+    clips = []
+    for name, path in videos.items():
+        files = [file for _, file in sorted(_by_stem(mask_folders[name]).items(), key=lambda entry: _natural(entry[0]))]
+        clip = whole[name]
+        if len(files) != len(clip.frames_TCHW):
+            raise InputError(
+                f"{path} has {len(clip.frames_TCHW)} frames, {mask_folders[name]} {len(files)} masks; every frame needs one. "
+                "They are paired in the order of the numbers in the masks' names."
+            )
+        masks_THW = [_resize_mask(torch.from_numpy(_checked_mask(file, clip.size_HW) > 0), pixels) for file in files]
+        clips.append(MaskedClip(name, torch.from_numpy(clip.frames_TCHW), torch.stack(masks_THW)))
+        progress.advance()
     progress.finish()
     return clips
 
@@ -154,7 +190,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _no_pictures(entries: list[Path]) -> str:
     found = f" It holds {', '.join(path.name for path in entries[:3])}{', ...' if len(entries) > 3 else ''}." if entries else ""
-    return f"no pictures ({', '.join(sorted(_PICTURES))}).{found} Of a video, every frame must be saved as a picture."
+    return f"no pictures ({', '.join(sorted(_PICTURES))}).{found}"
 
 
 def _is_picture(path: Path) -> bool:
@@ -187,26 +223,33 @@ def _read_clip(name: str, pairs: list[tuple[Path, Path]], pixels: int, progress:
     frames, masks = [], []
     size: tuple[int, ...] | None = None
     for frame_path, mask_path in pairs:
-        frame_HWC, mask_HW = read_frame(frame_path), read_mask(mask_path)
-        if min(mask_HW.shape) < _MIN_SIDE:
-            raise InputError(f"{mask_path} has {_size(mask_HW.shape)} pixels; at least {_MIN_SIDE} x {_MIN_SIDE} are needed.")
-        if mask_HW.shape != frame_HWC.shape[:2]:
-            raise InputError(f"{mask_path} has {_size(mask_HW.shape)} pixels, its frame {_size(frame_HWC.shape)}; they must be the same.")
+        frame_HWC = read_frame(frame_path)
+        mask_HW = _checked_mask(mask_path, frame_HWC.shape[:2])
         if size not in (None, mask_HW.shape):
             raise InputError(f"{frame_path} has {_size(mask_HW.shape)} pixels, the frames before it {_size(size)}; a clip has one size.")
         size = mask_HW.shape
-        values = set(np.unique(mask_HW).tolist())
-        if not (values <= {0, 255} or values <= {0, 1}):
-            listed = ", ".join(map(str, sorted(values)[:6])) + (", ..." if len(values) > 6 else "")
-            shown = f"{len(values)} values: {listed}" if len(values) > 1 else f"nothing but {listed}"
-            raise InputError(
-                f"{mask_path} holds {shown}; allowed are 0 for background and 255 (or 1) for the object. "
-                "Masks with several objects must be merged into one; lossy files such as JPEG do not keep masks."
-            )
         frames.append(torch.from_numpy(resize(frame_HWC, pixels, "squash")))
         masks.append(_resize_mask(torch.from_numpy(mask_HW > 0), pixels))
         progress.advance()
     return MaskedClip(name, torch.stack(frames), torch.stack(masks))
+
+
+def _checked_mask(path: Path, size_HW: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """A mask of a frame of this size, as numbers of which all but 0 mean object."""
+    mask_HW = read_mask(path)
+    if min(mask_HW.shape) < _MIN_SIDE:
+        raise InputError(f"{path} has {_size(mask_HW.shape)} pixels; at least {_MIN_SIDE} x {_MIN_SIDE} are needed.")
+    if mask_HW.shape != size_HW:
+        raise InputError(f"{path} has {_size(mask_HW.shape)} pixels, its frame {_size(size_HW)}; they must be the same.")
+    values = set(np.unique(mask_HW).tolist())
+    if not (values <= {0, 255} or values <= {0, 1}):
+        listed = ", ".join(map(str, sorted(values)[:6])) + (", ..." if len(values) > 6 else "")
+        shown = f"{len(values)} values: {listed}" if len(values) > 1 else f"nothing but {listed}"
+        raise InputError(
+            f"{path} holds {shown}; allowed are 0 for background and 255 (or 1) for the object. "
+            "Masks with several objects must be merged into one; lossy files such as JPEG do not keep masks."
+        )
+    return mask_HW
 
 
 def _resize_mask(mask_HW: torch.Tensor, pixels: int) -> torch.Tensor:

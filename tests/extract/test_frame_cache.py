@@ -11,8 +11,7 @@ from safetensors.numpy import load_file, save_file
 from vivim.errors import InputError, RecipeMismatch
 from vivim.extract.clip import Clip, ClipRef
 from vivim.extract.clips import find_clips
-from vivim.extract.config import EncoderConfig
-from vivim.extract.decode_pool import DecodePool
+from vivim.extract.config import EncoderConfig, ExtractConfig
 from vivim.extract.failures import ClipError
 from vivim.extract.frame_cache import CachedReader, FrameCache
 from vivim.extract.frame_format import Jpeg
@@ -20,12 +19,12 @@ from vivim.extract.frame_recipe import FrameRecipe
 from vivim.extract.frame_writer import FrameCacheWriter
 from vivim.extract.jpeg import decode_jpegs, encode_jpegs
 from vivim.extract.reader import ClipReader, Unchanged
-from vivim.extract.run import Tally, run_shard
+from vivim.extract.run import extract_catalogue
 from vivim.extract.sampling import Uniform
+from vivim.extract.sources import Source
 from vivim.extract.weights import make_encoder
-from vivim.extract.writer import FileWriter
 from vivim.progress import SILENT
-from vivim.store import EmbeddingFile, EmbeddingStore, Recipe
+from vivim.store import EmbeddingStore, Recipe
 
 RECIPE = FrameRecipe(
     frames={"sampler": "uniform", "count": 2},
@@ -239,11 +238,10 @@ def test_the_reader_reads_by_shard(tmp_path):
         assert caught.value.kind == "missing" and what in caught.value.message
 
 
-def embed(refs, decode, out, recipe, encoder):
-    file, tally = EmbeddingFile(out, recipe, encoder.dim), Tally()
-    run_shard(refs, decode, encoder, FileWriter(file), tally, batch_clips=3, progress=SILENT)
-    file.commit()
-    assert not tally.failures
+def embed(catalogue, reader, out, recipe, encoder):
+    source = Source(catalogue, reader)
+    config = ExtractConfig(workers=1, batch_clips=3)
+    assert extract_catalogue(source, out, config, encoder, recipe, SILENT).failures == ()
     return EmbeddingStore.open(out)
 
 
@@ -265,16 +263,14 @@ def test_vectors_from_the_cache_are_those_from_the_videos(tmp_path, clips):
     reader = ClipReader(Uniform(2), 64)
     parts = {"encoder": {}, "weights": {}, "dtype": "float32", "decoder": {"policy": "auto"}}
     recipe = Recipe(frames={"count": 2}, preprocessing={"image_size": 64, "mean": [0.5]}, **parts)
-    refs = find_clips(tmp_path / "clips").refs
-    with torch.inference_mode():
-        videos = embed(refs, lambda refs, known: (reader(ref) for ref in refs), tmp_path / "videos.h5", recipe, encoder)
-        with FrameCacheWriter(tmp_path / "raw", FrameRecipe.of(recipe)) as writer:
-            for ref in refs:
-                writer.add(reader(ref))
-        cache = FrameCache.open(tmp_path / "raw")
-        assert cache.recipe.into(recipe) == recipe
-        pool = DecodePool(CachedReader(), workers=1)
-        frames = embed(cache.catalogue().refs, pool.decode, tmp_path / "cache.h5", cache.recipe.into(recipe), encoder)
+    catalogue = find_clips(tmp_path / "clips")
+    videos = embed(catalogue, reader, tmp_path / "videos.h5", recipe, encoder)
+    with FrameCacheWriter(tmp_path / "raw", FrameRecipe.of(recipe)) as writer:
+        for ref in catalogue.refs:
+            writer.add(reader(ref))
+    cache = FrameCache.open(tmp_path / "raw")
+    assert cache.recipe.into(recipe) == recipe
+    frames = embed(cache.catalogue(), CachedReader(), tmp_path / "cache.h5", cache.recipe.into(recipe), encoder)
     assert frames.ids == videos.ids
     np.testing.assert_array_equal(frames.vectors_ND, videos.vectors_ND)
     np.testing.assert_array_equal(frames.rows.times_seconds_NT, videos.rows.times_seconds_NT)

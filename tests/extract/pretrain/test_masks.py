@@ -129,12 +129,6 @@ def renamed_masks(folders):
         path.rename(path.with_stem(path.stem + "_gt"))
 
 
-def videos(folders):
-    shutil.rmtree(folders[0])
-    folders[0].mkdir()
-    (folders[0] / "a.mp4").touch()
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -154,7 +148,6 @@ def videos(folders):
         (lambda f: grey_mask(f, np.full((48, 48), 254, np.uint8)), r"0003\.png holds nothing but 254; allowed are 0"),
         (renamed_masks, r"lacks the masks of the frames 0000, .*0004, \.\.\. \(6 of 6\), and has 0000_gt, .* instead"),
         (lambda f: (f[1] / "a").rename(f[1] / "A"), r"lacks the masks of the clips a \(1 of 2\), and has A instead"),
-        (videos, r"frames holds no folders and no pictures .* It holds a\.mp4\. Of a video, every frame must be saved"),
         (lambda f: write_grey(f[1] / "a" / "0003.png", np.ones((48, 48), np.uint16), "gray16be"), r"0003\.png has 16 bits a pixel"),
         (small, r"0000\.png has 60 x 31 pixels; at least 32 x 32"),
         (other_size, r"0003\.png has 48 x 64 pixels, the frames before it 48 x 48"),
@@ -193,3 +186,41 @@ def test_of_a_single_clip_the_last_frames_are_held_out(folders):
 def test_nothing_can_be_held_out_of_one_frame(folders):
     with pytest.raises(InputError, match="has one frame and is the only one"):
         hold_out([read(folders)[0].part(0, 1)], 0.2, seed=0)
+
+
+@pytest.fixture
+def video_clips(tmp_path, folders):
+    """The clips of ``folders`` as lossless videos, with the same masks."""
+    frames, masks = folders
+    (tmp_path / "videos").mkdir()
+    for name in "ab":
+        with av.open(str(tmp_path / "videos" / f"{name}.mkv"), "w") as file:
+            stream = file.add_stream("ffv1", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 48, 48, "bgr0"
+            for path in sorted((frames / name).iterdir()):
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(read_frame(path), format="rgb24")))
+            file.mux(stream.encode(None))
+    return tmp_path / "videos", masks
+
+
+def test_videos_with_masks_are_the_same_clips(folders, video_clips):
+    expected = read(folders)
+    found = read(video_clips)
+    assert [clip.name for clip in found] == ["a", "b"]
+    for one, two in zip(expected, found, strict=True):
+        assert torch.equal(one.frames_TCHW, two.frames_TCHW) and torch.equal(one.masks_THW, two.masks_THW)
+
+
+def test_videos_that_do_not_fit_their_masks_are_refused(video_clips, tmp_path):
+    (video_clips[1] / "a" / "0005.png").unlink()
+    with pytest.raises(InputError, match=r"a\.mkv has 6 frames, .*a 5 masks; every frame needs one"):
+        read(video_clips)
+    (video_clips[0] / "a.mkv").write_bytes(b"no video at all")
+    with pytest.raises(InputError, match=r"a\.mkv cannot be read: not_video"):
+        read(video_clips)
+    (video_clips[0] / "a.mkv").unlink()
+    with pytest.raises(InputError, match="lacks the clips of the masks a"):
+        read(video_clips)
+    (video_clips[0] / "c").mkdir()
+    with pytest.raises(InputError, match="holds videos and c; give one kind"):
+        read(video_clips)
