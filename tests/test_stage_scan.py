@@ -137,7 +137,7 @@ def test_nothing_readable_is_no_crash(data: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--videos", "nowhere"], "nowhere is not there"),
+        (["--videos", "nowhere"], "nowhere: not there"),
         (["--interactions", "nowhere.csv"], "nowhere.csv"),
         (["--weights", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--sample", "0"], "--sample"),
