@@ -31,7 +31,13 @@ class DetailFFN(nn.Module):
         # Tokens are a channels-last map already, but a 3-D convolution takes them so only if its weight says the same; else it
         # copies in and out and runs a kernel several times slower.
         weight = self.dwconv.weight.to(memory_format=torch.channels_last_3d)
-        hidden_BCTHW = F.conv3d(hidden_BCL.unflatten(2, size), weight, self.dwconv.bias, padding=1, groups=len(weight))
+        hidden_BCTHW = hidden_BCL.unflatten(2, size)
+        # Under a CPU's autocast torch's gradient of this weight reads memory that nobody has written (2.13, oneDNN, bfloat16,
+        # channels-last, depthwise, 3-D); in float32 it does not.
+        exact = weight.requires_grad and torch.is_grad_enabled() and weight.device.type == "cpu"
+        with torch.autocast(weight.device.type, enabled=torch.is_autocast_enabled(weight.device.type) and not exact):
+            hidden_BCTHW = hidden_BCTHW.to(weight.dtype) if exact else hidden_BCTHW
+            hidden_BCTHW = F.conv3d(hidden_BCTHW, weight, self.dwconv.bias, padding=1, groups=len(weight))
         return self.fc2(F.gelu(hidden_BCTHW.flatten(2).transpose(1, 2)))
 
 

@@ -1,5 +1,7 @@
 """The encoder against the official model's outputs, and its promises about shapes and time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -129,6 +131,29 @@ def test_the_order_of_frames_matters():
 def test_a_clip_that_does_not_fit_is_refused(shape):
     with pytest.raises(ValueError, match=r"32 x 32|a clip is"):
         Vivim(VivimConfig.of_size("nano")).forward_features(torch.zeros(shape))
+
+
+def test_bfloat16_gradients_do_not_depend_on_what_lay_in_memory():
+    """A kernel of torch's does (see ``DetailFFN``); here every buffer that is used again holds NaN."""
+    config = replace(VivimConfig.of_size("nano"), drop_path=0.0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vivim = Vivim(config)
+        clip = torch.randn(2, 2, 3, 32, 32)
+
+    def gradients(before):
+        for kib in (2**k for k in range(14)):
+            spoilt = [torch.full((256 * kib,), before) for _ in range(6)]
+            del spoilt
+        vivim.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            vectors = vivim.embed(clip)
+        vectors.float().square().sum().backward()
+        return {name: parameter.grad.clone() for name, parameter in vivim.named_parameters() if parameter.grad is not None}
+
+    expected = gradients(0.0)
+    for _ in range(6):
+        assert all(torch.equal(gradient, expected[name]) for name, gradient in gradients(float("nan")).items())
 
 
 # Encoder parameters in millions: MiT, Temporal Mamba Blocks; without decoder.
