@@ -9,14 +9,15 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
+
+from . import cli_options as opt
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -35,42 +36,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-class SizeName(StrEnum):
-    """Which encoder."""
-
-    nano = "nano"
-    b0 = "b0"
-    b1 = "b1"
-    b2 = "b2"
-    b3 = "b3"
-    b4 = "b4"
-    b5 = "b5"
-
-
-class SplitName(StrEnum):
-    """Which questions are asked."""
-
-    test = "test"
-    validation = "validation"
-
-
-@dataclass(frozen=True)
-class Sets:
-    """Marks an option that sets the configuration key ``key``; its text is checked there, with one message for all ways to set it.
-
-    Attributes:
-        key: what it sets.
-        with_clips: what it sets instead where the command is also given ``--clips``; None: the same.
-    """
-
-    key: str
-    with_clips: str | None = None
-
-    def key_among(self, given: Mapping[str, Any]) -> str:
-        """The key it sets beside the other options ``given``."""
-        return self.with_clips if self.with_clips and given.get("clips") is not None else self.key
 
 
 @dataclass(frozen=True)
@@ -127,164 +92,6 @@ def spread(args: list[str], flags: set[str]) -> list[str]:
     return [*out, flag] if bare and flag is not None else out
 
 
-Config = Annotated[Path | None, typer.Option(metavar="FILE", help="Configuration; default: pipeline.yaml here, if there is one.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any option of pipeline.yaml, as in train.lr=3e-4. Repeatable.")
-]
-Seed = Annotated[str | None, typer.Option(metavar="N", help="Seed of every random choice; default: 1."), Sets("seed")]
-Device = Annotated[
-    str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute; default: auto, a GPU if there is one."), Sets("device")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the configuration this command would use, and stop.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
-Videos = Annotated[str | None, typer.Option(metavar="DIR", help="Folder of clips; default: found in data/."), Sets("data.videos")]
-Interactions = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="Who watched what: MicroLens pairs, CSV, Parquet, RecBole .inter; default: found in data/."),
-    Sets("data.interactions"),
-]
-Titles = Annotated[str | None, typer.Option(metavar="FILE", help="CSV item,title; default: found in data/."), Sets("data.titles")]
-Embeddings = Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file; default: the one made last.")]
-Run = Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of a training run; default: the one made last.")]
-
-Size = Annotated[
-    str | None,
-    typer.Option(metavar="auto|nano|b0..b5", help="Size of the encoder; default: auto, that of the weights; b0 if random."),
-    Sets("extract.encoder.size"),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH|hub:OWNER/NAME|random",
-        help="Weights of the encoder: a .safetensors file, or a repository to download; default: random, from the seed.",
-    ),
-    Sets("extract.encoder.weights"),
-]
-VerifyWeights = Annotated[
-    str | None,
-    typer.Option("--weights", metavar="PATH|hub:OWNER/NAME", help="The weights the file was made with, unless they are random."),
-    Sets("extract.encoder.weights"),
-]
-Frames = Annotated[str | None, typer.Option(metavar="T", help="Frames per clip; default: 8."), Sets("extract.frames.count")]
-Pixels = Annotated[str | None, typer.Option(metavar="N", help="Side of the encoder's picture; default: 224."), Sets("extract.image_size")]
-Manifest = Annotated[
-    str | None, typer.Option(metavar="CSV", help="Columns id,path, for ids that are not file names."), Sets("extract.manifest")
-]
-Workers = Annotated[str | None, typer.Option(metavar="N", help="Decoding processes; default: 0, one per core."), Sets("extract.workers")]
-FromCache = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Read cached frames in the place of videos."), Sets("extract.from_cache")
-]
-FromFrames = Annotated[
-    str | None,
-    typer.Option(metavar="DIR|ZIP", help="Read ITEM-NUMBER.jpg in the place of videos, as MicroLens publishes frames."),
-    Sets("extract.from_frames"),
-]
-CacheFrames = Annotated[
-    str | None,
-    typer.Option(metavar="DIR", help="Keep the frames there, for another encoder or for training."),
-    Sets("extract.cache_frames"),
-]
-Thumbnails = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Write a small picture of each clip that is read there."), Sets("extract.thumbnails")
-]
-Seek = Annotated[
-    str | None,
-    typer.Option(metavar="exact|keyframe", help="keyframe: the keyframe nearest to each wanted moment; default: exact."),
-    Sets("extract.seek"),
-]
-Decoder = Annotated[
-    str | None,
-    typer.Option(metavar="auto|pyav", help="Who reads; default: auto, decord, and PyAV where it fails."),
-    Sets("extract.decoder"),
-]
-Strict = Annotated[bool | None, typer.Option("--strict", help="Refuse clips in which a wanted frame is damaged."), Sets("extract.strict")]
-EngineName = Annotated[
-    str | None,
-    typer.Option("--engine", metavar="local|ray", help="Where clips are read and encoded; default: local."),
-    Sets("extract.engine"),
-]
-MaxFailRate = Annotated[
-    str | None,
-    typer.Option(metavar="SHARE", help="Share of clips that may fail before exit code 3; default: 0.01."),
-    Sets("extract.max_fail_rate"),
-]
-
-Items = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ids|frozen|ids+frozen",
-        help="What an item is: a learned id, its stored clip vector, or both; default: auto, both if there is an embedding file, else ids.",
-    ),
-    Sets("items.kind"),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(metavar="mamba|mamba2|sasrec|popularity|item-knn", help="What turns a history into a user; default: mamba."),
-    Sets("model.kind"),
-]
-Loss = Annotated[
-    str | None,
-    typer.Option(metavar="full|in-batch", help="What is minimised; default: full, softmax over the whole catalogue."),
-    Sets("loss.kind"),
-]
-Epochs = Annotated[
-    str | None,
-    typer.Option(metavar="N", help="Passes over the data, at most; fewer if validation stops rising; default: 30."),
-    Sets("train.epochs"),
-]
-K = Annotated[list[str] | None, typer.Option(metavar="K...", help="List lengths; default: 10 20."), Sets("evaluate.k")]
-Index = Annotated[
-    str | None,
-    typer.Option(metavar="flat|hnsw|ivf", help="FAISS index that makes the lists; default: flat, which is exact."),
-    Sets("evaluate.index"),
-]
-
-MaskFrames = Annotated[
-    str | None,
-    typer.Option("--frames", metavar="DIR", help="Clips with masks: a folder of pictures per clip, the pictures of one clip, or videos."),
-    Sets("pretrain.frames"),
-]
-Masks = Annotated[str | None, typer.Option(metavar="DIR", help="Their masks, laid out like --frames."), Sets("pretrain.masks")]
-TestFrames = Annotated[
-    str | None,
-    typer.Option(metavar="DIR", help="Clips to measure on; without them a share of the clips is held out."),
-    Sets("pretrain.test_frames"),
-]
-TestMasks = Annotated[str | None, typer.Option(metavar="DIR", help="Their masks."), Sets("pretrain.test_masks")]
-MaskLoss = Annotated[
-    str | None,
-    typer.Option("--loss", metavar="ours|official", help="What is minimised on masks; default: ours."),
-    Sets("pretrain.loss.kind"),
-]
-Clips = Annotated[Path | None, typer.Option(metavar="DIR", help="Clips without masks: a folder of videos, as extract takes it.")]
-PretrainWeights = Annotated[
-    str | None,
-    typer.Option("--weights", metavar="PATH|random", help="What to begin with, a .safetensors file; default: random, from the seed."),
-    Sets("pretrain.weights", with_clips="selfsup.weights"),
-]
-PretrainEpochs = Annotated[
-    str | None,
-    typer.Option("--epochs", metavar="N", help="Passes over the data; default: 50; with --clips 30."),
-    Sets("pretrain.epochs", with_clips="selfsup.epochs"),
-]
-PretrainPixels = Annotated[
-    str | None,
-    typer.Option("--pixels", metavar="S", help="Side of the square the encoder sees; default: 256; with --clips 112."),
-    Sets("pretrain.pixels", with_clips="selfsup.image_size"),
-]
-PretrainFrames = Annotated[
-    str | None,
-    typer.Option("--clip-frames", metavar="T", help="Frames seen at once; default: 5; with --clips 8."),
-    Sets("pretrain.clip_frames", with_clips="selfsup.frames"),
-]
-PretrainWorkers = Annotated[
-    str | None,
-    typer.Option("--workers", metavar="N", help="Decoding processes with --clips; default: 0, one per core."),
-    Sets("selfsup.workers"),
-]
-
 _Command = TypeVar("_Command", bound=Callable[..., "Summary"])
 
 
@@ -294,7 +101,7 @@ def command(name: str) -> Callable[[_Command], _Command]:
     def register(function: _Command) -> _Command:
         _, *own = inspect.signature(function).parameters.values()
         shared = list(inspect.signature(_shared).parameters.values())
-        marks = {p.name: mark for p in (*own, *shared) for mark in getattr(p.annotation, "__metadata__", ()) if isinstance(mark, Sets)}
+        marks = {p.name: mark for p in (*own, *shared) for mark in getattr(p.annotation, "__metadata__", ()) if isinstance(mark, opt.Sets)}
 
         def run(**given: Any) -> None:
             from .pipeline import Override, as_yaml, load_pipeline
@@ -327,13 +134,13 @@ def command(name: str) -> Callable[[_Command], _Command]:
 
 
 def _shared(
-    config: Config = None,
-    set_: Set = None,
-    seed: Seed = None,
-    device: Device = None,
-    json_: Json = False,
-    print_config: PrintConfig = False,
-    debug: Debug = False,
+    config: opt.Config = None,
+    set_: opt.Set = None,
+    seed: opt.Seed = None,
+    device: opt.Device = None,
+    json_: opt.Json = False,
+    print_config: opt.PrintConfig = False,
+    debug: opt.Debug = False,
 ) -> None:
     """The options of every command; never called."""
 
@@ -350,19 +157,19 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @command("pretrain")
 def pretrain(
     call: Call,
-    frames: MaskFrames = None,
-    masks: Masks = None,
-    test_frames: TestFrames = None,
-    test_masks: TestMasks = None,
-    loss: MaskLoss = None,
-    clips: Clips = None,
-    manifest: Manifest = None,
-    workers: PretrainWorkers = None,
-    size: Size = None,
-    weights: PretrainWeights = None,
-    epochs: PretrainEpochs = None,
-    pixels: PretrainPixels = None,
-    clip_frames: PretrainFrames = None,
+    frames: opt.MaskFrames = None,
+    masks: opt.Masks = None,
+    test_frames: opt.TestFrames = None,
+    test_masks: opt.TestMasks = None,
+    loss: opt.MaskLoss = None,
+    clips: opt.Clips = None,
+    manifest: opt.Manifest = None,
+    workers: opt.PretrainWorkers = None,
+    size: opt.Size = None,
+    weights: opt.PretrainWeights = None,
+    epochs: opt.PretrainEpochs = None,
+    pixels: opt.PretrainPixels = None,
+    clip_frames: opt.PretrainFrames = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder to write; default: runs/pretrain.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in that folder.")] = False,
 ) -> "Summary":
@@ -375,14 +182,14 @@ def pretrain(
 @command("scan")
 def scan(
     call: Call,
-    videos: Videos = None,
-    interactions: Interactions = None,
-    size: Size = None,
-    weights: Weights = None,
-    frames: Frames = None,
-    manifest: Manifest = None,
-    workers: Workers = None,
-    max_fail_rate: MaxFailRate = None,
+    videos: opt.Videos = None,
+    interactions: opt.Interactions = None,
+    size: opt.Size = None,
+    weights: opt.Weights = None,
+    frames: opt.Frames = None,
+    manifest: opt.Manifest = None,
+    workers: opt.Workers = None,
+    max_fail_rate: opt.MaxFailRate = None,
     no_timing: Annotated[bool, typer.Option("--no-timing", help="Read headers only; predict no time.")] = False,
     sample: Annotated[int, typer.Option(metavar="N", min=1, help="Clips that are really read, to predict the time.")] = 30,
 ) -> "Summary":
@@ -395,29 +202,29 @@ def scan(
 @command("extract")
 def extract(
     call: Call,
-    videos: Videos = None,
+    videos: opt.Videos = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file to write; default: runs/embeddings.h5.")] = None,
-    size: Size = None,
-    weights: Weights = None,
-    frames: Frames = None,
-    manifest: Manifest = None,
-    workers: Workers = None,
-    engine: EngineName = None,
-    max_fail_rate: MaxFailRate = None,
-    from_cache: FromCache = None,
-    from_frames: FromFrames = None,
-    cache_frames: CacheFrames = None,
-    thumbnails: Thumbnails = None,
-    decoder: Decoder = None,
-    seek: Seek = None,
-    strict: Strict = None,
+    size: opt.Size = None,
+    weights: opt.Weights = None,
+    frames: opt.Frames = None,
+    manifest: opt.Manifest = None,
+    workers: opt.Workers = None,
+    engine: opt.EngineName = None,
+    max_fail_rate: opt.MaxFailRate = None,
+    from_cache: opt.FromCache = None,
+    from_frames: opt.FromFrames = None,
+    cache_frames: opt.CacheFrames = None,
+    thumbnails: opt.Thumbnails = None,
+    decoder: opt.Decoder = None,
+    seek: opt.Seek = None,
+    strict: opt.Strict = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do only this part of the clips, as in 2/8; then merge.")] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Do only the first N clips by id.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try clips again that failed for good.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
 ) -> "Summary":
     """Turn a folder of clips into an embedding file."""
-    from .stage_one import ExtractOptions, run_extract
+    from .stage_extract import ExtractOptions, run_extract
 
     return run_extract(call.pipeline, call.progress, ExtractOptions(out, shard, limit, retry_failed, dry_run))
 
@@ -428,7 +235,7 @@ def merge(
     out: Annotated[Path | None, typer.Argument(metavar="[FILE.h5]", help="Embedding file to make; default: runs/embeddings.h5.")] = None,
 ) -> "Summary":
     """Make the embedding file from the shards that extract has left beside it."""
-    from .stage_one import run_merge
+    from .stage_extract import run_merge
 
     return run_merge(call.pipeline, call.progress, out=out)
 
@@ -437,11 +244,11 @@ def merge(
 def verify(
     call: Call,
     file: Annotated[Path | None, typer.Argument(metavar="FILE.h5", help="Embedding file; default: the one made last.")] = None,
-    videos: Videos = None,
-    manifest: Manifest = None,
-    weights: VerifyWeights = None,
+    videos: opt.Videos = None,
+    manifest: opt.Manifest = None,
+    weights: opt.VerifyWeights = None,
     sample: Annotated[int, typer.Option(metavar="N", min=1, help="Rows to make again, drawn with --seed.")] = 200,
-    workers: Workers = None,
+    workers: opt.Workers = None,
 ) -> "Summary":
     """Make rows of an embedding file again from their clips, and compare."""
     from .stage_verify import run_verify
@@ -464,12 +271,12 @@ def convert_weights(
 @command("train-rec")
 def train_rec(
     call: Call,
-    interactions: Interactions = None,
-    embeddings: Embeddings = None,
-    items: Items = None,
-    model: Model = None,
-    loss: Loss = None,
-    epochs: Epochs = None,
+    interactions: opt.Interactions = None,
+    embeddings: opt.Embeddings = None,
+    items: opt.Items = None,
+    model: opt.Model = None,
+    loss: opt.Loss = None,
+    epochs: opt.Epochs = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder to write; default: a new one in runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or else the one interrupted last.")] = False,
 ) -> "Summary":
@@ -482,10 +289,10 @@ def train_rec(
 @command("evaluate")
 def evaluate(
     call: Call,
-    run: Run = None,
-    k: K = None,
-    split: Annotated[SplitName | None, typer.Option(help="Which questions; default: both.")] = None,
-    index: Index = None,
+    run: opt.Run = None,
+    k: opt.K = None,
+    split: Annotated[opt.SplitName | None, typer.Option(help="Which questions; default: both.")] = None,
+    index: opt.Index = None,
 ) -> "Summary":
     """Measure a trained recommender: HR@K, NDCG@K with intervals."""
     from .stage_two import run_evaluate
@@ -496,7 +303,7 @@ def evaluate(
 @command("recommend")
 def recommend(
     call: Call,
-    run: Run = None,
+    run: opt.Run = None,
     user: Annotated[str | None, typer.Option(metavar="ID", help="A user of the training data.")] = None,
     k: Annotated[int, typer.Option(metavar="K", min=1, help="How many items.")] = 10,
     history: Annotated[str | None, typer.Option(metavar="ID,ID,...", help="Item ids, oldest first, instead of a user.")] = None,
@@ -510,10 +317,10 @@ def recommend(
 @command("check-data")
 def check_data(
     call: Call,
-    interactions: Interactions = None,
-    videos: Videos = None,
-    titles: Titles = None,
-    embeddings: Embeddings = None,
+    interactions: opt.Interactions = None,
+    videos: opt.Videos = None,
+    titles: opt.Titles = None,
+    embeddings: opt.Embeddings = None,
 ) -> "Summary":
     """Describe the data and name every oddity in it."""
     from .stage_one import run_check_data
@@ -524,9 +331,9 @@ def check_data(
 @command("doctor")
 def doctor(
     call: Call,
-    model: Annotated[SizeName | None, typer.Option(help="Say instead what an encoder of this size costs.")] = None,
-    frames: Frames = None,
-    pixels: Pixels = None,
+    model: Annotated[opt.SizeName | None, typer.Option(help="Say instead what an encoder of this size costs.")] = None,
+    frames: opt.Frames = None,
+    pixels: opt.Pixels = None,
 ) -> "Summary":
     """Check this machine: packages, devices, memory, disk; or say what an encoder costs."""
     from .doctor import run_cost, run_doctor

@@ -207,7 +207,9 @@ def _optional_packages() -> Iterator[Check]:
 
 
 def _cores() -> Iterator[Check]:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from .extract.decode_pool import usable_cores
+
+    usable = usable_cores()
     quota = cgroup_cores()
     if quota is not None and quota < usable:
         fix = f"set extract.workers to {max(1, int(quota))}; more processes than cores slow each other down"

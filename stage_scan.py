@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .discovery import FOLDER, find_videos, interactions_if_any
+from .discovery import FOLDER, find_videos
 from .errors import TooManyFailures
 from .pipeline import Pipeline
 from .progress import Progress
-from .stage_one import FAILURES_SHOWN, pick_device
+from .stage_one import FAILURES_SHOWN, known_interactions, pick_device
 from .terminal import Summary, TableOf, byte_size, duration, program
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .extract.headers import Header
     from .extract.scan import Scan
     from .recommend.coverage import Coverage, Part
-    from .recommend.sequences import Interactions
 
 IDS_SHOWN = 3
 IDS_LISTED = 100
@@ -53,7 +52,7 @@ def run_scan(pipeline: Pipeline, progress: Progress, *, timing: bool, sample: in
     device = pick_device(pipeline.device)
     decoder_versions(config.decoder)
     catalogue = find_clips(FOLDER if config.manifest is not None else find_videos(pipeline), config.manifest)
-    interactions = _interactions(pipeline)
+    interactions = known_interactions(pipeline)
     encoder, weights = make_encoder(config.encoder, pipeline.seed)
     encoder.to(device)
 
@@ -144,15 +143,6 @@ def _about_sample(failures: "Sequence[Failure]", drawn: "Sequence[Header]", busy
             f"Other work kept this machine busy (load {busy:.0f} on {os.cpu_count()} cores); the times are those of a busy machine."
         )
     return notes
-
-
-def _interactions(pipeline: Pipeline) -> "Interactions | None":
-    from .recommend.readers import read_interactions
-
-    path, data = interactions_if_any(pipeline), pipeline.data
-    if path is None:
-        return None
-    return read_interactions(path, user_column=data.user_column, item_column=data.item_column, time_column=data.time_column)
 
 
 def _headline(scan: "Scan", predicted: "Forecast | None") -> str:

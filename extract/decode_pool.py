@@ -82,7 +82,7 @@ class DecodePool:
         Raises:
             VivimError: child processes cannot be started, or there is no memory for frames, which is no fault of a clip.
         """
-        size = min(self.workers or _cores(), len(refs))
+        size = min(self.workers or usable_cores(), len(refs))
         if not size:
             return
         with ExitStack() as resources:
@@ -118,5 +118,6 @@ def _next(run: DecodeRun, stop: threading.Event | None) -> News | None:
     return None
 
 
-def _cores() -> int:
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -3,13 +3,13 @@
 Shapes: n clips of the sample, R resamples.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .config import ExtractConfig
+from .decode_pool import usable_cores
 from .headers import Header
 from .timing import Sample
 
@@ -87,8 +87,3 @@ def embedding_file_bytes(ids: Sequence[str], dim: int, config: ExtractConfig) ->
 def frame_cache_bytes(clips: int, config: ExtractConfig) -> int:
     """The frames of so many clips as the encoder sees them, uint8, without compression."""
     return clips * config.frames.count * config.image_size**2 * 3
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ..settings import Settings
+from ..store.durable import sync
 from .clip import Clip
 from .frame_format import DamageError, FrameFormat, Parts, checked, format_of
 from .frame_recipe import FrameRecipe
@@ -98,10 +99,10 @@ def write_shard(path: Path, recipe: FrameRecipe, format: FrameFormat, clips: Seq
     temporary = temporary_of(path)
     try:
         save_file(tensors, temporary, {_METADATA: header.model_dump_json()})
-        _sync(temporary)
+        sync(temporary)
         Shard(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     except (SafetensorError, DamageError) as error:
         raise OSError(f"{path.name}: {error}") from error
     finally:
@@ -208,11 +209,3 @@ def _hash_parts(parts: Parts) -> str:
         digest.update(part.nbytes.to_bytes(8, "little"))
         digest.update(part.data)
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

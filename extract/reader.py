@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -100,14 +101,12 @@ class ClipReader:
         if self.seek == "keyframe" and len(keyframes_K):
             indices_T = nearest_keyframes(indices_T, keyframes_K, probe.times_seconds)
         wanted = {int(k) for k in indices_T}
-        decoder = "pyav"
+        squares, decoder = None, "decord"
         if _who_reads(self.decoder, self.seek, self.strict) == "auto":
-            try:
+            with suppress(decord_frames.DoubtError):  # PyAV reads what decord may have got wrong
                 squares = self._squares(decord_frames.read_frames(path, probe, wanted), probe, indices_T, thumbnail)
-                decoder = "decord"
-            except decord_frames.DoubtError:
-                pass
-        if decoder == "pyav":
+        if squares is None:
+            decoder = "pyav"
             squares = self._squares(pyav_frames.read_timed(path, probe, wanted, strict=self.strict), probe, indices_T, thumbnail)
         return _stack(squares, indices_T), probe.times_seconds[indices_T], is_short(indices_T), decoder
 

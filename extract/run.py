@@ -10,7 +10,7 @@ from ..store import EmbeddingStore, Recipe
 from ..store.embedding_file import check_recipe
 from .clips import Catalogue
 from .config import ExtractConfig
-from .decode_pool import DecodePool
+from .decode_pool import DecodePool, usable_cores
 from .engines import Engine, LocalEngine, MakeEngine
 from .frame_writer import FrameCacheWriter
 from .ledger import Entry, Ledger
@@ -21,6 +21,7 @@ from .shard_loop import ClipEncoder, Tally
 from .sources import Source
 from .stop_signals import shielded, stop_gently
 from .summary import ExtractSummary
+from .verdict import StageTimes, verdict
 from .writer import ShardWriter
 
 
@@ -63,7 +64,7 @@ def extract_catalogue(
         pool = DecodePool(source.reader, config.workers, config.timeout_seconds, ahead=2 * config.batch_clips)
         local = LocalEngine(pool, encoder, config.batch_clips, parts.ledger)
         engines = (local if engine is None else engine(pool, encoder, config.batch_clips), local)
-        tally, total = Tally(), len(catalogue)
+        tally, total, write_seconds = Tally(), len(catalogue), 0.0
         while True:
             entries = parts.ledger.entries()
             if keep is not None:
@@ -81,27 +82,47 @@ def extract_catalogue(
                 thumbnails=config.thumbnails,
             )
             _follow(plan, engines, writer, tally, progress, out)
+            write_seconds += writer.write_seconds
             retry_failed = False
             if share.count > 1:
                 sha256 = ""
                 break
             try:
+                merging = time.monotonic()
                 sha256 = merge_if_new(out, parts, progress)
+                write_seconds += time.monotonic() - merging
                 break
             except DamagedShardError as error:
                 progress.say(f"{error.shard.name} is damaged and put aside; its clips are done again")
                 parts.put_aside(error.shard)
     failures = tuple(sorted(tally.failures, key=lambda failure: failure.id))
+    seconds = time.monotonic() - started
+    done = pool.statistics
+    times = StageTimes(
+        seconds=seconds,
+        clips=done.clips,
+        wait_seconds=tally.decode_wait_seconds,
+        encode_seconds=tally.encode_seconds,
+        write_seconds=write_seconds,
+        decoders=max(done.workers, 1),
+        decode_busy_seconds=done.busy_seconds,
+        blocked_seconds=done.blocked_seconds,
+        cores=usable_cores(),
+        device=encoder.device.type,
+        precision=config.precision,
+        seek=config.seek,
+    )
     return ExtractSummary(
         total=total,
         embedded=tally.embedded,
         unchanged=total - tally.embedded - len(failures),
         failures=failures,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         decode_wait_seconds=tally.decode_wait_seconds,
         encode_seconds=tally.encode_seconds,
         decoders=dict(tally.decoders),
         sha256=sha256,
+        verdict=verdict(times) if engine is None and tally.embedded else None,
     )
 
 

@@ -125,7 +125,10 @@ def encode(clips: Sequence[Clip], encoder: ClipEncoder, progress: Progress) -> n
 
 
 def _encode_at_once(clips: Sequence[Clip], encoder: ClipEncoder) -> npt.NDArray[np.float32]:
-    frames = torch.from_numpy(np.stack([clip.frames_TCHW for clip in clips])).to(encoder.device)
+    frames = torch.from_numpy(np.stack([clip.frames_TCHW for clip in clips]))
+    if encoder.device.type == "cuda":
+        frames = frames.pin_memory()  # copied without a stop on the way
+    frames = frames.to(encoder.device, non_blocking=True)
     with torch.inference_mode():
         vectors: npt.NDArray[np.float32] = encoder.embed_uint8(frames).float().cpu().numpy()
     return vectors

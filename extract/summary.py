@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from ..errors import TooManyFailures
 from .clip import Failure
+from .verdict import Verdict
+
+BINDING = ("decode", "encode", "write")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class ExtractSummary:
         encode_seconds: time in which vectors were computed.
         decoders: clips of this run by the decoder that read them.
         sha256: content hash of the file that was written; empty if none was.
+        verdict: what limited the run; None if it ran elsewhere.
     """
 
     total: int
@@ -33,6 +37,7 @@ class ExtractSummary:
     encode_seconds: float
     decoders: dict[str, int]
     sha256: str = ""
+    verdict: Verdict | None = None
 
     @property
     def failures_by_kind(self) -> dict[str, int]:
@@ -44,11 +49,6 @@ class ExtractSummary:
         """Clips computed per second of the run."""
         return self.embedded / self.seconds if self.seconds > 0 else 0.0
 
-    @property
-    def bound(self) -> str:
-        """What limited the speed: ``decode-bound`` or ``encode-bound``."""
-        return "decode-bound" if self.decode_wait_seconds >= self.encode_seconds else "encode-bound"
-
     def first_line(self) -> str:
         """The answer: ``103 of 106 clips embedded, 3 failed (2 not_video, 1 timeout); 41 s; decode-bound``."""
         parts = [f"{self.embedded + self.unchanged} of {self.total} clips embedded"]
@@ -57,8 +57,8 @@ class ExtractSummary:
         if self.failures:
             parts[0] += f", {len(self.failures)} failed ({kinds_in_words(self.failures)})"
         parts.append(f"{self.seconds:.0f} s" if self.seconds >= 10 else f"{self.seconds:.1f} s")
-        if self.embedded:
-            parts.append(self.bound)
+        if self.verdict is not None and self.verdict.bound in BINDING:
+            parts.append(f"{self.verdict.bound}-bound")
         return "; ".join(parts)
 
 

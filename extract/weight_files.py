@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import InputError
+from ..store.durable import sync
 
 _CONTAINERS = ("state_dict", "model")
 PICKLED = (".pth", ".pt", ".bin", ".ckpt")
@@ -43,8 +44,7 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata:
     kept = {_METADATA: json.dumps(dict(metadata), sort_keys=True)}
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, kept)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):

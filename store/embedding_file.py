@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, RecipeMismatch, VivimError
+from .durable import sync
 from .embedding_store import FORMAT_VERSION, EmbeddingStore
 from .failpoints import failpoint
 from .hdf5_checks import text_attribute
@@ -113,14 +114,14 @@ def write_embeddings(path: Path, recipe: Recipe, rows: Rows, failures: Sequence[
         failpoint("file.before_write")
         _write(temporary, recipe, rows, failures, sha256)
         failpoint("file.written")
-        _sync(temporary)
+        sync(temporary)
         failpoint("file.synced")
         if EmbeddingStore.open(temporary, allow_empty=True).sha256 != sha256:
             raise VivimError(f"{path} was not written: the new file reads back differently. Check the disk; nothing was changed.")
         failpoint("file.checked")
         os.replace(temporary, path)
         failpoint("file.renamed")
-        _sync(path.parent)
+        sync(path.parent)
         failpoint("file.folder_synced")
     except OSError as error:
         needed_bytes = rows.vectors_ND.nbytes + rows.times_seconds_NT.nbytes + 256 * len(rows)
@@ -207,14 +208,6 @@ def _short(value: object) -> str:
     """A hash by its first characters: enough to tell two apart, and to read."""
     text = str(value)
     return f"{text[:12]}..." if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _free_bytes(path: Path) -> str:

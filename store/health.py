@@ -136,7 +136,7 @@ class Health:
                 f"{len(same.conflicts)} vectors differ although their files are the same, as those of {a!r} and {b!r} by {apart:.1%} of "
                 "the length: rows stand in the wrong place. Run vivim verify."
             )
-        if self.rounding is not None and not self._collapsed and self.rounding > ROUNDED * self.deviation:
+        if self.rows > 1 and self.rounding is not None and not self._collapsed and self.rounding > ROUNDED * self.deviation:
             yield (
                 f"Rounding to float16 takes {self.rounding / self.deviation:.0%} of what tells clips apart. Extract again with "
                 "--set extract.dtype=float32."

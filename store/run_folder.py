@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
+from .durable import sync
 
 
 class RunFolder:
@@ -80,8 +81,7 @@ class RunFolder:
         """Atomic safetensors file; CPU copies."""
         temporary = self.path / f"{name}.tmp"
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         temporary.replace(self.path / name)
 
     def read_tensors(self, name: str) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from vivim import cli, strict_yaml
+from vivim import cli, cli_options, strict_yaml
 from vivim.errors import MissingExtra, RecipeMismatch, TooManyFailures
 from vivim.terminal import Summary
 
@@ -137,10 +137,12 @@ def test_named_options_of_pretrain_set_their_keys(capsys: pytest.CaptureFixture[
 def test_every_option_marked_to_set_a_key_names_one_that_exists() -> None:
     from vivim.pipeline import option_names
 
-    marks = [mark.key for kind in vars(cli).values() for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, cli.Sets)]
+    marks = [
+        mark.key for kind in vars(cli_options).values() for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, cli_options.Sets)
+    ]
     for function in (cli.pretrain, cli.scan, cli.extract, cli.train_rec, cli.evaluate, cli.recommend, cli.check_data, cli.doctor):
         for annotation in function.__annotations__.values():
-            found = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, cli.Sets)]
+            found = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, cli_options.Sets)]
             marks += [key for mark in found for key in (mark.key, mark.with_clips) if key]
     assert len(marks) > 15
     assert set(marks) <= set(option_names())
@@ -156,9 +158,9 @@ def test_the_defaults_that_help_states_are_the_defaults() -> None:
         return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
     stated = 0
-    for annotation in vars(cli).values():
+    for annotation in vars(cli_options).values():
         marks = getattr(annotation, "__metadata__", ())
-        sets = next((mark for mark in marks if isinstance(mark, cli.Sets)), None)
+        sets = next((mark for mark in marks if isinstance(mark, cli_options.Sets)), None)
         text = next((mark.help or "" for mark in marks if hasattr(mark, "help")), "")
         found = re.search(r"default: ([^,;.]+(?:\.\d+)?)", text)
         if sets is None or found is None or found[1].startswith("found in"):

@@ -7,7 +7,6 @@ log.jsonl              one line an epoch
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ...errors import InputError
+from ...store.durable import sync
 from ...store.provenance import provenance
 from ...store.run_folder import pack_optimizer, unpack_optimizer, write_atomically
 
@@ -105,8 +105,7 @@ class SelfSupRun:
         part = self.path / "last.safetensors.tmp"
         copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         save_file(copies, part, metadata={"log": "[" + ",".join(lines) + "]"})
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(part)
         part.replace(self.path / "last.safetensors")
         write_atomically(self.path / "log.jsonl", "".join(line + "\n" for line in lines))
 

@@ -2,12 +2,14 @@ import pytest
 from vivim.errors import TooManyFailures
 from vivim.extract.clip import Failure
 from vivim.extract.summary import ExtractSummary, check_fail_rate
+from vivim.extract.verdict import StageTimes, verdict
 
 
 def summary(embedded=103, unchanged=0, failures=(), seconds=41.2, wait=30.0, encode=5.0):
     failed = tuple(Failure(f"c{k}", kind, "why") for k, kind in enumerate(failures))
     total = embedded + unchanged + len(failed)
-    return ExtractSummary(total, embedded, unchanged, failed, seconds, wait, encode, {"decord": embedded})
+    times = StageTimes(seconds, embedded, wait, encode, 0.1, 2, 1.9 * wait, 0.0, 4, "cuda")
+    return ExtractSummary(total, embedded, unchanged, failed, seconds, wait, encode, {"decord": embedded}, "", verdict(times))
 
 
 def test_the_first_line_is_the_answer():
@@ -16,8 +18,8 @@ def test_the_first_line_is_the_answer():
 
 
 def test_other_first_lines():
-    assert summary(wait=1.0).first_line() == "103 of 103 clips embedded; 41 s; encode-bound"
-    assert summary(embedded=1, unchanged=102, seconds=1.26).first_line() == "103 of 103 clips embedded (102 unchanged); 1.3 s; decode-bound"
+    assert summary(wait=1.0, encode=35.0).first_line() == "103 of 103 clips embedded; 41 s; encode-bound"
+    assert summary(embedded=1, unchanged=102, seconds=1.26).first_line() == "103 of 103 clips embedded (102 unchanged); 1.3 s"
     assert summary(embedded=0, unchanged=9, seconds=0.04).first_line() == "9 of 9 clips embedded (9 unchanged); 0.0 s"
 
 

@@ -153,3 +153,10 @@ def test_a_sample_is_called_one():
 def test_nothing_to_measure_is_refused():
     with pytest.raises(InputError, match="no vectors"):
         measure_health(Rows.empty(4, 2))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_one_vector_is_measured_and_says_nothing_of_others(dtype):
+    found = measure_health(rows_of([[3, 4]], dtype))
+    assert (found.rows, found.norms["median"], found.deviation, found.warnings()) == (1, 5.0, 0.0, [])
+    assert json.loads(json.dumps(found.as_dict()))["rows"] == 1

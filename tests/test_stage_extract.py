@@ -166,6 +166,41 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(data: Path, capsys: 
     assert (sorted(said["todo"]), said["unchanged"], said["total"]) == (["7", "page"], 1, 3)
 
 
+def test_what_failed_clips_mean_for_the_interactions_is_said(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three of six interactions are with the clip that is a web page."""
+    (data / "x_pairs.tsv").write_text("1\t007 page\n2\tpage 7\n3\tpage 7\n")
+    assert cli.main(["extract", *SMALL]) == 3
+    assert "The failed clips touch 3 of 6 interactions (50.00%), with 1 item." in capsys.readouterr().out
+    assert cli.main(["extract", *SMALL, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["interactions_touched"] == {"interactions": 3, "share": 0.5, "items": 1}
+    (data / "y_pairs.tsv").write_text("1\t7 page\n")
+    assert cli.main(["extract", *SMALL]) == 3
+    assert "is not known: " in capsys.readouterr().out
+
+
+def test_health_and_verdict_are_in_the_summary(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["extract", *SMALL, "--max-fail-rate", "1", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["verdict"]["bound"], said["verdict"]["decoders"], said["verdict"]["clips"]) == ("unknown", 1, 3)
+    assert (said["health"]["rows"], said["health"]["dim"]) == (2, said["dim"])
+
+
+def test_thumbnails_and_keyframes_are_options(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from vivim.extract.thumbnails import thumbnail_path
+
+    options = [*SMALL, "--max-fail-rate", "1", "--thumbnails", "thumbs", "--seek", "keyframe", "--strict"]
+    assert cli.main(["extract", *options]) == 0
+    recipe = EmbeddingStore.open("runs/embeddings.h5").recipe
+    assert (recipe.frames["seek"], recipe.decoder["strict"], recipe.decoder["policy"]) == ("keyframe", True, "pyav")
+    for id_ in ("007", "7"):
+        with av.open(str(thumbnail_path(Path("thumbs"), id_))) as file:
+            picture = next(file.decode(video=0)).to_ndarray(format="rgb24")
+        assert picture.shape == (64, 64, 3)
+    assert len(list(Path("thumbs").rglob("*.webp"))) == 2
+    capsys.readouterr()
+    assert cli.main(["verify", "--videos", "data/videos"]) == 0, capsys.readouterr()
+
+
 def test_parts_are_merged_by_a_command(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fail = ["--max-fail-rate", "1"]
     assert cli.main(["extract", *SMALL, *fail, "--out", "one.h5"]) == 0
