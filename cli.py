@@ -204,6 +204,7 @@ def extract(
     call: Call,
     videos: opt.Videos = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file to write; default: runs/embeddings.h5.")] = None,
+    interactions: opt.Interactions = None,
     size: opt.Size = None,
     weights: opt.Weights = None,
     frames: opt.Frames = None,

@@ -23,7 +23,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from vivim.extract import run as engine
 from vivim.extract.clip import ClipRef, Failure
 from vivim.extract.clips import Catalogue
 from vivim.extract.config import ExtractConfig, FramesConfig
+from vivim.extract.decode_statistics import DecodeStatistics
 from vivim.extract.failures import ClipError
 from vivim.extract.sources import Source
 from vivim.progress import SILENT
@@ -63,6 +64,7 @@ class Here:
     workers: int = 0
     timeout_seconds: float = 0.0
     ahead: int = 0
+    statistics: DecodeStatistics = field(default_factory=DecodeStatistics)
 
     def decode(self, refs: Any, known: Mapping[str, str], on_start: Callable[[ClipRef], None], stop: Any) -> Any:
         for ref in refs:

@@ -78,15 +78,22 @@ def check(folder, promised):
 
 
 def by_chance(folder, times):
-    """Kill a writer at random moments, start it again, and so on."""
-    moments, promised, killed = random.Random(0), set(), 0
-    for _ in range(times):
-        pid, listen = in_child(lambda say: write(folder, CLIPS, say))
+    """Kill a writer at random moments, start it again, and so on, until so many have died; one that is done begins anew elsewhere."""
+    moments, promised, killed, place = random.Random(0), set(), 0, 0
+    root, folder = folder, folder / "0"
+    for _ in range(50 * times):
+        pid, listen = in_child(lambda say, folder=folder: write(folder, CLIPS, say))
         time.sleep(moments.uniform(0.0, 0.04))
         os.kill(pid, signal.SIGKILL)
-        killed += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        died = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        killed += died
         promised |= heard(listen)
         check(folder, promised)
+        if killed == times:
+            break
+        if not died:
+            place += 1
+            folder, promised = root / str(place), set()
     pid, listen = in_child(lambda say: write(folder, CLIPS, say))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     promised |= heard(listen)
@@ -115,7 +122,8 @@ def at_every_step(folder):
                 return called
 
             frame_shard.save_file = dying(frame_shard.save_file)
-            frame_shard.os = type("os", (), {**vars(os), "fsync": dying(os.fsync), "replace": dying(os.replace)})
+            frame_shard.sync = dying(frame_shard.sync)
+            frame_shard.os = type("os", (), {**vars(os), "replace": dying(os.replace)})
             write(place, 2 * PER_COMMIT, say)
 
         pid, listen = in_child(work)
