@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 
 Picture = npt.NDArray[np.uint8]
 
+RULES = 2
+"""Raised when the same file, read by the same libraries, gives other frames than before: who reads what, and how frames become RGB.
+
+1 (not recorded): decord read also clips in which it returns neighbours of the frames it is asked for.
+"""
+
 
 @dataclass(frozen=True)
 class Unchanged:
@@ -158,14 +164,14 @@ def make_reader(config: "ExtractConfig") -> ClipReader:
 
 def decoder_versions(
     policy: Literal["auto", "pyav"], seek: Literal["exact", "keyframe"] = "exact", *, strict: bool = False
-) -> dict[str, str | bool]:
-    """What the recipe records about decoding: who reads, the versions of the libraries, and ``strict`` where it is asked for.
+) -> dict[str, str | bool | int]:
+    """What the recipe records about decoding: who reads, by which rules, versions of the libraries, ``strict`` where it is asked for.
 
     Raises:
         InputError: the policy needs decord, which is not installed; PyAV alone would be a quiet slow path.
     """
     reads = _who_reads(policy, seek, strict)
-    versions: dict[str, str | bool] = {"policy": reads, "av": version("av")}
+    versions: dict[str, str | bool | int] = {"policy": reads, "rules": RULES, "av": version("av")}
     if reads == "auto":
         decord = next(_installed("decord2", "decord"), None)
         if decord is None:
