@@ -57,7 +57,8 @@ def run_extract(pipeline: Pipeline, progress: Progress, options: ExtractOptions)
     device = pick_device(pipeline.device)
     workspace = Workspace(pipeline.runs)
     target = options.out or workspace.embeddings_path()
-    encoder, weights = make_encoder(config.encoder, pipeline.seed)
+    encoder = make_encoder(config.encoder, pipeline.seed)
+    weights = encoder.load_report
     encoder.to(device)
     used = MixedPrecision(encoder) if config.precision == "bf16-mixed" else encoder
     recipe = make_recipe(config, encoder, weights)

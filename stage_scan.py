@@ -53,7 +53,8 @@ def run_scan(pipeline: Pipeline, progress: Progress, *, timing: bool, sample: in
     decoder_versions(config.decoder)
     catalogue = find_clips(FOLDER if config.manifest is not None else find_videos(pipeline), config.manifest)
     interactions = known_interactions(pipeline)
-    encoder, weights = make_encoder(config.encoder, pipeline.seed)
+    encoder = make_encoder(config.encoder, pipeline.seed)
+    weights = encoder.load_report
     encoder.to(device)
 
     busy = os.getloadavg()[0]

@@ -133,7 +133,8 @@ def readable(sources: Sequence[Path], config: ExtractConfig) -> list[Path]:
 
 def measure(name: str, catalogue: Catalogue, size: str, work: Path) -> dict[str, Any]:
     config = ExtractConfig(encoder=EncoderConfig(size=size), workers=len(os.sched_getaffinity(0)))
-    encoder, weights = make_encoder(config.encoder, 1)
+    encoder = make_encoder(config.encoder, 1)
+    weights = encoder.load_report
     count = len(catalogue.refs)
     rate = {"decode": count / decode_only(catalogue.refs, config), "encode": encode_rate(config, encoder)}
     out = work / f"{name}-{size}.h5"

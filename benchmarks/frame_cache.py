@@ -49,7 +49,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 def vectors(clips: list[Clip]) -> np.ndarray:
     """(N, D) of every fourth clip."""
-    encoder, _ = make_encoder(EncoderConfig(size="b0"), 1)
+    encoder = make_encoder(EncoderConfig(size="b0"), 1)
     with torch.inference_mode():
         return np.concatenate([encoder.embed_uint8(torch.from_numpy(clip.frames_TCHW)[None]).numpy() for clip in clips[::VECTORS_OF_EVERY]])
 

@@ -130,7 +130,8 @@ def neighbours(vectors_ND: np.ndarray, labels: Sequence[object]) -> float:
 def extract(files: WorldFiles, weights: str, seed: int, out: Path) -> EmbeddingStore:
     """The clips' vectors, made as the demo makes them."""
     config = extract_config()
-    encoder, info = load_weights(weights, NANO, seed=seed)
+    encoder = load_weights(weights, NANO, seed=seed)
+    info = encoder.load_report
     out.unlink(missing_ok=True)
     shutil.rmtree(parts_of(out), ignore_errors=True)
     extract_catalogue(videos(files.videos, config), out, config, encoder, make_recipe(config, encoder, info), Lines())

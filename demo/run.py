@@ -116,7 +116,8 @@ def run_demo_world(out: Path, *, seed: int, device: str, quick: bool, progress: 
     seconds["render"], started = clock() - started, clock()
 
     config = extract_config()
-    encoder, weights = make_encoder(config.encoder, seed)
+    encoder = make_encoder(config.encoder, seed)
+    weights = encoder.load_report
     encoder.to(device)
     embeddings = out / "embeddings.h5"
     embeddings.unlink(missing_ok=True)

@@ -37,7 +37,7 @@ def convert_weights(source: Path, target: Path) -> LoadReport:
     if source.suffix.lower() == ".safetensors":
         raise InputError(f"convert-weights: {source} is a safetensors file already. Give it to --weights as it is.")
     tensors = read_pickle(source)
-    _, report = from_state_dict(tensors, source=source.name)
+    report = from_state_dict(tensors, source=source.name).load_report
     metadata = {"format": "pt", "scheme": report.scheme} | ({"licence": report.licence} if report.licence else {})
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -71,11 +71,13 @@ def encoder_of(recipe: Recipe, weights: str, path: Path) -> tuple[Vivim, LoadRep
             )
         if config.size == "auto":
             raise InputError(f"{path} says random weights of an encoder without a named size; vivim extract does not make such files.")
-        encoder, report = load_weights(RANDOM, VivimConfig.of_size(config.size, config.pooling), seed=int(drawn[1]))
+        encoder = load_weights(RANDOM, VivimConfig.of_size(config.size, config.pooling), seed=int(drawn[1]))
+        report = encoder.load_report
     else:
         if weights == RANDOM:
             raise InputError(f"{path} was made with the weights of {source} (sha256 {sha256[:12]}...); say where they are with --weights.")
-        encoder, report = load_weights(weights, seed=_seed(recipe), pooling=config.pooling)
+        encoder = load_weights(weights, seed=_seed(recipe), pooling=config.pooling, segmentation=False)
+        report = encoder.load_report
     if report.sha256 != sha256:
         why = "this version of torch draws other numbers" if drawn else "they are other weights"
         raise InputError(

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..ssm import MambaBlock
 from .decoder import Decoder, Levels
+from .load_report import LoadReport
 from .mit import PatchEmbed, SegFormerLayer, as_map
 from .pooling import LevelsPooling, Pooling, UnifiedPooling
 from .temporal import PaperBlock, TemporalMambaBlock
@@ -181,6 +182,7 @@ class Vivim(nn.Module):
         config: see ``VivimConfig``.
     """
 
+    load_report: LoadReport  # set by ``weights``
     mean: torch.Tensor
     std: torch.Tensor
 

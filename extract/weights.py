@@ -32,10 +32,10 @@ def load_weights(
     *,
     seed: int = 1,
     pooling: Literal["levels", "unified"] = "levels",
-    segmentation: bool = False,
+    segmentation: bool | None = None,
     heads: tuple[int, ...] | None = None,
-) -> tuple[Vivim, LoadReport]:
-    """An encoder in evaluation mode, and where its weights come from.
+) -> Vivim:
+    """An encoder in evaluation mode; its ``load_report`` says where its weights come from.
 
     Args:
         source: ``random``, the path of a safetensors file, or ``hub:OWNER/NAME``.
@@ -43,7 +43,7 @@ def load_weights(
             is the file's in either case, where it is known.
         seed: of random weights, and of what a file lacks and may lack.
         pooling: with ``config=None``; see ``VivimConfig``.
-        segmentation: with ``config=None``; with mask and edge heads.
+        segmentation: with ``config=None``; with mask and edge heads. None: where the file has a mask head.
         heads: with ``config=None``; attention heads per stage, where the channels are not those of a named size.
 
     Raises:
@@ -51,7 +51,7 @@ def load_weights(
         MissingExtra: a hub source, and huggingface_hub is not installed.
     """
     if source == "random":
-        return _random(config or replace(VivimConfig.of_size("b0", pooling), segmentation=segmentation), seed)
+        return _random(config or replace(VivimConfig.of_size("b0", pooling), segmentation=bool(segmentation)), seed)
     if not source.strip() or "://" in source:
         named = f"{source} is an address, and only hub:OWNER/NAME is downloaded" if source.strip() else "the name is empty"
         raise InputError(f"weights: {named}. Give random, or the path of a .safetensors file.")
@@ -72,12 +72,12 @@ def from_state_dict(
     *,
     seed: int = 1,
     pooling: Literal["levels", "unified"] = "levels",
-    segmentation: bool = False,
+    segmentation: bool | None = None,
     heads: tuple[int, ...] | None = None,
     source: str = "the state dict",
     metadata: Mapping[str, str] | None = None,
-) -> tuple[Vivim, LoadReport]:
-    """An encoder in evaluation mode from tensors at hand, and the report.
+) -> Vivim:
+    """An encoder in evaluation mode from tensors at hand, with its ``load_report``.
 
     Args:
         tensors: name -> tensor, under the names of any scheme; a container such as ``{"state_dict": ...}`` is opened.
@@ -93,6 +93,8 @@ def from_state_dict(
     known_eps = _norm_eps(found, metadata, source)
     known_heads = _heads(metadata, source)
     if config is None:
+        if segmentation is None:
+            segmentation = "mask_head.weight" in found.ours
         eps, heads = known_eps or 1e-5, heads or known_heads
         config = config_of(found.ours, source, pooling=pooling, segmentation=segmentation, norm_eps=eps, heads=heads)
     else:
@@ -111,7 +113,7 @@ def from_state_dict(
         torch.manual_seed(seed)
         encoder.draw(absent)
     encoder.load_state_dict(found.ours, strict=False)
-    report = LoadReport(
+    encoder.load_report = LoadReport(
         source=source,
         sha256=hash_tensors(encoder.state_dict()),
         size=config.size,
@@ -124,13 +126,13 @@ def from_state_dict(
         dropped=tuple(Dropped(what, why, len(names)) for (what, why), names in (found.dropped | unused).items()),
         licence=metadata.get("licence", found.scheme.licence),
     )
-    return encoder, report
+    return encoder
 
 
-def make_encoder(options: EncoderConfig, seed: int) -> tuple[Vivim, LoadReport]:
+def make_encoder(options: EncoderConfig, seed: int) -> Vivim:
     """The encoder that a configuration asks for; errors as ``load_weights``."""
     config = None if options.size == "auto" else VivimConfig.of_size(options.size, options.pooling)
-    return load_weights(options.weights, config, seed=seed, pooling=options.pooling)
+    return load_weights(options.weights, config, seed=seed, pooling=options.pooling, segmentation=False)
 
 
 def save_encoder(encoder: Vivim, path: Path, licence: str | None = None, *, stages_only: bool = False) -> None:
@@ -146,12 +148,12 @@ def save_encoder(encoder: Vivim, path: Path, licence: str | None = None, *, stag
     write_safetensors(tensors, path, metadata | ({"licence": licence} if licence else {}))
 
 
-def _random(config: VivimConfig, seed: int) -> tuple[Vivim, LoadReport]:
+def _random(config: VivimConfig, seed: int) -> Vivim:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = Vivim(config).eval()
     tensors = encoder.state_dict()
-    return encoder, LoadReport(
+    encoder.load_report = LoadReport(
         source=f"random seed {seed}",
         sha256=hash_tensors(tensors),
         size=config.size,
@@ -161,6 +163,7 @@ def _random(config: VivimConfig, seed: int) -> tuple[Vivim, LoadReport]:
         seed=seed,
         initialised=dict(Counter(map(part_of, tensors))),
     )
+    return encoder
 
 
 def _norm_eps(found: Translation, metadata: Mapping[str, str], source: str) -> float | None:

@@ -100,7 +100,7 @@ WEIGHTS_REFUSED = {
 def test_weights_that_cannot_be_used(
     spoil: Callable[[dict[str, torch.Tensor]], object] | None, options: list[str], says: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tensors = load_weights("random", VivimConfig.of_size("nano"))[0].state_dict()
+    tensors = load_weights("random", VivimConfig.of_size("nano")).state_dict()
     if spoil is not None:
         spoil(tensors)
     Path("my weights").mkdir()

@@ -239,7 +239,8 @@ def test_no_clips_is_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_the_recipe_holds_what_changes_a_vector_and_nothing_else(sets: list[str], changed: list[str]) -> None:
     def recipe(*sets: str) -> object:
         config = load_pipeline(None, ["extract.encoder.size=nano", *sets]).extract
-        encoder, weights = make_encoder(config.encoder, seed=1)
+        encoder = make_encoder(config.encoder, seed=1)
+        weights = encoder.load_report
         return stage_one.make_recipe(config, encoder, weights)
 
     assert [name for name, _, _ in differences(recipe(), recipe(*sets))] == changed

@@ -88,7 +88,7 @@ def test_other_versions_of_decoders_are_told(work: Path, capsys: pytest.CaptureF
 
 def test_weights_may_have_another_name_but_not_other_tensors(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, seed in (("renamed", 3), ("other", 4)):
-        encoder, _ = make_encoder(EncoderConfig(size="nano"), seed)
+        encoder = make_encoder(EncoderConfig(size="nano"), seed)
         save_encoder(encoder, Path(f"{name}.safetensors"), licence="CC0")
     respoil(work, recipe={"weights": {"source": "mine.safetensors", "scheme": "vivim", "norm_eps": 1e-5}})
     assert cli.main(["verify", "--weights", "renamed.safetensors", "--sample", "1", *SMALL]) == 0

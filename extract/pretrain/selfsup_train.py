@@ -144,7 +144,8 @@ def pretrain_on_clips(
         Interrupted: Ctrl-C or SIGTERM; finished epochs are kept.
         VivimError: the loss became NaN or infinite; finished epochs are kept.
     """
-    encoder, weights = load_weights(config.weights, encoder_config, seed=seed)
+    encoder = load_weights(config.weights, encoder_config, seed=seed)
+    weights = encoder.load_report
     catalogue = find_clips(videos, manifest)
     with stop_on_signals():
         log: list[SelfSupEpoch] = []

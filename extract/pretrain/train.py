@@ -133,7 +133,8 @@ def train_on_masks(
         held_out = "held out: " + ", ".join(clip.name for clip in test)
     _refuse_without_object(clips, test, held_out)
     wanted = None if size == "auto" else replace(VivimConfig.of_size(size), segmentation=True)
-    model, report = load_weights(config.weights, wanted, seed=seed, segmentation=True)
+    model = load_weights(config.weights, wanted, seed=seed, segmentation=True)
+    report = model.load_report
     loss = mask_loss(config.loss)
     description = {
         "format": FORMAT,

@@ -41,7 +41,7 @@ def test_a_lightning_checkpoint_becomes_safetensors_that_load(encoder: Vivim, tm
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{out} written: the tensors of last.ckpt, nano, vivim names"
     assert "  loaded: patch embeddings and SegFormer layers (100 tensors); Temporal Mamba Blocks (76 tensors)" in lines
-    vivim, _ = load_weights(str(out))
+    vivim = load_weights(str(out))
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(vivim.state_dict()[name], tensor)
     tensors, metadata = read_safetensors(out)

@@ -259,7 +259,7 @@ def test_vectors_from_the_cache_are_those_from_the_videos(tmp_path, clips):
     (tmp_path / "clips").mkdir()
     for k in range(3):
         clips.write(tmp_path / "clips" / f"c{k}.mp4", 6 + k, width=96, height=64)
-    encoder, _ = make_encoder(EncoderConfig(size="nano"), 1)
+    encoder = make_encoder(EncoderConfig(size="nano"), 1)
     reader = ClipReader(Uniform(2), 64)
     parts = {"encoder": {}, "weights": {}, "dtype": "float32", "decoder": {"policy": "auto"}}
     recipe = Recipe(frames={"count": 2}, preprocessing={"image_size": 64, "mean": [0.5]}, **parts)

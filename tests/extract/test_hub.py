@@ -36,7 +36,8 @@ def test_a_repository_is_loaded_and_its_licence_told(tmp_path: Path, folder: Fol
     encoder = Vivim(VivimConfig.of_size("nano"))
     save_encoder(encoder, repository(tmp_path, "nvidia/mit-nano") / "model.safetensors")
     monkeypatch.setattr(hub, "_download", folder)
-    vivim, report = load_weights("hub:nvidia/mit-nano")
+    vivim = load_weights("hub:nvidia/mit-nano")
+    report = vivim.load_report
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(vivim.state_dict()[name], tensor)
     assert report.lines()[-1] == f"  licence: {NVIDIA_LICENCE}"

@@ -315,7 +315,7 @@ def test_black_and_unmoving_clips_are_clips(tmp_path, clips):
     clip = read(path)
     assert clip.frames_TCHW.max() <= 1
     assert not clip.short
-    encoder, _ = make_encoder(EncoderConfig(size="nano"), seed=1)
+    encoder = make_encoder(EncoderConfig(size="nano"), seed=1)
     with torch.inference_mode():
         vector = encoder.embed_uint8(torch.from_numpy(clip.frames_TCHW)[None]).numpy()
     assert vector_faults(vector) == {}

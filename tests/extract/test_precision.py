@@ -9,7 +9,7 @@ BFLOAT16_STEP = 2.0**-8
 
 
 def test_bfloat16_vectors_are_float32_ones_within_its_rounding() -> None:
-    encoder, _ = load_weights("random", VivimConfig.of_size("nano"))
+    encoder = load_weights("random", VivimConfig.of_size("nano"))
     frames = torch.randint(0, 255, (2, 3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         exact = encoder.embed_uint8(frames)

@@ -23,7 +23,7 @@ RECIPE = Recipe(encoder={}, weights={}, frames={}, preprocessing={}, dtype="floa
 
 
 def extract(folder, out, engine=None, progress=SILENT):
-    encoder, _ = load_weights("random", VivimConfig.of_size("nano"))
+    encoder = load_weights("random", VivimConfig.of_size("nano"))
     return extract_catalogue(videos(folder, CONFIG), out, CONFIG, encoder, RECIPE, progress, engine=engine)
 
 

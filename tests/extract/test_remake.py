@@ -19,7 +19,8 @@ FILE = Path("e.h5")
 
 def recipe_of(*sets, seed=1, weights="random"):
     config = load_pipeline(None, ["extract.encoder.size=nano", f"extract.encoder.weights={weights}", *sets]).extract
-    encoder, report = make_encoder(config.encoder, seed)
+    encoder = make_encoder(config.encoder, seed)
+    report = encoder.load_report
     return make_recipe(config, encoder, report), config, encoder
 
 

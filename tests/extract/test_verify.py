@@ -73,7 +73,7 @@ def original(tmp_path_factory, clips):
     folder = tmp_path_factory.mktemp("clips")
     for k in range(COUNT):
         write(clips, folder / f"c{k}.mp4", k)
-    encoder, _ = make_encoder(CONFIG.encoder, seed=1)
+    encoder = make_encoder(CONFIG.encoder, seed=1)
     parts = {"encoder": {}, "weights": {}, "frames": {}, "preprocessing": {}, "decoder": {}}
     out = folder / "e.h5"
     extract_catalogue(videos(folder, CONFIG), out, CONFIG, encoder, Recipe(**parts, dtype="float16"), SILENT)

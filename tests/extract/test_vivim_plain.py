@@ -141,7 +141,8 @@ def restated(shapes: Shapes, tensors: dict[str, torch.Tensor], clip_BTCHW: torch
 
 
 def encoder(tensors: dict[str, torch.Tensor]) -> Vivim:
-    vivim, report = from_state_dict(tensors, segmentation=True)
+    vivim = from_state_dict(tensors, segmentation=True)
+    report = vivim.load_report
     assert not vivim.training
     assert not report.initialised
     return vivim
@@ -200,7 +201,7 @@ def test_vectors_equal_the_restatement(small, pooling):
     else:
         unified = plain.plain_decoder({name: tensor.double() for name, tensor in small.tensors.items()}, levels)
         want = unified.unflatten(0, (2, -1)).mean((1, 3, 4))
-    vivim, _ = from_state_dict(small.tensors, pooling=pooling)
+    vivim = from_state_dict(small.tensors, pooling=pooling)
     with torch.no_grad():
         assert error(vivim.embed(small.clip_BTCHW), want) <= TOLERANCE  # measured: 4e-7
 

@@ -241,7 +241,8 @@ def equal(got: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor]) -> 
 @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
 def test_wrappers_and_containers_are_taken_off(wrap):
     ours = random(SEGMENTING)
-    vivim, report = from_state_dict(wrap(official_with_loss(ours)), segmentation=True)
+    vivim = from_state_dict(wrap(official_with_loss(ours)), segmentation=True)
+    report = vivim.load_report
     equal(vivim.state_dict(), ours)
     assert report.scheme == "official-vivim"
 
@@ -249,7 +250,8 @@ def test_wrappers_and_containers_are_taken_off(wrap):
 @pytest.mark.parametrize(("make", "scheme", "eps", "dropped"), WITH_DECODER.values(), ids=WITH_DECODER.keys())
 def test_whole_models_come_back_to_the_bit(make, scheme, eps, dropped):
     ours = random(SEGMENTING)
-    vivim, report = from_state_dict(make(ours), segmentation=True)
+    vivim = from_state_dict(make(ours), segmentation=True)
+    report = vivim.load_report
     assert (report.scheme, report.size, report.norm_eps) == (scheme, "nano", eps)
     assert {drop.what: drop.tensors for drop in report.dropped} == dropped
     theirs = ours if "vivim" in scheme else per_frame(ours) | {k: v for k, v in ours.items() if k.startswith("decoder.")}
@@ -265,7 +267,8 @@ def test_whole_models_come_back_to_the_bit(make, scheme, eps, dropped):
 @pytest.mark.parametrize(("make", "scheme", "eps", "dropped"), PER_FRAME.values(), ids=PER_FRAME.keys())
 def test_image_models_come_back_to_the_bit_and_the_rest_follows_the_seed(make, scheme, eps, dropped):
     ours = per_frame(random(NANO))
-    vivim, report = from_state_dict(make(ours), seed=9)
+    vivim = from_state_dict(make(ours), seed=9)
+    report = vivim.load_report
     assert (report.scheme, report.size, report.norm_eps, report.seed) == (scheme, "nano", eps, 9)
     assert {drop.what: drop.tensors for drop in report.dropped} == dropped
     equal(vivim.state_dict(), ours)
@@ -276,10 +279,10 @@ def test_image_models_come_back_to_the_bit_and_the_rest_follows_the_seed(make, s
 
 def test_what_a_file_lacks_is_drawn_as_a_fresh_encoder_draws_it() -> None:
     ours = per_frame(random(NANO))
-    vivim, other, same = (from_state_dict(ours, SEGMENTING, seed=seed)[0].state_dict() for seed in (9, 8, 9))
+    vivim, other, same = (from_state_dict(ours, SEGMENTING, seed=seed).state_dict() for seed in (9, 8, 9))
     assert vivim.keys() == shapes(SEGMENTING).keys()
     equal(vivim, same)
-    fresh = load_weights("random", SEGMENTING, seed=9)[0].state_dict()
+    fresh = load_weights("random", SEGMENTING, seed=9).state_dict()
     for name in vivim.keys() - ours.keys():
         mine, theirs = vivim[name].float(), fresh[name].float()
         if name.endswith("A_log") or theirs.unique().numel() == 1:
@@ -294,7 +297,10 @@ def test_a_segmentation_model_serves_as_an_encoder_of_vectors(tmp_path: Path) ->
     torch.manual_seed(0)
     trained = Vivim(replace(SEGMENTING, norm_eps=1e-6)).eval()
     save_encoder(trained, tmp_path / "seg.safetensors", licence="mine")
-    vivim, report = load_weights(str(tmp_path / "seg.safetensors"))
+    whole = load_weights(str(tmp_path / "seg.safetensors"))  # as it is: the masks it predicts are those of the trained one
+    equal(whole.state_dict(), trained.state_dict())
+    vivim = load_weights(str(tmp_path / "seg.safetensors"), segmentation=False)
+    report = vivim.load_report
     assert vivim.decoder is None
     assert report.lines() == [
         f"The encoder's weights come from seg.safetensors (nano, vivim names, sha256 {report.sha256[:12]}).",
@@ -314,13 +320,14 @@ def test_a_segmentation_model_serves_as_an_encoder_of_vectors(tmp_path: Path) ->
     frames = torch.randint(0, 255, (1, 2, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
         torch.testing.assert_close(vivim.embed_uint8(frames), trained.embed_uint8(frames), rtol=0, atol=0)
-    unified, told = load_weights(str(tmp_path / "seg.safetensors"), VivimConfig.of_size("nano", "unified"))
+    unified = load_weights(str(tmp_path / "seg.safetensors"), VivimConfig.of_size("nano", "unified"))
+    told = unified.load_report
     equal(unified.state_dict(), {k: v for k, v in trained.state_dict().items() if "_head" not in k})
     assert [drop.what for drop in told.dropped] == ["edge head", "mask head"]
 
 
 def test_what_an_image_model_brings_is_told_in_lines() -> None:
-    _, report = from_state_dict(nvlabs(per_frame(random(NANO))), source="mit.safetensors", seed=4)
+    report = from_state_dict(nvlabs(per_frame(random(NANO))), source="mit.safetensors", seed=4).load_report
     first, *lines = report.lines()
     assert first == f"The encoder's weights come from mit.safetensors (nano, NVlabs MiT names, sha256 {report.sha256[:12]})."
     assert lines[:2] == [
@@ -336,7 +343,8 @@ def test_scheme_and_licence_of_a_converted_checkpoint_come_back(new_format: bool
     ours = per_frame(random(NANO))
     torch.save(nvlabs(ours), tmp_path / "mit.pth", _use_new_zipfile_serialization=new_format)
     report = convert_weights(tmp_path / "mit.pth", tmp_path / "mit.safetensors")
-    vivim, loaded = load_weights(str(tmp_path / "mit.safetensors"))
+    vivim = load_weights(str(tmp_path / "mit.safetensors"))
+    loaded = vivim.load_report
     equal(vivim.state_dict(), ours)
     assert replace(loaded, source="mit.pth") == report
     _, metadata = read_safetensors(tmp_path / "mit.safetensors")
@@ -355,13 +363,14 @@ def test_the_per_frame_half_equals_the_official_mit(shared_data: Path, scheme: s
     tensors = theirs
     if scheme == "hf":
         hf_keys = set(np.load(shared_data.parent / "golden" / "f_mit_nano_nvlabs_keys.npz")["hf_keys"])
-        ours = per_frame(from_state_dict(theirs, heads=OFFICIAL_HEADS)[0].state_dict())
+        ours = per_frame(from_state_dict(theirs, heads=OFFICIAL_HEADS).state_dict())
         norms = {
             replaced(k, *((f"norm{i}.", f"layer_norm.{i - 1}.") for i in range(1, 5))): v for k, v in theirs.items() if k[:4] == "norm"
         }
         tensors = hugging_face_4(ours) | norms
         assert set(tensors) == hf_keys
-    vivim, report = from_state_dict(tensors, heads=OFFICIAL_HEADS)
+    vivim = from_state_dict(tensors, heads=OFFICIAL_HEADS)
+    report = vivim.load_report
     assert report.norm_eps == float(eps)
     assert vivim.config.depths == (1, 2, 1, 1)
     assert report.size == "custom"
@@ -388,7 +397,8 @@ def test_every_name_of_the_official_b3_has_its_place(shared_data: Path) -> None:
         sides = [int(side) for side in re.findall(r"\d+", shape)]
         tensors[name] = torch.zeros((), dtype=getattr(torch, dtype)).expand(sides)
     assert len(tensors) == 912
-    vivim, report = from_state_dict(tensors, segmentation=True)
+    vivim = from_state_dict(tensors, segmentation=True)
+    report = vivim.load_report
     assert vivim.config == replace(VivimConfig.of_size("b3"), segmentation=True)
     assert {drop.what: drop.tensors for drop in report.dropped} == {"stage layer norms": 8, "150-class classifier": 2}
     assert not report.initialised
@@ -406,15 +416,18 @@ def test_a_size_is_read_off_shapes(size) -> None:
 
 def test_the_paper_layout_is_read_off_names() -> None:
     config = replace(NANO, layout="paper", depths=(1, 2, 1, 1), d_state=8, ratio=2)
-    vivim, report = from_state_dict(random(config), heads=config.heads)
+    vivim = from_state_dict(random(config), heads=config.heads)
+    report = vivim.load_report
     assert vivim.config == replace(config, mamba_depths=(2, 2, 2, 2), decoder_width=256)
     assert report.size == "custom"
 
 
 def test_random_weights_follow_the_seed_and_saved_weights_come_back(tmp_path: Path) -> None:
-    first, info = load_weights("random", NANO, seed=7)
-    again, same = load_weights("random", NANO, seed=7)
-    _, other = load_weights("random", NANO, seed=8)
+    first = load_weights("random", NANO, seed=7)
+    info = first.load_report
+    again = load_weights("random", NANO, seed=7)
+    same = again.load_report
+    other = load_weights("random", NANO, seed=8).load_report
     assert info == same
     assert info.sha256 != other.sha256
     assert info.lines() == [
@@ -422,7 +435,8 @@ def test_random_weights_follow_the_seed_and_saved_weights_come_back(tmp_path: Pa
     ]
     assert info.recipe() == {"source": "random seed 7", "sha256": info.sha256}
     save_encoder(first, tmp_path / "w.safetensors")
-    loaded, from_file = load_weights(str(tmp_path / "w.safetensors"))
+    loaded = load_weights(str(tmp_path / "w.safetensors"))
+    from_file = loaded.load_report
     assert from_file.sha256 == info.sha256
     frames = torch.randint(0, 255, (1, 2, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
@@ -433,13 +447,13 @@ def test_heads_and_epsilon_of_an_unusual_encoder_are_remembered(tmp_path: Path) 
     config = VivimConfig((24, 32, 40, 64), (1, 1, 1, 1), (1, 1, 1, 1), (2, 4, 5, 8), norm_eps=1e-6)
     save_encoder(Vivim(config), tmp_path / "w.safetensors")
     path = str(tmp_path / "w.safetensors")
-    assert load_weights(path)[0].config == config
+    assert load_weights(path).config == config
     with pytest.raises(InputError, match=r"made with \(2, 4, 5, 8\) attention heads"):
         load_weights(path, replace(config, heads=(1, 2, 5, 8)))
     tensors = load_file(path)
     with pytest.raises(InputError, match=r"24, 32, 40, 64 channels, and how many attention heads .* is in no tensor.*heads="):
         from_state_dict(tensors)
-    assert from_state_dict(tensors, heads=(2, 4, 5, 8))[0].config.heads == (2, 4, 5, 8)
+    assert from_state_dict(tensors, heads=(2, 4, 5, 8)).config.heads == (2, 4, 5, 8)
     with pytest.raises(InputError, match=r"24, 32, 40, 64 channels, which \(5, 1, 1, 1\) heads cannot share"):
         from_state_dict(tensors, metadata={"heads": "5,1,1,1"})
     for metadata in (
@@ -456,10 +470,10 @@ def test_heads_and_epsilon_of_an_unusual_encoder_are_remembered(tmp_path: Path) 
 def test_the_size_is_the_files_unless_another_is_named(tmp_path: Path) -> None:
     save_encoder(Vivim(NANO), tmp_path / "w.safetensors")
     options = [f"extract.encoder.weights={tmp_path}/w.safetensors"]
-    assert make_encoder(load_pipeline(None, options).extract.encoder, 1)[1].size == "nano"
+    assert make_encoder(load_pipeline(None, options).extract.encoder, 1).load_report.size == "nano"
     with pytest.raises(InputError, match=r"is of size nano \(channels 16.*\), asked for is b0 \(channels 32.*\(--size auto\).*weights\.$"):
         make_encoder(load_pipeline(None, [*options, "extract.encoder.size=b0"]).extract.encoder, 1)
-    assert make_encoder(load_pipeline(None).extract.encoder, 1)[1].size == "b0"
+    assert make_encoder(load_pipeline(None).extract.encoder, 1).load_report.size == "b0"
 
 
 def altered(change: Callable[[Tensors], object]) -> Tensors:
@@ -609,4 +623,4 @@ def test_a_path_may_hold_spaces_other_alphabets_and_capitals(tmp_path: Path) -> 
     path = tmp_path / "a b" / "ünï 重み.SafeTensors"
     path.parent.mkdir()
     save_encoder(Vivim(NANO), path)
-    assert load_weights(str(path))[1].source == "ünï 重み.SafeTensors"
+    assert load_weights(str(path)).load_report.source == "ünï 重み.SafeTensors"

@@ -72,8 +72,10 @@ def test_training_lowers_the_loss_and_leaves_weights_that_extraction_loads(folde
     losses = [epoch.loss for epoch in result.epochs]
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
     assert result.clips == 8 and not result.failures and not result.collapsed
-    trained, info = load_weights(str(result.encoder), TINY, seed=0)
-    fresh, random = load_weights("random", TINY, seed=0)
+    trained = load_weights(str(result.encoder), TINY, seed=0)
+    info = trained.load_report
+    fresh = load_weights("random", TINY, seed=0)
+    random = fresh.load_report
     assert info.sha256 != random.sha256
     assert any(not torch.equal(a, b) for a, b in zip(trained.parameters(), fresh.parameters(), strict=True))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
@@ -104,7 +106,7 @@ def test_the_seed_decides(folder, tmp_path, decoded):
 def test_training_may_begin_with_given_weights(folder, tmp_path, decoded):
     first = pretrain(folder, tmp_path / "a", settings(epochs=1), frames=decoded)
     second = pretrain(folder, tmp_path / "b", settings(epochs=1, weights=str(first.encoder), lr=1e-12), frames=decoded)
-    start, end = (load_weights(str(result.encoder), TINY, seed=0)[0] for result in (first, second))
+    start, end = (load_weights(str(result.encoder), TINY, seed=0) for result in (first, second))
     for a, b in zip(start.parameters(), end.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
 
@@ -197,10 +199,11 @@ def test_views_longer_than_the_cache_are_refused():
 
 
 def test_epsilon_and_licence_of_the_weights_it_began_with_come_along(folder, decoded, tmp_path):
-    start, _ = load_weights("random", replace(TINY, norm_eps=1e-6))
+    start = load_weights("random", replace(TINY, norm_eps=1e-6))
     save_encoder(start, tmp_path / "start.safetensors", "research only")
     done = pretrain(folder, tmp_path / "run", settings(epochs=1, weights=str(tmp_path / "start.safetensors")), frames=decoded)
-    trained, report = load_weights(str(done.encoder), TINY)
+    trained = load_weights(str(done.encoder), TINY)
+    report = trained.load_report
     assert (trained.config.norm_eps, report.licence) == (1e-6, "research only")
     assert done.weights == "The weights begin as in start.safetensors."
     assert json.loads((tmp_path / "run" / "run.json").read_text())["provenance"]["versions"]["torch"] == torch.__version__

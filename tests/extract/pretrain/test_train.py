@@ -95,8 +95,10 @@ def test_other_clips_are_not_resumed(folders, tmp_path):
 def test_the_files_of_a_run_serve_extraction_and_further_training(folders, tmp_path):
     run = tmp_path / "run"
     done = train(folders, run)
-    encoder, info = load_weights(str(run / "encoder.safetensors"), VivimConfig.of_size("nano"))
-    model, report = load_weights(str(run / "best.safetensors"), segmentation=True)
+    encoder = load_weights(str(run / "encoder.safetensors"), VivimConfig.of_size("nano"))
+    info = encoder.load_report
+    model = load_weights(str(run / "best.safetensors"), segmentation=True)
+    report = model.load_report
     assert report.size == "nano" and not report.initialised
     assert "encoder.safetensors" in info.words
     frames = torch.rand(1, 2, 3, 32, 32)
@@ -196,9 +198,10 @@ def test_one_real_clip_is_learned_by_heart(shared_data, tmp_path):
 
 def test_epsilon_and_licence_of_the_weights_it_began_with_come_along(folders, tmp_path):
     """Both decide what may be done with the vectors, and neither can be read off the tensors."""
-    start, _ = load_weights("random", replace(VivimConfig.of_size("nano"), norm_eps=1e-6))
+    start = load_weights("random", replace(VivimConfig.of_size("nano"), norm_eps=1e-6))
     save_encoder(start, tmp_path / "start.safetensors", "research only")
     train(folders, tmp_path / "run", TINY, size="auto", epochs=1, weights=str(tmp_path / "start.safetensors"))
     for name in ("encoder.safetensors", "best.safetensors"):
-        trained, report = load_weights(str(tmp_path / "run" / name))
+        trained = load_weights(str(tmp_path / "run" / name))
+        report = trained.load_report
         assert (trained.config.norm_eps, report.licence) == (1e-6, "research only")
