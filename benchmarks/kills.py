@@ -66,7 +66,7 @@ class Here:
     ahead: int = 0
     statistics: DecodeStatistics = field(default_factory=DecodeStatistics)
 
-    def decode(self, refs: Any, known: Mapping[str, str], on_start: Callable[[ClipRef], None], stop: Any) -> Any:
+    def listen(self, refs: Any, known: Mapping[str, str], on_start: Callable[[ClipRef], None], stop: Any) -> Any:
         for ref in refs:
             on_start(ref)
             try:

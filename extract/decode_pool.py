@@ -8,6 +8,7 @@ Frames come back through shared memory, everything else through a pipe.
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,12 @@ from .frame_ring import FrameRing, Shelved, Slots
 from .reader import Unchanged
 
 Result = Clip | Unchanged | Failure
+
+
+@dataclass(frozen=True)
+class Idle:
+    """No clip has come for a while; more are being read."""
+
 
 _RING_BYTES = 1 << 30
 _TICK_SECONDS = 0.2
@@ -52,6 +59,7 @@ class DecodePool:
         ahead: finished clips that wait at most until they are fetched, beyond one for each child. Fewer where they are so large
             that the shared memory would exceed 1 GiB.
         clips_per_child: a child is replaced after so many, against slow leaks.
+        idle_seconds: ``listen`` tells when nothing has come for so long.
         statistics: what the children did, over all calls of ``decode``.
     """
 
@@ -61,6 +69,7 @@ class DecodePool:
     memory_bytes: int = 3 << 30
     ahead: int = 16
     clips_per_child: int = 1000
+    idle_seconds: float = 1.0
     statistics: DecodeStatistics = field(default_factory=DecodeStatistics, compare=False)
 
     def decode(
@@ -70,6 +79,19 @@ class DecodePool:
         on_start: Callable[[ClipRef], None] | None = None,
         stop: threading.Event | None = None,
     ) -> Generator[Result, None, None]:
+        """``listen`` without the pauses."""
+        with closing(self.listen(refs, known, on_start, stop)) as results:
+            for result in results:
+                if not isinstance(result, Idle):
+                    yield result
+
+    def listen(
+        self,
+        refs: Sequence[ClipRef],
+        known: Mapping[str, str] | None = None,
+        on_start: Callable[[ClipRef], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Generator[Result | Idle, None, None]:
         """What became of each clip, as they finish. Every ref gives exactly one result; frames belong to the caller.
 
         Args:
@@ -97,9 +119,12 @@ class DecodePool:
             thread.start()
             resources.callback(thread.join)
             resources.callback(run.leave)
-            while (news := _next(run, stop)) is not None:
+            while (news := _next(run, stop, self.idle_seconds)) is not None:
                 if isinstance(news, BaseException):
                     raise news
+                if isinstance(news, Idle):
+                    yield news
+                    continue
                 slot, answer = news
                 result = ring.take(slot, answer) if ring is not None and isinstance(answer, Shelved) else answer
                 assert not isinstance(result, Shelved), result
@@ -107,11 +132,15 @@ class DecodePool:
                 yield result
 
 
-def _next(run: DecodeRun, stop: threading.Event | None) -> News | None:
+def _next(run: DecodeRun, stop: threading.Event | None, idle_seconds: float) -> News | Idle | None:
     """What comes next; after a stop, what is there already."""
+    idle_at = time.monotonic() + idle_seconds
     while stop is None or not stop.is_set():
+        left = max(0.0, idle_at - time.monotonic())
         with suppress(queue.Empty):
-            return run.news.get(timeout=None if stop is None else _TICK_SECONDS)
+            return run.news.get(timeout=left if stop is None else min(left, _TICK_SECONDS))
+        if time.monotonic() >= idle_at:
+            return Idle()
     run.leave()
     with suppress(queue.Empty):
         return run.news.get_nowait()

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ..progress import Progress
 from .clip import ClipRef, Failure
-from .decode_pool import DecodePool, Result
+from .decode_pool import DecodePool, Idle, Result
 from .ledger import Ledger
 from .schedule import TRIED_TWICE
 from .shard_loop import ClipEncoder, Tally, run_shard
@@ -77,9 +77,12 @@ class LocalEngine:
         def starting(ref: ClipRef) -> None:
             self.ledger.starting(ref.id, alone=again is None)
 
-        def decode(refs: Sequence[ClipRef], known: Mapping[str, str]) -> Generator[Result, None, None]:
-            with closing(pool.decode(refs, known, starting, stop)) as results:
+        def decode(refs: Sequence[ClipRef], known: Mapping[str, str]) -> Generator[Result | Idle, None, None]:
+            with closing(pool.listen(refs, known, starting, stop)) as results:
                 for result in results:
+                    if isinstance(result, Idle):
+                        yield result
+                        continue
                     self.ledger.read(result.id)
                     if again is not None and isinstance(result, Failure) and result.kind in TRIED_TWICE:
                         again.add(result.id)

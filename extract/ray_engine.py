@@ -70,6 +70,9 @@ class _Collect:
     def same(self, id_: str) -> None:
         self.unchanged.append(id_)
 
+    def idle(self) -> None:
+        """A chunk is kept as a whole or not at all."""
+
 
 def do_chunk(refs: Sequence[ClipRef], known: Mapping[str, str], pool: DecodePool, encoder: ClipEncoder, batch_clips: int) -> ChunkResult:
     """Read and encode a chunk of clips; the same chunk gives the same rows wherever this runs."""

@@ -16,11 +16,11 @@ import torch
 
 from ..progress import Progress
 from .clip import Clip, ClipRef, EmbeddingBatch, Failure
-from .decode_pool import Result
+from .decode_pool import Idle, Result
 from .reader import Unchanged
 from .writer import EmbeddingWriter
 
-Decode = Callable[[Sequence[ClipRef], Mapping[str, str]], Generator[Result, None, None]]
+Decode = Callable[[Sequence[ClipRef], Mapping[str, str]], Generator[Result | Idle, None, None]]
 
 
 class ClipEncoder(Protocol):
@@ -67,11 +67,11 @@ def run_shard(
 
     Args:
         refs: the clips, each id once.
-        decode: gives one result per ref, in any order; usually ``DecodePool(...).decode``.
+        decode: gives one result per ref, in any order, and may tell of pauses; usually ``DecodePool(...).listen``.
         encoder: frames to vectors.
         writer: takes vectors and failures; clips it has already are not computed again while their file stays the same.
         tally: counts what happens; true also when this function is left by an exception.
-        batch_clips: B, clips encoded at once.
+        batch_clips: B, clips encoded at once; fewer where no more come for a while.
         progress: told about every clip.
     """
     known = writer.hashes
@@ -83,6 +83,11 @@ def run_shard(
                 if len(waiting) == batch_clips:
                     _encode_and_write(waiting, encoder, writer, tally, progress)
                     waiting = []
+            elif isinstance(result, Idle):
+                if waiting:  # the encoder has nothing better to do
+                    _encode_and_write(waiting, encoder, writer, tally, progress)
+                    waiting = []
+                writer.idle()
             elif isinstance(result, Unchanged):
                 writer.same(result.id)
                 tally.unchanged += 1
@@ -93,7 +98,7 @@ def run_shard(
             _encode_and_write(waiting, encoder, writer, tally, progress)
 
 
-def _next(results: Generator[Result, None, None], tally: Tally) -> Result | None:
+def _next(results: Generator[Result | Idle, None, None], tally: Tally) -> Result | Idle | None:
     """The next result, or None at the end; the time spent waiting for it is put down."""
     begin = time.perf_counter()
     result = next(results, None)

@@ -116,6 +116,9 @@ class _Remade:
     def same(self, id_: str) -> None:
         raise AssertionError("no hash is known, so none can be the same")
 
+    def idle(self) -> None:
+        """Rows are compared as they come; nothing waits."""
+
     def _differences(self, clip: Clip, row: int) -> str:
         rows = self._store.rows
         notes = []

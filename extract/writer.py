@@ -32,6 +32,9 @@ class EmbeddingWriter(Protocol):
     def same(self, id_: str) -> None:
         """Note that a clip's file was read and is the one its row was made of."""
 
+    def idle(self) -> None:
+        """Nothing comes at the moment: time to write what must not wait for ever."""
+
 
 def _write_thumbnail(folder: Path, clip: Clip) -> None:
     try:
@@ -118,6 +121,10 @@ class ShardWriter:
     def same(self, id_: str) -> None:
         if stat := self.stats.get(id_):
             self.parts.ledger.touch({id_: stat})
+
+    def idle(self) -> None:
+        if self._file is not None:
+            self._commit_if_due()
 
     def commit(self) -> None:
         """Write what has come in since the shard before; nothing happens if nothing has.

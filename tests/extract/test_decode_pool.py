@@ -10,7 +10,7 @@ import pytest
 from vivim.errors import VivimError
 from vivim.extract import decode_pool, decode_process
 from vivim.extract.clip import Clip, ClipRef, Failure
-from vivim.extract.decode_pool import DecodePool
+from vivim.extract.decode_pool import DecodePool, Idle
 from vivim.extract.frame_ring import Slots
 from vivim.extract.reader import ClipReader, Unchanged
 from vivim.extract.sampling import Uniform
@@ -140,6 +140,16 @@ def test_a_stop_ends_the_results_after_those_that_are_there(readers):
     assert next(results).id == "fine-1"
     stop.set()
     assert len(list(results)) <= 2
+
+
+def test_pauses_are_told(readers):
+    """A clip hangs, the other is there: whoever listens may do something with it meanwhile."""
+    pool = DecodePool(readers.by_id, workers=2, timeout_seconds=1.0, idle_seconds=0.2)
+    heard = list(pool.listen(refs("hang-1", "fine-1")))
+    clips = [result.id for result in heard if not isinstance(result, Idle)]
+    assert clips == ["fine-1", "hang-1"]
+    assert sum(isinstance(result, Idle) for result in heard[heard.index(next(r for r in heard if not isinstance(r, Idle))) :]) >= 2
+    assert not any(isinstance(result, Idle) for result in pool.decode(refs("hang-1", "fine-1")))
 
 
 def test_statistics_say_where_the_time_went(readers):

@@ -12,6 +12,7 @@ from vivim.errors import InputError, Interrupted, RecipeMismatch
 from vivim.extract.clip import Clip, ClipRef, Failure
 from vivim.extract.clips import Catalogue
 from vivim.extract.config import ExtractConfig, FramesConfig
+from vivim.extract.decode_pool import Idle
 from vivim.extract.decode_process import DecodeProcess
 from vivim.extract.ledger import Ledger
 from vivim.extract.merge import merge
@@ -185,7 +186,7 @@ class Kept:
     """Keeps what it is given."""
 
     def __init__(self):
-        self.hashes, self.vectors, self.failures, self.unchanged = {}, {}, [], []
+        self.hashes, self.vectors, self.failures, self.unchanged, self.pauses = {}, {}, [], [], 0
 
     def add(self, batch):
         self.vectors.update(zip((clip.id for clip in batch.clips), batch.vectors_BD, strict=True))
@@ -197,10 +198,13 @@ class Kept:
     def same(self, id_):
         self.unchanged.append(id_)
 
+    def idle(self):
+        self.pauses += 1
+
 
 def shard(results, encoder, batch_clips=2, progress=SILENT):
     kept, tally = Kept(), Tally()
-    refs = [ClipRef(result.id, Path("unused")) for result in results]
+    refs = [ClipRef(result.id, Path("unused")) for result in results if not isinstance(result, Idle)]
     run_shard(refs, decode_from(*results), encoder, kept, tally, batch_clips=batch_clips, progress=progress)
     return kept, tally
 
@@ -212,6 +216,13 @@ def test_batches_are_filled_and_the_rest_is_not_forgotten():
     assert encoder.batches == [2, 2, 1]
     assert (tally.embedded, tally.unchanged, len(tally.failures)) == (5, 1, 1)
     assert (sorted(kept.vectors), kept.unchanged, [failure.id for failure in kept.failures]) == (list("abcde"), ["u"], ["x"])
+
+
+def test_what_waits_is_encoded_when_nothing_comes():
+    encoder = MeanColour()
+    kept, tally = shard([made("a"), Idle(), Idle(), made("b"), made("c"), made("d"), Idle()], encoder)
+    assert encoder.batches == [1, 2, 1]
+    assert (tally.embedded, sorted(kept.vectors), kept.pauses) == (4, list("abcd"), 3)
 
 
 def test_a_device_with_too_little_memory_gets_halves():

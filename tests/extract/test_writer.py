@@ -1,5 +1,7 @@
 """Batches become rows, rows become shards, and the ledger knows them."""
 
+import time
+
 import numpy as np
 import pytest
 from vivim.errors import VivimError
@@ -59,6 +61,15 @@ def test_a_shard_is_written_when_it_is_full_or_old(parts):
     assert [len(EmbeddingStore.open(shard)) for shard in shard_files(parts.folder)] == [2]
     full.commit()
     full.commit()  # nothing new: no empty shard
+    waiting = writer(parts, clips=99, seconds=0.05)
+    waiting.idle()  # nothing is there
+    waiting.fail(Failure("d", "timeout", "slow"))
+    waiting.idle()
+    assert len(shard_files(parts.folder)) == 2
+    time.sleep(0.1)
+    waiting.idle()
+    assert len(shard_files(parts.folder)) == 3
+    (parts.folder / "shards" / "000003.h5").unlink()
     old = writer(parts, clips=99, seconds=-1)
     old.fail(Failure("d", "timeout", "slow"))
     assert [shard.name for shard in shard_files(parts.folder)] == ["000001.h5", "000002.h5", "000003.h5"]
