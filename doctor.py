@@ -32,6 +32,16 @@ _OPTIONAL = {
     "matplotlib": ("matplotlib", "viz", "drawing charts"),
 }
 
+_CODECS = {
+    "H.264": ("h264",),
+    "HEVC": ("hevc",),
+    "AV1": ("libdav1d", "libaom-av1", "libgav1"),
+    "VP9": ("vp9", "libvpx-vp9"),
+    "VP8": ("vp8", "libvpx"),
+    "MPEG-4": ("mpeg4",),
+    "MPEG-2": ("mpeg2video",),
+}
+
 
 @dataclass(frozen=True)
 class Check:
@@ -163,6 +173,7 @@ def _decoders() -> Iterator[Check]:
 
         codec = ".".join(map(str, av.library_versions["libavcodec"]))
         yield Check("PyAV", "OK", f"{av.__version__} (libavcodec {codec})")
+        yield _codecs()
     except Exception as error:
         yield _broken("PyAV", error)
     try:
@@ -171,6 +182,27 @@ def _decoders() -> Iterator[Check]:
         yield Check("decord", "OK", f"{decord.__version__} (decord2 {_version('decord2')})")
     except Exception as error:
         yield Check("decord", "WARN", _reason(error), "pip install decord2; until then use --set extract.decoder=pyav")
+
+
+def _codecs() -> Check:
+    """Which of the codecs that clips come in this libavcodec decodes without special hardware."""
+    from av.codec import Codec
+    from av.codec.codec import UnknownCodecError
+
+    def known(decoder: str) -> bool:
+        try:
+            Codec(decoder, "r")
+        except UnknownCodecError:
+            return False
+        return True
+
+    able = {name: any(map(known, decoders)) for name, decoders in _CODECS.items()}
+    lacking = ", ".join(name for name, has in able.items() if not has)
+    if lacking:
+        return Check(
+            "codecs", "WARN", f"no decoder for {lacking}", "such clips fail as unsupported_codec; pip install av has them all"
+        )
+    return Check("codecs", "OK", ", ".join(able))
 
 
 def _storage() -> Iterator[Check]:

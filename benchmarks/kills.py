@@ -85,16 +85,23 @@ def catalogue(work: Path) -> Catalogue:
     return Catalogue(tuple(ClipRef(path.name, path) for path in sorted((work / "clips").iterdir())))
 
 
+def run_here(work: Path, out: Path) -> None:
+    """A run whose clips are made in this process."""
+    engine.DecodePool = Here  # type: ignore[assignment,misc]
+    engine.extract_catalogue(Source(catalogue(work), MadeUp()), out, CONFIG, Mean(), RECIPE, SILENT)
+
+
 def start(work: Path, out: Path, *, here: bool, environment: Mapping[str, str] | None = None) -> int:
     """Begin a run in a forked process; its process id. It ends with code 0, or EXIT_DISK_FULL after a clean error."""
     pid = os.fork()
     if pid:
         return pid
     os.environ.update(environment or {})
-    if here:
-        engine.DecodePool = Here  # type: ignore[assignment,misc]
     try:
-        engine.extract_catalogue(Source(catalogue(work), MadeUp()), out, CONFIG, Mean(), RECIPE, SILENT)
+        if here:
+            run_here(work, out)
+        else:
+            engine.extract_catalogue(Source(catalogue(work), MadeUp()), out, CONFIG, Mean(), RECIPE, SILENT)
     except (VivimError, OSError) as error:
         os._exit(EXIT_DISK_FULL if "space" in str(error) else 1)
     os._exit(0)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import InputError, VivimError
+from ..store.durable import free_bytes
 from ..store.failpoints import failpoint
 from .clip import Failure
 
@@ -91,6 +92,8 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and path.exists() and not os.access(path, os.W_OK):
                 raise InputError(f"the ledger {path} may not be written; give write permission, or choose another --out.") from error
+            if _disk_is_to_blame(error):
+                raise InputError(_cannot_be_made(path, error)) from error
         for suffix in ("", "-wal", "-shm"):
             damaged = path.with_name(path.name + suffix)
             if damaged.exists():
@@ -98,9 +101,7 @@ class Ledger:
         try:
             return _connect(path)
         except sqlite3.DatabaseError as error:
-            raise InputError(
-                f"the ledger {path} cannot be made: {error}. Choose another --out, on a disk that keeps file locks."
-            ) from error
+            raise InputError(_cannot_be_made(path, error)) from error
 
     @staticmethod
     def look(path: Path) -> "tuple[dict[str, Entry], dict[str, int]]":
@@ -235,8 +236,8 @@ class Ledger:
                 if self._connection.in_transaction:
                     self._connection.rollback()
                 raise VivimError(
-                    f"the ledger {self.path} cannot be written: {error}. Make room or check the disk; shards that are written are safe. "
-                    "Run the same command again to go on."
+                    f"the ledger {self.path} cannot be written: {error}. {_room(self.path)} Make room or check the disk; "
+                    "shards that are written are safe. Run the same command again to go on."
                 ) from error
             except BaseException:
                 if self._connection.in_transaction:
@@ -244,6 +245,22 @@ class Ledger:
                 raise
             finally:
                 cursor.close()
+
+
+def _disk_is_to_blame(error: sqlite3.Error) -> bool:
+    """And not what the file holds."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+
+
+def _cannot_be_made(path: Path, error: sqlite3.Error) -> str:
+    return (
+        f"the ledger {path} cannot be opened: {error}. {_room(path)} Make room, or choose another --out, on a disk that keeps file locks."
+    )
+
+
+def _room(path: Path) -> str:
+    """SQLite's journal grows to 1,000 pages of 4 kB before it is folded into the ledger, which starts with some dozens."""
+    return f"Up to {5 << 20} bytes are needed there and some hundred for each clip, {free_bytes(path.parent)} are free."
 
 
 def boot_id() -> str:

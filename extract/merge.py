@@ -88,6 +88,7 @@ def merge_if_new(out: Path, parts: Parts, progress: Progress) -> str:
     Raises:
         as ``merge``.
     """
+    parts.check()
     ledger = parts.ledger
     shards = {folder.name: [shard.name for shard in found] for folder, found in all_shards(out).items() if found}
     if not shards:

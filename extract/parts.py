@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, VivimError
 from ..progress import Progress
 from ..store import EmbeddingStore, Recipe, write_embeddings
 from ..store.embedding_file import check_recipe
@@ -89,9 +89,27 @@ class Parts:
 
     folder: Path
     ledger: Ledger
+    lock: int
+
+    def check(self) -> None:
+        """Whether the folder is still the one that was opened.
+
+        Raises:
+            VivimError: it was deleted or replaced, and shards with it.
+        """
+        try:
+            same = os.path.samestat(os.stat(self.folder / "lock"), os.fstat(self.lock))
+        except OSError:
+            same = False
+        if not same:
+            raise VivimError(
+                f"{self.folder} was deleted or replaced while this run was writing there. What it held is to be done again: "
+                "run the same command once more."
+            )
 
     def next_shard(self) -> Path:
-        """Where the next shard is to be written."""
+        """Where the next shard is to be written; errors as ``check``."""
+        self.check()
         files = shard_files(self.folder)
         return self.folder / "shards" / f"{int(files[-1].stem) + 1 if files else 1:06d}.h5"
 
@@ -114,12 +132,12 @@ def open_parts(folder: Path, recipe: Recipe, dim: int, progress: Progress) -> It
         shards.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be made: {error.strerror}. Choose another --out.") from error
-    with locked(folder / "lock"):
+    with locked(folder / "lock") as lock:
         for stray in shards.glob(".*.tmp"):  # of runs that were killed while they wrote
             stray.unlink()
         ledger = Ledger.open(folder / "ledger.sqlite")
         try:
-            parts = Parts(folder, ledger)
+            parts = Parts(folder, ledger, lock)
             _check_recipes(parts, recipe, dim)
             _agree(parts, progress)
             yield parts
@@ -188,8 +206,8 @@ def _agree(parts: Parts, progress: Progress) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a folder; the system lets go of it when this process ends, however it ends.
+def locked(path: Path) -> Iterator[int]:
+    """Hold the lock of a folder, a file that is opened and given; the system lets go of it when this process ends, however it ends.
 
     Raises:
         InputError: another process holds it; or the place cannot be written, or keeps no locks.
@@ -207,10 +225,13 @@ def locked(path: Path) -> Iterator[None]:
             if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
                 raise InputError(f"{path.parent} lies on a file system without file locks; choose an --out on another disk.") from error
             raise
-        os.ftruncate(descriptor, 0)
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started}).encode(), 0)
-        yield
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started}).encode(), 0)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}. Make room there, or choose another --out.") from error
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -2,9 +2,10 @@
 
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from ..errors import Interrupted
+from ..errors import Interrupted, VivimError
 from ..progress import Progress
 from ..store import EmbeddingStore, Recipe
 from ..store.embedding_file import check_recipe
@@ -12,6 +13,7 @@ from .clips import Catalogue
 from .config import ExtractConfig
 from .decode_pool import DecodePool, usable_cores
 from .engines import Engine, LocalEngine, MakeEngine
+from .file_limit import file_limit_explained
 from .frame_writer import FrameCacheWriter
 from .ledger import Entry, Ledger
 from .merge import DamagedShardError, merge_if_new
@@ -25,6 +27,7 @@ from .verdict import StageTimes, verdict
 from .writer import ShardWriter
 
 
+@file_limit_explained()
 def extract_catalogue(
     source: Source,
     out: Path,
@@ -170,7 +173,8 @@ def _follow(plan: Plan, engines: tuple[Engine, LocalEngine], writer: ShardWriter
         raise
     finally:
         progress.finish()
-        writer.parts.ledger.nothing_is_read()
+        with suppress(VivimError):  # a full disk, which another error tells of; the clips in question are read alone next time
+            writer.parts.ledger.nothing_is_read()
     if stop.is_set():
         raise Interrupted(f"stopped. {_how_to_go_on(plan, tally, out)}")
 

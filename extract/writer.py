@@ -138,6 +138,7 @@ class ShardWriter:
         if self.keep is not None:
             self.keep.commit()
         sha256 = self._file.commit()
+        self.parts.check()
         done = self._file.hashes
         self.parts.ledger.book(self._file.path.name, sha256, done.items(), self._failures, self.stats)
         self._file, self._failures = None, []

@@ -1,6 +1,7 @@
 """What is written and must survive the power going out."""
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -11,3 +12,11 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def free_bytes(folder: Path) -> str:
+    """What is left on the disk of a folder, for messages."""
+    try:
+        return str(shutil.disk_usage(folder).free)
+    except OSError:
+        return "an unknown number"

@@ -7,7 +7,6 @@ Shapes: N rows, D embedding width, T frames per clip.
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError, RecipeMismatch, VivimError
-from .durable import sync
+from .durable import free_bytes, sync
 from .embedding_store import FORMAT_VERSION, EmbeddingStore
 from .failpoints import failpoint
 from .hdf5_checks import text_attribute
@@ -123,15 +122,19 @@ def write_embeddings(path: Path, recipe: Recipe, rows: Rows, failures: Sequence[
         failpoint("file.renamed")
         sync(path.parent)
         failpoint("file.folder_synced")
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # HDF5's way to say that a disk is full
         needed_bytes = rows.vectors_ND.nbytes + rows.times_seconds_NT.nbytes + 256 * len(rows)
         raise VivimError(
-            f"{path} could not be written: {error}. About {needed_bytes} bytes are needed, {_free_bytes(path)} are free. "
+            f"{path} could not be written: {_in_words(error)}. About {needed_bytes} bytes are needed, {free_bytes(path.parent)} are free. "
             "What was there before is untouched."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
     return sha256
+
+
+def _in_words(error: OSError | RuntimeError) -> str:
+    return str(error) if isinstance(error, OSError) else f"HDF5 could not finish it ({error})"
 
 
 def _write(path: Path, recipe: Recipe, rows: Rows, failures: Sequence[FailedClip], sha256: str) -> None:
@@ -208,10 +211,3 @@ def _short(value: object) -> str:
     """A hash by its first characters: enough to tell two apart, and to read."""
     text = str(value)
     return f"{text[:12]}..." if len(text) == 64 and set(text) <= set("0123456789abcdef") else text
-
-
-def _free_bytes(path: Path) -> str:
-    try:
-        return str(shutil.disk_usage(path.parent).free)
-    except OSError:
-        return "an unknown number"

@@ -11,7 +11,7 @@ from vivim.pipeline import Pipeline
 
 def test_this_machine_can_run_the_tests_so_nothing_fails(tmp_path: Path) -> None:
     checks = {check.name: check for check in doctor.examine(tmp_path / "runs")}
-    assert {"python", "torch", "scan", "PyAV", "decord", "h5py", "faiss", "cores", "disk"} <= checks.keys()
+    assert {"python", "torch", "scan", "PyAV", "codecs", "decord", "h5py", "faiss", "cores", "disk"} <= checks.keys()
     assert [check for check in checks.values() if check.status == "FAIL"] == []
     assert all(check.fix for check in checks.values() if check.status != "OK")
 
@@ -97,3 +97,10 @@ def test_the_cost_of_an_encoder(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert round(told["encoder_macs"] / 1e9, 2) == 1.89
     assert told["batch_bytes"] == told["weights_bytes"] + 8 * told["clip_bytes"]
     assert cli.main(["doctor", "--model", "b9"]) == 2
+
+
+def test_a_codec_without_a_decoder_is_foretold(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {c.name: c for c in doctor._decoders()}["codecs"].found == "H.264, HEVC, AV1, VP9, VP8, MPEG-4, MPEG-2"
+    monkeypatch.setattr(doctor, "_CODECS", {"H.264": ("h264",), "Future": ("h999",)})
+    check = {c.name: c for c in doctor._decoders()}["codecs"]
+    assert (check.status, check.found) == ("WARN", "no decoder for Future")
