@@ -176,7 +176,9 @@ MaskLoss = Annotated[
     typer.Option("--loss", metavar="ours|official", help="What is minimised on masks; default: ours."),
     Sets("pretrain.loss.kind"),
 ]
-Clips = Annotated[Path | None, typer.Option(metavar="DIR", help="Clips without masks: a folder of videos, as extract takes it.")]
+Clips = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Clips without masks: a folder of videos as extract takes it, or of the frames it kept.")
+]
 PretrainWeights = Annotated[
     str | None,
     typer.Option("--weights", metavar="PATH|random", help="What to begin with, a .safetensors file; default: random, from the seed."),

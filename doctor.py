@@ -199,9 +199,7 @@ def _codecs() -> Check:
     able = {name: any(map(known, decoders)) for name, decoders in _CODECS.items()}
     lacking = ", ".join(name for name, has in able.items() if not has)
     if lacking:
-        return Check(
-            "codecs", "WARN", f"no decoder for {lacking}", "such clips fail as unsupported_codec; pip install av has them all"
-        )
+        return Check("codecs", "WARN", f"no decoder for {lacking}", "such clips fail as unsupported_codec; pip install av has them all")
     return Check("codecs", "OK", ", ".join(able))
 
 

@@ -50,6 +50,7 @@ def run_pretrain(pipeline: Pipeline, progress: Progress, *, clips: Path | None, 
 
 
 def _pretrain_on_clips(pipeline: Pipeline, progress: Progress, clips: Path, *, out: Path | None, resume: bool) -> Summary:
+    from .extract.frame_cache import shards_of
     from .extract.pretrain.selfsup_train import pretrain_on_clips
     from .extract.vivim import VivimConfig
     from .store.metric_log import tensorboard
@@ -84,7 +85,8 @@ def _pretrain_on_clips(pipeline: Pipeline, progress: Progress, clips: Path, *, o
     notes = [f"weights: {done.encoder}", done.weights]
     if done.collapsed:
         notes.append("WARNING: the features have collapsed; these weights are of no use. Lower selfsup.lr, or bring clips that differ.")
-    notes.append(f"next: {program()} extract --videos {clips} --weights {done.encoder}")
+    kept = f"--from-cache {clips} --frames {pipeline.selfsup.cached_frames}" if shards_of(clips) else f"--videos {clips}"
+    notes.append(f"next: {program()} extract {kept} --weights {done.encoder}")
     return Summary(
         headline=f"{done.size} trained on {done.clips:,} clips, {len(done.failures):,} left out, {len(done.epochs)} epochs of "
         f"{median(log.seconds for log in done.epochs):.1f} s; effective rank of the features {last.effective_rank:.1f}",

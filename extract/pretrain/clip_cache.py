@@ -9,9 +9,8 @@ Legend: M clips tried, N clips that could be read, F frames of each, S side in p
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,13 @@ import numpy.typing as npt
 from ...errors import InputError
 from ...progress import Progress
 from ..clip import Clip, ClipRef, Failure
-from ..clips import Catalogue
+from ..clips import find_clips
 from ..decode_pool import DecodePool, Result
-from ..reader import ClipReader
+from ..frame_cache import CachedReader, FrameCache, shards_of
+from ..reader import ClipReader, Unchanged
+from ..resize import resize
 from ..sampling import Uniform
+from ..sources import Source
 from .selfsup_config import SelfSupConfig
 
 FORMAT = 1
@@ -56,20 +58,65 @@ class ClipCache:
         return np.asarray(self.tried_MFCHW[self.rows_N[clips_B]])
 
 
-def open_cache(catalogue: Catalogue, folder: Path, config: SelfSupConfig, progress: Progress) -> ClipCache:
-    """The frames of all clips of ``catalogue``: those in ``folder`` if they are of the same files read the same way, else decoded.
+@dataclass(frozen=True)
+class SmallerFrames:
+    """Reads what extraction kept (``--cache-frames``), made smaller.
+
+    Attributes:
+        size: side of the frames, pixels.
+    """
+
+    size: int
+
+    def __call__(self, ref: ClipRef, known_sha256: str | None = None) -> Clip | Unchanged:
+        """As ``CachedReader``."""
+        clip = CachedReader()(ref, known_sha256)
+        if isinstance(clip, Unchanged):
+            return clip
+        frames_TCHW = np.stack([resize(frame_CHW.transpose(1, 2, 0), self.size, "squash") for frame_CHW in clip.frames_TCHW])
+        return replace(clip, frames_TCHW=frames_TCHW)
+
+
+def source_of(videos: Path, manifest: Path | None, config: SelfSupConfig, progress: Progress) -> Source:
+    """A folder of clips, or of the frames that ``vivim extract --cache-frames`` kept of them.
+
+    Raises:
+        InputError: no clips; or kept frames that are too few, too small or not spread over the clip.
+    """
+    if manifest is not None or not shards_of(videos):
+        return Source(
+            find_clips(videos, manifest), ClipReader(Uniform(config.cached_frames), config.cached_size, config.resize, config.decoder)
+        )
+    cache = FrameCache.open(videos)
+    for line in cache.damaged:
+        progress.say(line)
+    count, sampler = cache.recipe.frames.get("count"), cache.recipe.frames.get("sampler")
+    size = cache.recipe.preprocessing.get("image_size")
+    if sampler != "uniform" or count != config.cached_frames:
+        raise InputError(
+            f"{videos} holds {count} frames ({sampler}) of each clip; wanted are {config.cached_frames}, uniform. "
+            f"Keep them with `vivim extract --cache-frames DIR --frames {config.cached_frames}`, or set selfsup.cached_frames."
+        )
+    if not isinstance(size, int) or size < config.image_size:
+        raise InputError(f"{videos} holds frames of {size} pixels; views of {config.image_size} are wanted. Set a smaller --pixels.")
+    return Source(cache.catalogue(), SmallerFrames(config.cached_size), cache.recipe)
+
+
+def open_cache(source: Source, folder: Path, config: SelfSupConfig, progress: Progress) -> ClipCache:
+    """The frames of all clips of a source: those in ``folder`` if they are of the same files read the same way, else decoded.
 
     Clips that cannot be read, or have fewer distinct frames than a view (``config.frames``), are left out and named.
 
     Raises:
         InputError: fewer than two clips are left, or the folder cannot be written.
     """
-    wanted = _key(catalogue.refs, config)
+    catalogue = source.catalogue
+    wanted = _key(source, config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         found = _read_index(folder)
         if found is None or found["key"] != wanted:
-            found = _decode(catalogue.refs, folder, config, wanted, progress)
+            found = _decode(source, folder, config, wanted, progress)
         shape = (len(catalogue.refs), config.cached_frames, 3, config.cached_size, config.cached_size)
         tried = np.memmap(folder / "frames.u8", np.uint8, "r", shape=shape) if catalogue.refs else np.empty(shape, np.uint8)
     except (OSError, ValueError) as error:
@@ -89,9 +136,9 @@ def open_cache(catalogue: Catalogue, folder: Path, config: SelfSupConfig, progre
     return ClipCache(ids, tuple(failures), digest, tried, rows)
 
 
-def _key(refs: Sequence[ClipRef], config: SelfSupConfig) -> dict[str, Any]:
+def _key(source: Source, config: SelfSupConfig) -> dict[str, Any]:
     """All that decides what the frames are, with a file's size and time standing for its content."""
-    reader = {
+    reader: dict[str, Any] = {
         "format": FORMAT,
         "frames": config.frames,
         "cached_frames": config.cached_frames,
@@ -99,7 +146,9 @@ def _key(refs: Sequence[ClipRef], config: SelfSupConfig) -> dict[str, Any]:
         "resize": config.resize,
         "decoder": config.decoder,
     }
-    stats = [(ref, ref.path.stat()) for ref in refs]
+    if source.frames is not None:
+        reader["kept"] = source.frames.model_dump(mode="json")
+    stats = [(ref, ref.path.stat()) for ref in source.catalogue.refs]
     return {"reader": reader, "files": [[ref.id, str(ref.path.resolve()), stat.st_size, stat.st_mtime_ns] for ref, stat in stats]}
 
 
@@ -111,11 +160,11 @@ def _read_index(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and {"key", "rows", "sha256", "failures"} <= found.keys() else None
 
 
-def _decode(refs: Sequence[ClipRef], folder: Path, config: SelfSupConfig, key: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def _decode(source: Source, folder: Path, config: SelfSupConfig, key: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Decode all clips into ``frames.u8``; the content of ``frames.json``."""
     (folder / "frames.json").unlink(missing_ok=True)
-    reader = ClipReader(Uniform(config.cached_frames), config.cached_size, config.resize, config.decoder)
-    pool = DecodePool(reader, config.workers, config.timeout_seconds)
+    refs = source.catalogue.refs
+    pool = DecodePool(source.reader, config.workers, config.timeout_seconds)
     row_of = {ref.id: row for row, ref in enumerate(refs)}
     hashes: dict[int, str] = {}
     failures: list[Failure] = []

@@ -26,12 +26,11 @@ from ...errors import Interrupted, VivimError
 from ...progress import Progress
 from ...store.metric_log import log_metrics
 from ..clip import Failure
-from ..clips import find_clips
 from ..load_report import LoadReport
 from ..stop_signals import stop_on_signals
 from ..vivim import Vivim, VivimConfig
 from ..weights import load_weights, save_encoder
-from .clip_cache import ClipCache, open_cache
+from .clip_cache import ClipCache, open_cache, source_of
 from .selfsup import Expander, spread, vicreg
 from .selfsup_config import SelfSupConfig
 from .selfsup_run import SelfSupEpoch, SelfSupRun
@@ -129,7 +128,7 @@ def pretrain_on_clips(
     """Train an encoder on clips without labels and leave it in ``out/encoder.safetensors``.
 
     Args:
-        videos: folder of the clips; unused with a manifest.
+        videos: folder of the clips, or of the frames that extraction kept of them; unused with a manifest.
         encoder_config: shapes of the encoder; None: those of the weights it begins with, b0 if they are random.
         out: folder of the run.
         seed: of the weights, the order, the views.
@@ -146,12 +145,12 @@ def pretrain_on_clips(
     """
     encoder = load_weights(config.weights, encoder_config, seed=seed)
     weights = encoder.load_report
-    catalogue = find_clips(videos, manifest)
+    source = source_of(videos, manifest, config, progress)
     with stop_on_signals():
         log: list[SelfSupEpoch] = []
         try:
             run = SelfSupRun.open(out, resume)  # first: decoding may take hours
-            cache = open_cache(catalogue, frames or out / "frames", config, progress)
+            cache = open_cache(source, frames or out / "frames", config, progress)
             run.describe(_description(config, encoder.config, weights, cache, seed), resume)
             if len(cache) < config.batch:
                 progress.say(f"warning: {len(cache)} clips are fewer than a batch ({config.batch}); what is learned from so few is little")

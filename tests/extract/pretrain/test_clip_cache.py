@@ -7,11 +7,16 @@ import numpy as np
 import pytest
 from vivim.errors import InputError
 from vivim.extract.clips import find_clips
-from vivim.extract.pretrain.clip_cache import open_cache
+from vivim.extract.config import EncoderConfig, ExtractConfig, FramesConfig
+from vivim.extract.frame_recipe import FrameRecipe
+from vivim.extract.frame_writer import FrameCacheWriter
+from vivim.extract.pretrain.clip_cache import open_cache, source_of
 from vivim.extract.pretrain.selfsup_config import SelfSupConfig
 from vivim.extract.reader import ClipReader
 from vivim.extract.sampling import Uniform
+from vivim.extract.weights import make_encoder
 from vivim.progress import SILENT, SilentProgress
+from vivim.stage_one import make_recipe
 
 CONFIG = SelfSupConfig(frames=4, cached_frames=8, image_size=32, workers=1)
 
@@ -39,7 +44,7 @@ def folder(tmp_path, clips):
 
 
 def test_frames_are_what_the_reader_reads(folder, tmp_path):
-    cache = open_cache(find_clips(folder), tmp_path / "cache", CONFIG, SILENT)
+    cache = open_cache(source_of(folder, None, CONFIG, SILENT), tmp_path / "cache", CONFIG, SILENT)
     assert cache.ids == ("a", "b") and not cache.failures
     reader = ClipReader(Uniform(8), CONFIG.cached_size)
     for row, ref in enumerate(find_clips(folder).refs):
@@ -50,7 +55,7 @@ def test_bad_and_short_clips_are_left_out_by_name(folder, tmp_path, clips):
     (folder / "a0.mp4").write_text("<html>404</html>")
     clips.write(folder / "aa.mp4", 3)
     told = Told()
-    cache = open_cache(find_clips(folder), tmp_path / "cache", CONFIG, told)
+    cache = open_cache(source_of(folder, None, CONFIG, SILENT), tmp_path / "cache", CONFIG, told)
     assert cache.ids == ("a", "b")
     assert [(failure.id, failure.kind) for failure in cache.failures] == [("a0", "not_video"), ("aa", "too_short")]
     assert "left out: aa: too_short: 3 frames, a view needs 4" in told.lines
@@ -62,7 +67,7 @@ def test_bad_and_short_clips_are_left_out_by_name(folder, tmp_path, clips):
 def test_nothing_is_decoded_twice_unless_a_file_or_the_reading_changes(folder, tmp_path, clips):
     def tasks(config=CONFIG):
         told = Told()
-        return open_cache(find_clips(folder), tmp_path / "cache", config, told).sha256, told.tasks
+        return open_cache(source_of(folder, None, config, SILENT), tmp_path / "cache", config, told).sha256, told.tasks
 
     first, began = tasks()
     assert began == ["decode"]
@@ -79,11 +84,11 @@ def test_nothing_is_decoded_twice_unless_a_file_or_the_reading_changes(folder, t
 
 
 def test_a_cache_that_was_not_finished_counts_as_absent(folder, tmp_path):
-    whole = open_cache(find_clips(folder), tmp_path / "cache", CONFIG, SILENT)
+    whole = open_cache(source_of(folder, None, CONFIG, SILENT), tmp_path / "cache", CONFIG, SILENT)
     expected = whole.frames(np.arange(2))
     (tmp_path / "cache" / "frames.json").write_text('{"key":')
     (tmp_path / "cache" / "frames.u8").write_bytes(b"half")
-    again = open_cache(find_clips(folder), tmp_path / "cache", CONFIG, SILENT)
+    again = open_cache(source_of(folder, None, CONFIG, SILENT), tmp_path / "cache", CONFIG, SILENT)
     np.testing.assert_array_equal(again.frames(np.arange(2)), expected)
     assert json.loads((tmp_path / "cache" / "frames.json").read_text())["rows"] == [0, 1]
 
@@ -91,10 +96,43 @@ def test_a_cache_that_was_not_finished_counts_as_absent(folder, tmp_path):
 def test_one_clip_is_not_enough(folder, tmp_path):
     (folder / "b.mp4").write_bytes(b"")
     with pytest.raises(InputError, match="1 of 2 clips can be learned from; b: the file has 0 bytes"):
-        open_cache(find_clips(folder), tmp_path / "cache", CONFIG, SILENT)
+        open_cache(source_of(folder, None, CONFIG, SILENT), tmp_path / "cache", CONFIG, SILENT)
 
 
 def test_a_place_that_cannot_be_written_is_named(folder, tmp_path):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(InputError, match="name another folder"):
-        open_cache(find_clips(folder), tmp_path / "cache", CONFIG, SILENT)
+        open_cache(source_of(folder, None, CONFIG, SILENT), tmp_path / "cache", CONFIG, SILENT)
+
+
+@pytest.fixture
+def kept(folder, tmp_path):
+    """What `extract --cache-frames` leaves: 8 frames of 64 pixels of each clip."""
+    config = ExtractConfig(frames=FramesConfig(count=8), image_size=64)
+    encoder = make_encoder(EncoderConfig(size="nano"), 1)
+    recipe = FrameRecipe.of(make_recipe(config, encoder, encoder.load_report))
+    writer = FrameCacheWriter(tmp_path / "kept", recipe)
+    for ref in find_clips(folder).refs:
+        writer.add(ClipReader(Uniform(8), 64)(ref))
+    writer.commit()
+    return tmp_path / "kept"
+
+
+def test_kept_frames_serve_in_the_place_of_clips(folder, kept, tmp_path):
+    decoded = open_cache(source_of(folder, None, CONFIG, SILENT), tmp_path / "a", CONFIG, SILENT)
+    for path in folder.iterdir():
+        path.unlink()
+    taken = open_cache(source_of(kept, None, CONFIG, SILENT), tmp_path / "b", CONFIG, SILENT)
+    assert taken.ids == decoded.ids == ("a", "b")
+    assert taken.sha256 != decoded.sha256  # shrunk twice is not shrunk once
+    both = np.array([0, 1])
+    assert np.abs(taken.frames(both).astype(int) - decoded.frames(both)).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"cached_frames": 12}, r"holds 8 frames \(uniform\) .* wanted are 12"), ({"image_size": 96}, "frames of 64 pixels; views of 96")],
+)
+def test_kept_frames_that_do_not_serve_are_refused(kept, changes, says):
+    with pytest.raises(InputError, match=says):
+        source_of(kept, None, SelfSupConfig(**{**CONFIG.model_dump(), **changes}), SILENT)
