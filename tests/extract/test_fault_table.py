@@ -30,6 +30,27 @@ def test_the_damage_table_is_the_result_file():
         assert "| " + " | ".join([codec, *map(str, numbers)]) + " |" in page, "the table in docs/extract.md is not that of damage.json"
 
 
+def test_the_table_of_deaths_is_the_result_files():
+    page = PAGE.read_text("utf-8")
+    results = HERE.parents[1] / "benchmarks" / "results"
+    kills = json.loads((results / "kills.json").read_text("utf-8"))
+    disks = json.loads((results / "full_disk.json").read_text("utf-8"))["kinds"]
+    counts = {
+        "SIGKILL of the main process at a random instant": kills["trials"]["random, main process"],
+        "SIGKILL of a decoding process at a random instant": kills["trials"]["random, a child"],
+        "SIGKILL at every named point": kills["trials"]["named"],
+        "full disk (ENOSPC)": kills["trials"]["full"],
+        "eight kills": kills["trials"]["repeated"],
+        "a disk of 4, 8, 12": disks["disk"]["too_small"],
+        "no file may exceed": disks["limit"]["too_small"],
+    }
+    for what, count in counts.items():
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| {what}")]
+        assert line.endswith(f"| {count} | 0 |"), line
+    assert kills["bad"] == disks["disk"]["bad"] == disks["limit"]["bad"] == []
+    assert f"({disks['disk']['shards_kept'] + disks['limit']['shards_kept']} in these runs)" in page
+
+
 def test_the_frames_are_as_equal_as_the_page_says():
     result = json.loads((HERE.parents[1] / "benchmarks" / "results" / "frames.json").read_text("utf-8"))
     for part in result["summary"].values():
