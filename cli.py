@@ -119,7 +119,8 @@ def command(name: str) -> Callable[[_Command], _Command]:
                 summary = function(Call(pipeline, progress), **{k: v for k, v in given.items() if k not in marks})
             finally:
                 progress.close()
-            _print(lambda: show(summary, as_json=common["json_"]))
+            if os.environ.get("RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ:  # of several processes one speaks
+                _print(lambda: show(summary, as_json=common["json_"]))
             if summary.exit_code:
                 raise typer.Exit(summary.exit_code)
 
@@ -278,6 +279,10 @@ def train_rec(
     model: opt.Model = None,
     loss: opt.Loss = None,
     epochs: opt.Epochs = None,
+    init: opt.Init = None,
+    frames_from: opt.FramesFrom = None,
+    weights: opt.EndToEndWeights = None,
+    size: opt.EndToEndSize = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Folder to write; default: a new one in runs/.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, or else the one interrupted last.")] = False,
 ) -> "Summary":

@@ -132,25 +132,48 @@ MaxFailRate = Annotated[
 Items = Annotated[
     str | None,
     typer.Option(
-        metavar="ids|frozen|ids+frozen",
-        help="What an item is: a learned id, its stored clip vector, or both; default: auto, both if there is an embedding file, else ids.",
+        metavar="[ids+]frozen|adapter|end-to-end|ids",
+        help="What an item is: a learned id, its stored vector, its stored spans, its frames; default: auto, ids+frozen or ids.",
     ),
     Sets("items.kind"),
 ]
 Model = Annotated[
     str | None,
-    typer.Option(metavar="mamba|mamba2|sasrec|popularity|item-knn", help="What turns a history into a user; default: mamba."),
+    typer.Option(
+        metavar="mamba|mamba2|sasrec|gru4rec|nextitnet|popularity|item-knn", help="What turns a history into a user; default: mamba."
+    ),
     Sets("model.kind"),
 ]
 Loss = Annotated[
     str | None,
-    typer.Option(metavar="full|in-batch", help="What is minimised; default: full, softmax over the whole catalogue."),
+    typer.Option(
+        metavar="full|in-batch|sampled|bce|gbce|bpr",
+        help="What is minimised; default: auto, softmax over all items.",
+    ),
     Sets("loss.kind"),
 ]
 Epochs = Annotated[
     str | None,
     typer.Option(metavar="N", help="Passes over the data, at most; fewer if validation stops rising; default: 30."),
     Sets("train.epochs"),
+]
+Init = Annotated[
+    str | None, typer.Option(metavar="RUN", help="A run whose weights are begun with, as far as they fit."), Sets("train.init")
+]
+FramesFrom = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Frames that extract kept with --cache-frames (--items end-to-end)."),
+    Sets("items.end_to_end.frames"),
+]
+EndToEndWeights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="PATH|random", help="Encoder to begin with (--items end-to-end)."),
+    Sets("items.end_to_end.weights"),
+]
+EndToEndSize = Annotated[
+    str | None,
+    typer.Option("--size", metavar="auto|nano|b0..b5", help="Size of that encoder; default: auto, that of the weights."),
+    Sets("items.end_to_end.size"),
 ]
 K = Annotated[list[str] | None, typer.Option(metavar="K...", help="List lengths; default: 10 20."), Sets("evaluate.k")]
 Index = Annotated[

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None, out: Path | None, resume: bool) -> Summary:
     """Histories, and stored vectors where the items need them, to a run folder, which is remembered."""
+    from .recommend.processes import is_first, launched
     from .recommend.train import train_run
     from .store.metric_log import tensorboard
 
@@ -35,6 +36,8 @@ def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None
     interactions = read_again(location)
     store = _open_store(workspace, config, embeddings)
     device = pick_device(pipeline.device)
+    if launched() > 1 and out is None:
+        raise InputError("with several processes say where the run is to be: --out RUN.")
     folder = out or (_interrupted_run(workspace.runs) if resume else workspace.new_run(_run_name(config)))
     try:
         done = train_run(
@@ -53,7 +56,8 @@ def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None
         if out is None and not any(folder.iterdir()):
             folder.rmdir()  # made for this run, which was refused before it began
         raise
-    workspace.remember_run(folder)
+    if is_first():
+        workspace.remember_run(folder)
     return Summary(headline=_train_headline(config, done), data=_train_data(done), notes=_train_notes(store, done))
 
 
@@ -153,9 +157,10 @@ def _interrupted_run(runs: Path) -> Path:
     """The newest run in ``runs`` that has finished epochs and is not finished itself; names begin with the time."""
     from .recommend.checkpoint import RunFolder
 
-    for state in sorted(runs.glob("*/last.json"), reverse=True):
-        if not RunFolder.open(state.parent).info().get("finished"):
-            return state.parent
+    for description in sorted(runs.glob("*/run.json"), reverse=True):
+        run = RunFolder.open(description.parent)
+        if run.begun and not run.info().get("finished"):
+            return run.path
     raise InputError(f"--resume: {runs}/ holds no interrupted run; leave --resume out to start one, or name the run with --out RUN.")
 
 

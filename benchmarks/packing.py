@@ -47,7 +47,7 @@ def learner_of(split: Split, kind: str, loss: str, max_len: int, **options: floa
     model = ModelConfig.model_validate({"kind": kind, **options})
     items = ItemsConfig(kind="ids")
     return Learner(
-        build.item_encoder(items, len(split.items), model.d_model, None),
+        build.item_encoder(items, model, len(split.items), None),
         build.user_model(model, max_len),
         build.loss(LossConfig.model_validate({"kind": loss}), items, split),
     )

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from ..settings import Settings
 
+PoolingName = Literal["levels", "frames", "unified"]
+
 
 class FramesConfig(Settings):
     """Which frames of a clip are read.
@@ -30,12 +32,13 @@ class EncoderConfig(Settings):
         size: ``nano`` (tests, demo), ``b0``..``b5`` (the SegFormer/MiT widths and depths), or ``auto``: that of the weights, and
             ``b0`` where they are random. A file of another size than the one named is refused.
         weights: ``random``, the path of a safetensors file, or ``hub:OWNER/NAME``, which downloads.
-        pooling: ``levels`` (mean of each of the four feature levels) or ``unified`` (eq. 6 of the paper, for trained decoders).
+        pooling: ``levels`` (mean of each of the four feature levels), ``frames`` (the same for eight spans of the clip, one after another:
+            what ``--items adapter`` learns from) or ``unified`` (eq. 6 of the paper, for trained decoders).
     """
 
     size: Literal["auto", "nano", "b0", "b1", "b2", "b3", "b4", "b5"] = "auto"
     weights: str = "random"
-    pooling: Literal["levels", "unified"] = "levels"
+    pooling: PoolingName = "levels"
 
 
 class ExtractConfig(Settings):

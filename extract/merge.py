@@ -11,8 +11,9 @@ from ..errors import InputError
 from ..progress import SILENT, Progress
 from ..store import EmbeddingStore, RowsById, write_embeddings
 from ..store.embedding_file import check_recipe
+from ..store.locks import locked
 from .ledger import Stat
-from .parts import Parts, all_shards, locked, parts_of
+from .parts import Parts, all_shards, parts_of
 
 
 class DamagedShardError(InputError):

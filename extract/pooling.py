@@ -33,6 +33,23 @@ class LevelsPooling:
         return torch.cat([F.layer_norm(m, m.shape[-1:]) for m in means], 1)
 
 
+class FramesPooling:
+    """``LevelsPooling`` of eight equal spans of the clip, one after another: at eight frames, of every frame.
+
+    For models that learn what to make of a clip's course (``--items adapter``). D is eight times that of ``LevelsPooling``.
+    """
+
+    SPANS = 8
+
+    def __init__(self, channels: tuple[int, ...]) -> None:
+        self.dim = self.SPANS * sum(channels)
+
+    def __call__(self, levels: Levels, clips: int) -> torch.Tensor:
+        means = [x.unflatten(0, (clips, -1)).mean((3, 4)) for x in levels]
+        frames_BTD = torch.cat([F.layer_norm(m, m.shape[-1:]) for m in means], 2)
+        return F.adaptive_avg_pool1d(frames_BTD.transpose(1, 2), self.SPANS).transpose(1, 2).flatten(1)
+
+
 class UnifiedPooling:
     """The mean of the decoder's map (eq. 6 of the paper). For weights whose decoder was trained.
 

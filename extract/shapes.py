@@ -6,11 +6,11 @@ Two things no shape tells: how many heads an attention has, and the epsilon of i
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
 
 import torch
 
 from ..errors import InputError
+from .config import PoolingName
 from .vivim import SIZES, VivimConfig
 
 _PART = re.compile(r"stages\.([0-3])\.(layers|blocks|temporal)\.(\d+)\..+")
@@ -20,7 +20,7 @@ def config_of(
     tensors: Mapping[str, torch.Tensor],
     source: str,
     *,
-    pooling: Literal["levels", "unified"] = "levels",
+    pooling: PoolingName = "levels",
     segmentation: bool = False,
     norm_eps: float = 1e-5,
     heads: tuple[int, ...] | None = None,

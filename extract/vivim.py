@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..ssm import MambaBlock
+from .config import PoolingName
 from .decoder import Decoder, Levels
 from .load_report import LoadReport
 from .mit import PatchEmbed, SegFormerLayer, as_map
-from .pooling import LevelsPooling, Pooling, UnifiedPooling
+from .pooling import FramesPooling, LevelsPooling, Pooling, UnifiedPooling
 from .temporal import PaperBlock, TemporalMambaBlock
 
 # ImageNet statistics, which every published MiT weight expects.
@@ -73,7 +74,7 @@ class VivimConfig:
     ratio: int = 4
     d_state: int = 16
     decoder_width: int = 256
-    pooling: Literal["levels", "unified"] = "levels"
+    pooling: PoolingName = "levels"
     norm_eps: float = 1e-5
     drop_path: float = 0.1
     init: Literal["mamba", "vivim"] = "mamba"
@@ -88,7 +89,7 @@ class VivimConfig:
             raise ValueError(f"channels {self.channels} must divide by heads {self.heads}, stage by stage")
 
     @staticmethod
-    def of_size(size: Size, pooling: Literal["levels", "unified"] = "levels") -> "VivimConfig":
+    def of_size(size: Size, pooling: PoolingName = "levels") -> "VivimConfig":
         """The named size: ``nano`` for tests and the demo, ``b0``..``b5`` after SegFormer's MiT (Vivim itself is b3)."""
         channels, depths, width = _SIZES[size]
         small = size == "nano"
@@ -183,6 +184,7 @@ class Vivim(nn.Module):
     """
 
     load_report: LoadReport  # set by ``weights``
+    training_options: dict[str, float]  # set by who trains it along with something else
     mean: torch.Tensor
     std: torch.Tensor
 
@@ -195,7 +197,7 @@ class Vivim(nn.Module):
         stage = _STAGES[config.layout]
         self.stages = nn.ModuleList(stage(config, i, rates[starts[i] : starts[i] + config.depths[i]]) for i in range(4))
         self.decoder = Decoder(config.channels, config.decoder_width) if config.segmentation or config.pooling == "unified" else None
-        self.pooling: Pooling = LevelsPooling(config.channels)
+        self.pooling: Pooling = FramesPooling(config.channels) if config.pooling == "frames" else LevelsPooling(config.channels)
         if config.pooling == "unified":
             assert self.decoder is not None
             self.pooling = UnifiedPooling(self.decoder)
@@ -240,11 +242,12 @@ class Vivim(nn.Module):
     def device(self) -> torch.device:
         return self.mean.device
 
-    def forward_features(self, clip_BTCHW: torch.Tensor) -> Levels:
+    def forward_features(self, clip_BTCHW: torch.Tensor, frozen_stages: int = 0) -> Levels:
         """Feature levels F1..F4, each (B*T, Ci, H / 4 / 2^i, W / 4 / 2^i) rounded up.
 
         Args:
             clip_BTCHW: normalised RGB; any T, H and W of at least 32.
+            frozen_stages: no gradient is taken through the first so many.
 
         Raises:
             ValueError: a shape the encoder cannot take.
@@ -256,14 +259,15 @@ class Vivim(nn.Module):
         frames = clip_BTCHW.shape[1]
         x = clip_BTCHW.flatten(0, 1)
         levels = []
-        for stage in self.stages:
-            x = stage(x, frames)
+        for number, stage in enumerate(self.stages):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= frozen_stages):
+                x = stage(x, frames)
             levels.append(x)
         return levels[0], levels[1], levels[2], levels[3]
 
-    def embed(self, clip_BTCHW: torch.Tensor) -> torch.Tensor:
+    def embed(self, clip_BTCHW: torch.Tensor, frozen_stages: int = 0) -> torch.Tensor:
         """One vector per clip, (B, D); input as ``forward_features``."""
-        return self.pooling(self.forward_features(clip_BTCHW), len(clip_BTCHW))
+        return self.pooling(self.forward_features(clip_BTCHW, frozen_stages), len(clip_BTCHW))
 
     def segment(self, clip_BTCHW: torch.Tensor) -> SegmentLogits:
         """Where the object and its edge are, at the size of the frames; input as ``forward_features``.
@@ -281,10 +285,10 @@ class Vivim(nn.Module):
         clips = clip_BTCHW.shape[:2]
         return SegmentLogits(mask[:, 0].unflatten(0, clips), edge[:, 0].unflatten(0, clips))
 
-    def embed_uint8(self, frames_BTCHW: torch.Tensor) -> torch.Tensor:
+    def embed_uint8(self, frames_BTCHW: torch.Tensor, frozen_stages: int = 0) -> torch.Tensor:
         """One vector per clip, (B, D) float32, from uint8 RGB; moved to the encoder's device and normalised there."""
         frames = frames_BTCHW.to(self.device, non_blocking=True).float().div_(255)
-        return self.embed((frames - self.mean) / self.std).float()
+        return self.embed((frames - self.mean) / self.std, frozen_stages).float()
 
 
 def _init_weights(module: nn.Module) -> None:

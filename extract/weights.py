@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from ..errors import InputError
-from .config import EncoderConfig
+from .config import EncoderConfig, PoolingName
 from .hub import HUB, fetch
 from .load_report import Dropped, LoadReport, part_of
 from .schemes import STATE, Translation, translate
@@ -31,7 +31,7 @@ def load_weights(
     config: VivimConfig | None = None,
     *,
     seed: int = 1,
-    pooling: Literal["levels", "unified"] = "levels",
+    pooling: PoolingName = "levels",
     segmentation: bool | None = None,
     heads: tuple[int, ...] | None = None,
 ) -> Vivim:
@@ -71,7 +71,7 @@ def from_state_dict(
     config: VivimConfig | None = None,
     *,
     seed: int = 1,
-    pooling: Literal["levels", "unified"] = "levels",
+    pooling: PoolingName = "levels",
     segmentation: bool | None = None,
     heads: tuple[int, ...] | None = None,
     source: str = "the state dict",

@@ -30,22 +30,42 @@ class TrainBatch:
         inputs_SW: int64 items as the model reads them; places between histories and row end hold 0 and mean nothing.
         seq_idx_SW: int64 number of the history that a place belongs to, -1 for none; None: one history per row.
         place_P: int64 place among all S * W of every prediction, in the order of ``targets_P``.
+        step_seed: from which a loss draws its negatives.
+        slots_M: int64 items of all slots of the step's sequences, one sequence after another. With several processes these sequences
+            are those of all of them; ``sequences`` are this one's.
+        first_slot_B: where each of ``sequences`` begins in ``slots_M``.
+        positions: predictions of the step, in all processes.
     """
 
     sequences: SequenceBatch
     inputs_SW: torch.Tensor
     seq_idx_SW: torch.Tensor | None
     place_P: torch.Tensor
+    step_seed: int
+    slots_M: torch.Tensor
+    first_slot_B: torch.Tensor
+    positions: int
 
     @staticmethod
     def padded(sequences: SequenceBatch) -> "TrainBatch":
         """One history per row, padded to the longest."""
         inputs_BL = sequences.items_BL[:, :-1]
-        return TrainBatch(sequences, inputs_BL, None, sequences.valid_BL[:, 1:].flatten().nonzero()[:, 0])
+        place_P = sequences.valid_BL[:, 1:].flatten().nonzero()[:, 0]
+        return TrainBatch(sequences, inputs_BL, None, place_P, 0, *_slots(sequences), len(place_P))
 
     @staticmethod
-    def packed(sequences: SequenceBatch, row_tokens: int = ROW_TOKENS) -> "TrainBatch":
-        """Rows of about ``row_tokens`` places, or of the longest history; for sequences on the CPU."""
+    def packed(sequences: SequenceBatch, row_tokens: int = ROW_TOKENS, step_seed: int = 0, part: tuple[int, int] = (0, 1)) -> "TrainBatch":
+        """Rows of about ``row_tokens`` places, or of the longest history; for sequences on the CPU.
+
+        Args:
+            part: (r, n): sequences r, r + n, r + 2 n... are this process's.
+        """
+        slots_M, first_slot_B = _slots(sequences)
+        positions = int((sequences.lengths_B - 1).sum())
+        rank, count = part
+        if count > 1:
+            mine = slice(rank, None, count)
+            sequences, first_slot_B = SequenceBatch(sequences.items_BL[mine], sequences.lengths_B[mine]), first_slot_B[mine]
         lengths_B = sequences.lengths_B.numpy() - 1
         first_B, rows, width = _pack(lengths_B, row_tokens)
         owner_P = np.repeat(np.arange(len(lengths_B)), lengths_B)
@@ -55,11 +75,18 @@ class TrainBatch:
         inputs[place_P] = sequences.items_BL.numpy()[owner_P, position_P]
         seq_idx[place_P] = owner_P
         arrays = (inputs.reshape(rows, width), seq_idx.reshape(rows, width), place_P)
-        return TrainBatch(sequences, *map(torch.from_numpy, arrays))
+        inputs_SW, seq_idx_SW, place = map(torch.from_numpy, arrays)
+        return TrainBatch(sequences, inputs_SW, seq_idx_SW, place, step_seed, slots_M, first_slot_B, positions)
 
     def to(self, device: torch.device) -> "TrainBatch":
         seq_idx_SW = None if self.seq_idx_SW is None else self.seq_idx_SW.to(device)
-        return TrainBatch(self.sequences.to(device), self.inputs_SW.to(device), seq_idx_SW, self.place_P.to(device))
+        moved = (self.place_P.to(device), self.step_seed, self.slots_M.to(device), self.first_slot_B.to(device), self.positions)
+        return TrainBatch(self.sequences.to(device), self.inputs_SW.to(device), seq_idx_SW, *moved)
+
+    @property
+    def share(self) -> float:
+        """Of this process in the step's predictions."""
+        return len(self.place_P) / self.positions
 
     @property
     def valid_BL(self) -> torch.Tensor:
@@ -69,6 +96,11 @@ class TrainBatch:
     @property
     def targets_P(self) -> torch.Tensor:
         return self.sequences.items_BL[:, 1:][self.valid_BL]
+
+
+def _slots(sequences: SequenceBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """``slots_M`` and ``first_slot_B`` of all of these sequences."""
+    return sequences.items_BL[sequences.valid_BL], sequences.lengths_B.cumsum(0) - sequences.lengths_B
 
 
 def _pack(lengths_B: npt.NDArray[np.int64], row_tokens: int) -> tuple[npt.NDArray[np.int64], int, int]:
@@ -105,16 +137,20 @@ class EncodedItems:
         return torch.nn.functional.embedding(self.place(items), self.vectors_RD)
 
 
-def train_batches(train: Sequences, *, batch: int, max_len: int, seed: int, epoch: int) -> Iterator[TrainBatch]:
+def train_batches(
+    train: Sequences, *, batch: int, max_len: int, seed: int, epoch: int, part: tuple[int, int] = (0, 1)
+) -> Iterator[TrainBatch]:
     """One epoch over all sequences of at least two items, in an order that depends on (seed, epoch) alone.
 
-    Each sequence is cut to its newest ``max_len`` inputs and their targets.
+    Each sequence is cut to its newest ``max_len`` inputs and their targets. With several processes each gets its ``part`` of every
+    batch, see ``TrainBatch.packed``.
     """
     usable = np.flatnonzero(train.lengths >= 2)
     order = np.random.default_rng((seed, epoch)).permutation(usable)
     newest = _newest(train, max_len + 1)
-    for start in range(0, len(order), batch):
-        yield TrainBatch.packed(SequenceBatch.of(newest, order[start : start + batch]))
+    for step, start in enumerate(range(0, len(order), batch)):
+        step_seed = int(np.random.SeedSequence((seed, epoch, step)).generate_state(1, np.uint32)[0])
+        yield TrainBatch.packed(SequenceBatch.of(newest, order[start : start + batch]), step_seed=step_seed, part=part)
 
 
 def num_batches(train: Sequences, batch: int) -> int:

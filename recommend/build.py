@@ -1,21 +1,34 @@
 """From configuration to objects: the one place that reads the names of item encoders, user models and losses."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..errors import InputError
+from .adapter import AdapterItems
 from .config import ItemsConfig, LossConfig, ModelConfig, RecommendConfig
 from .content import CatalogueVectors
-from .item_encoders import ContentAndIdItems, FrozenItems, IdItems
+from .item_encoders import ContentAndIdItems, ContentVectors, FrozenItems, IdItems
 from .losses import FullSoftmax, InBatchSoftmax, Loss
+from .models.gru4rec import Gru4RecUserModel
 from .models.item_knn import ItemKnn
 from .models.mamba import MambaUserModel, mamba1, mamba2
+from .models.nextitnet import NextItNetUserModel
 from .models.popularity import Popularity
 from .models.sasrec import SasRecUserModel
+from .negatives import ByPopularity, InBatch, Mixed, Negatives, Uniform
 from .protocol import Split
+from .sampled_losses import BinaryCrossEntropy, Bpr, GeneralisedBce, SampledSoftmax
+from .similarity import ScaledUsers, UnitItems
+
+if TYPE_CHECKING:
+    from .end_to_end import CatalogueFrames
+
+    Content = CatalogueVectors | CatalogueFrames
 
 # Yardsticks are counted, not learned.
 YARDSTICKS: dict[str, type[Popularity] | type[ItemKnn]] = {"popularity": Popularity, "item-knn": ItemKnn}
@@ -24,49 +37,147 @@ _USER_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
     "mamba": lambda config, max_len: MambaUserModel(config, mamba1),
     "mamba2": lambda config, max_len: MambaUserModel(config, mamba2),
     "sasrec": lambda config, max_len: SasRecUserModel(config, max_len),
+    "gru4rec": lambda config, max_len: Gru4RecUserModel(config),
+    "nextitnet": lambda config, max_len: NextItNetUserModel(config),
 }
 
-_LOSSES: dict[str, Callable[[LossConfig, Split, torch.Tensor | None], Loss]] = {
-    "full": lambda config, split, candidates: FullSoftmax(config.chunk_mb, candidates),
-    "in-batch": lambda config, split, candidates: InBatchSoftmax(train_counts(split)),
+_LOSSES: dict[str, Callable[[LossConfig, "Catalogue"], Loss]] = {
+    "full": lambda config, catalogue: FullSoftmax(config.chunk_mb, None if catalogue.all_compete else catalogue.candidates_R),
+    "in-batch": lambda config, catalogue: InBatchSoftmax(catalogue.train_counts_N),
+    "sampled": lambda config, catalogue: SampledSoftmax(catalogue.negatives(config), config.logq),
+    "bce": lambda config, catalogue: BinaryCrossEntropy(catalogue.negatives(config)),
+    "gbce": lambda config, catalogue: GeneralisedBce(
+        catalogue.negatives(config), len(catalogue.candidates_R), config.negatives, config.calibration
+    ),
+    "bpr": lambda config, catalogue: Bpr(catalogue.negatives(config)),
 }
+
+_COSINE_TEMPERATURE = 0.05
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What a loss needs to know of the items.
+
+    Attributes:
+        train_counts_N: how often training sees each.
+        candidates_R: rows, ascending, that compete.
+    """
+
+    train_counts_N: torch.Tensor
+    candidates_R: torch.Tensor
+
+    @property
+    def all_compete(self) -> bool:
+        return len(self.candidates_R) == len(self.train_counts_N)
+
+    def negatives(self, config: LossConfig) -> Negatives:
+        """What draws ``config.negatives`` of them."""
+
+        def uniform(count: int) -> Negatives:
+            return Uniform(self.candidates_R, len(self.train_counts_N), count)
+
+        match config.sampler:
+            case "uniform":
+                return uniform(config.negatives)
+            case "popularity":
+                return ByPopularity(self.train_counts_N, config.negatives, config.popularity_power)
+            case "in-batch":
+                return InBatch(self.train_counts_N, config.negatives)
+            case "mixed":
+                half = max(1, config.negatives // 2)
+                return Mixed(uniform(half), InBatch(self.train_counts_N, half))
 
 
 def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
-    """The configuration with ``items.kind: auto`` made concrete: content where there are vectors and a model that uses them."""
-    if config.items.kind != "auto":
-        return config
-    content = has_vectors and config.model.kind not in YARDSTICKS
-    items = config.items.model_copy(update={"kind": "ids+frozen" if content else "ids"})
-    return config.model_copy(update={"items": items})
+    """The configuration with ``auto`` made concrete.
+
+    Items: content where there are vectors and a model that uses them. Loss: over the whole catalogue where encoding all of it costs
+    little; else over what a step has encoded anyway.
+
+    Raises:
+        InputError: a loss that would encode every clip of the catalogue at every step.
+    """
+    items, loss = config.items, config.loss
+    if items.kind == "auto":
+        content = has_vectors and config.model.kind not in YARDSTICKS
+        items = items.model_copy(update={"kind": "ids+frozen" if content else "ids"})
+    if loss.kind == "auto":
+        kind = "in-batch" if needs_frames(items) else "sampled" if "adapter" in items.kind else "full"
+        sampler = {"sampler": "mixed"} if kind == "sampled" else {}
+        loss = loss.model_copy(update={"kind": kind} | sampler)
+    if needs_frames(items) and loss.kind == "full":
+        raise InputError(
+            f"--items {items.kind} with loss.kind full would encode every clip of the catalogue at every step. Use in-batch, or sampled "
+            "with few loss.negatives."
+        )
+    return config.model_copy(update={"items": items, "loss": loss})
 
 
 def needs_vectors(config: ItemsConfig) -> bool:
     """Does this item encoder read an embedding file?"""
+    return config.kind.removeprefix("ids+") in ("frozen", "adapter")
+
+
+def needs_frames(config: ItemsConfig) -> bool:
+    """Does this item encoder read frames?"""
+    return config.kind.removeprefix("ids+") == "end-to-end"
+
+
+def has_content(config: ItemsConfig) -> bool:
+    """Does this item encoder look at clips?"""
     assert config.kind != "auto", "resolve auto before building"
     return config.kind != "ids"
 
 
-def item_encoder(config: ItemsConfig, num_items: int, d_model: int, content: CatalogueVectors | None) -> nn.Module:
-    """An ``ItemEncoder``.
+def item_encoder(config: ItemsConfig, model: ModelConfig, num_items: int, content: "Content | None", seed: int = 1) -> nn.Module:
+    """An ``ItemEncoder`` for a user model.
+
+    Args:
+        content: stored vectors or frames, where the kind needs them.
+        seed: of a video encoder with random weights.
 
     Raises:
-        InputError: it needs stored vectors and there are none.
+        InputError: it needs stored vectors and there are none, or others.
     """
-    if not needs_vectors(config):
-        return IdItems(num_items, d_model)
+    encoder = _item_encoder(config, model, num_items, content, seed)
+    return UnitItems(encoder) if model.similarity == "cosine" else encoder
+
+
+def _item_encoder(config: ItemsConfig, model: ModelConfig, num_items: int, content: "Content | None", seed: int) -> nn.Module:
+    if not has_content(config):
+        return IdItems(num_items, model.d_model)
     if content is None:
         raise InputError(f"--items {config.kind} needs stored vectors; give --embeddings FILE.h5, or run `vivim extract` first.")
-    frozen = FrozenItems(content.vectors_NV, content.present_N, d_model)
-    return frozen if config.kind == "frozen" else ContentAndIdItems(frozen, d_model, config.delta_dropout)
+    encoder = _content_encoder(config, model, content, seed)
+    return ContentAndIdItems(encoder, model.d_model, config.delta_dropout) if config.kind.startswith("ids+") else encoder
+
+
+def _content_encoder(config: ItemsConfig, model: ModelConfig, content: "Content", seed: int) -> ContentVectors:
+    if not isinstance(content, CatalogueVectors):
+        from .end_to_end import make_end_to_end
+
+        return make_end_to_end(config.end_to_end, content, model.d_model, seed)
+    if "adapter" not in config.kind:
+        return FrozenItems(content.vectors_NV, content.present_N, model.d_model)
+    if content.spans == 1:
+        raise InputError(
+            f"--items {config.kind} needs vectors of the spans of each clip: extract them with --set extract.encoder.pooling=frames, into "
+            "a file of their own."
+        )
+    return AdapterItems(content.vectors_NV.unflatten(1, (content.spans, -1)), content.present_N, model, config.adapter_layers)
 
 
 def user_model(config: ModelConfig, max_len: int) -> nn.Module:
     """A ``VectorModel`` with fresh weights."""
     try:
-        return _USER_MODELS[config.kind](config, max_len)
+        model = _USER_MODELS[config.kind](config, max_len)
     except ValueError as error:
         raise InputError(f"the model cannot be built: {error}") from error
+    unit = config.similarity == "cosine"
+    if not unit and config.temperature is None:
+        return model
+    return ScaledUsers(model, config.temperature or _COSINE_TEMPERATURE, unit=unit)
 
 
 def loss(config: LossConfig, items: ItemsConfig, split: Split) -> Loss:
@@ -75,9 +186,9 @@ def loss(config: LossConfig, items: ItemsConfig, split: Split) -> Loss:
     With content, an item that nobody watched in training is no negative: it may be too new to have been watched, and as a
     negative it would be taught never to be recommended. With ids alone that is all that can be known of it, so it stays one.
     """
-    counts = train_counts(split)
-    candidates = counts.nonzero()[:, 0] if needs_vectors(items) else None
-    return _LOSSES[config.kind](config, split, candidates)
+    counts_N = train_counts(split)
+    candidates_R = counts_N.nonzero()[:, 0] if has_content(items) else torch.arange(len(counts_N))
+    return _LOSSES[config.kind](config, Catalogue(counts_N, candidates_R))
 
 
 def train_counts(split: Split) -> torch.Tensor:

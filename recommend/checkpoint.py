@@ -3,7 +3,9 @@
 run.json               configuration, catalogue hash, protocol card, where the data lies, provenance
 catalogue.parquet      catalogue ids in the order of the rows, and how often training saw each
 model.safetensors      best weights by validation, with the vectors of all items
-last.safetensors       weights and optimizer after the newest finished epoch; with last.json: --resume continues exactly
+items.safetensors      the item encoder: tables, projections; encoder.safetensors: the video encoder, where it was trained along
+last.safetensors       the newest checkpoint, weights, optimizer and how far it came: --resume continues exactly
+previous.safetensors   the one before
 log.jsonl              one line an epoch
 results.json, .md      what the last evaluation measured; ranks.parquet: the rank of every user's target
 """

@@ -1,5 +1,6 @@
 """What can be chosen for stage two."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -25,18 +26,48 @@ class ProtocolConfig(Settings):
     full_catalogue: bool = False
 
 
+class EndToEndConfig(Settings):
+    """How the video encoder is trained along.
+
+    Attributes:
+        frames: folder of the clips' frames, as ``vivim extract --cache-frames`` keeps them.
+        size: of the encoder, as ``extract.encoder.size``.
+        weights: to begin with, as ``extract.encoder.weights``.
+        stages: the last so many of the encoder's four are trained, and the others stay as they are.
+        lr: learning rate of the encoder at its peak; the recommender's is ``train.lr``.
+        weight_decay: of the encoder.
+        clips_at_once: clips that are encoded side by side.
+        checkpointing: activations of the encoder are computed again instead of kept: about a third slower, much less memory.
+    """
+
+    frames: Path | None = None
+    size: Literal["auto", "nano", "b0", "b1", "b2", "b3", "b4", "b5"] = "auto"
+    weights: str = "random"
+    stages: int = Field(4, ge=1, le=4)
+    lr: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    clips_at_once: int = Field(16, ge=1)
+    checkpointing: bool = True
+
+
 class ItemsConfig(Settings):
     """How an item becomes a vector.
 
     Attributes:
-        kind: ``ids`` (a learned table), ``frozen`` (stored vectors through a learned projection), ``ids+frozen`` (the projection plus a
-            zero-initialised id delta). ``auto``: ``ids+frozen`` if there is an embedding file, else ``ids``; the summary says which.
-        delta_dropout: share of items whose id delta is left out of a training step (``ids+frozen``).
+        kind: ``ids`` (a learned table), ``frozen`` (stored vectors through a learned projection), ``adapter`` (eight stored vectors of a
+            clip through a small temporal Mamba), ``end-to-end`` (the clips' frames through the video encoder, which is trained along),
+            and ``ids+frozen``, ``ids+adapter``, ``ids+end-to-end`` (that plus a zero-initialised id delta). ``auto``: ``ids+frozen`` if
+            there is an embedding file, else ``ids``; the summary says which.
+        delta_dropout: share of items whose id delta is left out of a training step (``ids+...``).
+        adapter_layers: Mamba layers of the adapter.
+        end_to_end: of kinds that train the video encoder.
         min_coverage: share of the catalogue that must have a stored vector; below it training is refused.
     """
 
-    kind: Literal["auto", "ids", "frozen", "ids+frozen"] = "auto"
+    kind: Literal["auto", "ids", "frozen", "ids+frozen", "adapter", "ids+adapter", "end-to-end", "ids+end-to-end"] = "auto"
     delta_dropout: float = Field(0.5, ge=0, lt=1)
+    adapter_layers: int = Field(1, ge=1)
+    end_to_end: EndToEndConfig = EndToEndConfig()
     min_coverage: float = Field(0.9, ge=0, le=1)
 
 
@@ -44,18 +75,22 @@ class ModelConfig(Settings):
     """Which user model.
 
     Attributes:
-        kind: ``mamba``, ``mamba2``, ``sasrec``, or one of the yardsticks without learning, ``popularity`` and ``item-knn``.
+        kind: ``mamba``, ``mamba2``, ``sasrec``, ``gru4rec``, ``nextitnet``, or one of the yardsticks without learning, ``popularity`` and
+            ``item-knn``.
         d_model: width of item and user vectors.
-        layers: blocks.
+        layers: blocks; of nextitnet each is two, with dilations 1 and 4.
         d_state: N, state per channel (mamba, mamba2; 64 costs mamba2 little more than 16).
         d_conv: K, taps of the causal convolution (mamba, mamba2).
         expand: inner width over d_model (mamba, mamba2).
         headdim: channels that share a step size and a decay (mamba2); must divide expand * d_model.
         heads: attention heads (sasrec).
         dropout: share of activations dropped in training.
+        similarity: of user and item vectors, ``dot`` or ``cosine``.
+        temperature: scores are divided by it, to begin with; then it is learned. None: 0.05 for cosine; none for dot, whose vectors find
+            their own length.
     """
 
-    kind: Literal["mamba", "mamba2", "sasrec", "popularity", "item-knn"] = "mamba"
+    kind: Literal["mamba", "mamba2", "sasrec", "gru4rec", "nextitnet", "popularity", "item-knn"] = "mamba"
     d_model: int = Field(128, ge=1)
     layers: int = Field(2, ge=1)
     d_state: int = Field(16, ge=1)
@@ -64,18 +99,33 @@ class ModelConfig(Settings):
     headdim: int = Field(64, ge=1)
     heads: int = Field(2, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
+    similarity: Literal["dot", "cosine"] = "dot"
+    temperature: float | None = Field(None, gt=0)
 
 
 class LossConfig(Settings):
     """What is minimised.
 
     Attributes:
-        kind: ``full`` (softmax over the whole catalogue, chunked) or ``in-batch`` (MicroLens's popularity-debiased softmax).
+        kind: ``full`` (softmax over the whole catalogue, chunked), ``in-batch`` (MicroLens's popularity-debiased softmax), or over
+            negatives that are drawn: ``sampled`` (softmax), ``bce``, ``gbce``, ``bpr``. ``auto``: ``full``; ``sampled`` from ``mixed`` with
+            adapter items, ``in-batch`` with end-to-end items.
         chunk_mb: memory for logits at a time, MiB (full).
+        negatives: M, drawn at each step and shared by its positions (sampled, bce, gbce, bpr).
+        sampler: how they are drawn: ``uniform``; by ``popularity``; ``in-batch``, from the items of the step; ``mixed``, half
+            uniform and half in-batch.
+        popularity_power: of the occurrences (popularity): 1 as they are, 0 uniform.
+        logq: correction for how often an item is drawn (sampled): ``corrected`` (leaves the target alone), ``classic``, ``none``.
+        calibration: t of gBCE: 0 is BCE, 1 gives the probabilities of all negatives.
     """
 
-    kind: Literal["full", "in-batch"] = "full"
+    kind: Literal["auto", "full", "in-batch", "sampled", "bce", "gbce", "bpr"] = "auto"
     chunk_mb: int = Field(32, ge=1)
+    negatives: int = Field(1024, ge=1)
+    sampler: Literal["uniform", "popularity", "in-batch", "mixed"] = "uniform"
+    popularity_power: float = Field(1.0, ge=0)
+    logq: Literal["corrected", "classic", "none"] = "corrected"
+    calibration: float = Field(0.75, ge=0, le=1)
 
 
 class TrainConfig(Settings):
@@ -83,23 +133,35 @@ class TrainConfig(Settings):
 
     Attributes:
         optimizer: ``adamw`` or ``adam``.
-        lr: learning rate.
+        lr: learning rate; its peak with a schedule.
+        schedule: ``constant``, or ``cosine``: down to 0 at the last of ``epochs``.
+        warmup: share of all steps in which the learning rate rises from 0.
+        ema: decay of a running mean of the weights, which is validated and kept in their place; 0: none.
         weight_decay: decay of matrices and tables (AdamW; not of norms, biases or state-space parameters).
         batch: sequences per step.
         epochs: at most.
         patience: epochs without a better validation NDCG@10 before stopping.
         clip_norm: gradient norm limit; 0: none.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed`` (Lightning Fabric's names).
+        init: folder of a run whose weights are begun with, as far as they fit.
+        checkpoint_minutes: a checkpoint is written after every epoch, and within one after so long.
+        timeout_seconds: with several processes: one that does not answer for so long ends the others.
     """
 
     optimizer: Literal["adamw", "adam"] = "adamw"
     lr: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = Field(0.0, ge=0, lt=1)
+    ema: float = Field(0.0, ge=0, lt=1)
     weight_decay: float = Field(0.1, ge=0)
     batch: int = Field(256, ge=1)
     epochs: int = Field(30, ge=1)
     patience: int = Field(3, ge=1)
     clip_norm: float = Field(5.0, ge=0)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    init: Path | None = None
+    checkpoint_minutes: float = Field(10.0, gt=0)
+    timeout_seconds: float = Field(600.0, gt=0)
 
 
 class EvaluateConfig(Settings):

@@ -10,6 +10,8 @@ import torch
 from ..errors import InputError
 from ..store import EmbeddingStore, ItemIndex
 
+_SPANS = 8  # of a clip, in files made with the pooling "frames"
+
 
 @dataclass(frozen=True)
 class CatalogueVectors:
@@ -19,6 +21,7 @@ class CatalogueVectors:
         vectors_NV: float32; zeros where absent.
         present_N: bool.
         store_sha256: content hash of the embedding file.
+        spans: how many vectors of a clip, in the order of time, make up a stored one; 1: it is of the whole clip.
         warning: a suspicion worth telling, or empty.
     """
 
@@ -26,6 +29,7 @@ class CatalogueVectors:
     present_N: torch.Tensor
     store_sha256: str
     warning: str = ""
+    spans: int = 1
 
     @property
     def missing(self) -> int:
@@ -45,7 +49,8 @@ def lay_out(store: EmbeddingStore, catalogue: ItemIndex, min_coverage: float) ->
     """
     vectors, present = store.lookup(catalogue.ids)
     hint = _shift_hint(store.ids, catalogue) if not present.all() else ""
-    found = CatalogueVectors(torch.from_numpy(vectors).float(), torch.from_numpy(present), store.sha256, hint)
+    spans = _SPANS if store.recipe.encoder.get("pooling") == "frames" else 1
+    found = CatalogueVectors(torch.from_numpy(vectors).float(), torch.from_numpy(present), store.sha256, hint, spans)
     if found.coverage < min_coverage:
         missing = [id_ for id_, there in zip(catalogue.ids, present, strict=True) if not there]
         raise InputError(

@@ -42,7 +42,34 @@ class IdItems(nn.Module):
         return self.table
 
 
-class FrozenItems(nn.Module):
+class ContentVectors(nn.Module):
+    """What item encoders share that look at content: one learned "unknown clip" vector for items without any.
+
+    Args:
+        num_items: N.
+        d_model: D.
+    """
+
+    def __init__(self, num_items: int, d_model: int) -> None:
+        super().__init__()
+        self.num_items = num_items
+        self.unknown_D = nn.Parameter(torch.randn(d_model) * 0.02)
+
+    def all(self) -> torch.Tensor:
+        """(N, D)."""
+        raise NotImplementedError
+
+
+def projection(width: int, d_model: int) -> nn.Sequential:
+    """Two linears with GELU between, from content of ``width`` to D; starts on the scale of a fresh id table, for logits near zero."""
+    last = nn.Linear(d_model, d_model)
+    project = nn.Sequential(nn.Linear(width, d_model), nn.GELU(), last)
+    nn.init.normal_(last.weight, std=0.02)
+    nn.init.zeros_(last.bias)
+    return project
+
+
+class FrozenItems(ContentVectors):
     """Stored vectors through a learned projection: standardise each dimension over the catalogue, two linears with GELU between.
 
     An item without a vector gets one learned "unknown clip" vector.
@@ -57,17 +84,10 @@ class FrozenItems(nn.Module):
     present_N: torch.Tensor
 
     def __init__(self, vectors_NV: torch.Tensor, present_N: torch.Tensor, d_model: int) -> None:
-        super().__init__()
-        self.num_items = len(vectors_NV)
+        super().__init__(len(vectors_NV), d_model)
         self.register_buffer("vectors_NV", _standardise(vectors_NV.float(), present_N), persistent=False)
         self.register_buffer("present_N", present_N.clone(), persistent=False)
-        self.project = nn.Sequential(nn.Linear(vectors_NV.shape[1], d_model), nn.GELU(), nn.Linear(d_model, d_model))
-        self.unknown_D = nn.Parameter(torch.randn(d_model) * 0.02)
-        last = self.project[2]
-        assert isinstance(last, nn.Linear)
-        # Starts on the scale of a fresh id table, so that logits start near zero.
-        nn.init.normal_(last.weight, std=0.02)
-        nn.init.zeros_(last.bias)
+        self.project = projection(vectors_NV.shape[1], d_model)
 
     def forward(self, rows_R: torch.Tensor) -> torch.Tensor:
         return self._encode(self.vectors_NV[rows_R], self.present_N[rows_R])
@@ -87,12 +107,12 @@ class ContentAndIdItems(nn.Module):
     "DropoutNet", 2017).
 
     Args:
-        content: the projection of the stored vectors.
+        content: what an item looks like.
         d_model: D.
         delta_dropout: share of items whose delta is left out of a training step.
     """
 
-    def __init__(self, content: FrozenItems, d_model: int, delta_dropout: float = 0.0) -> None:
+    def __init__(self, content: ContentVectors, d_model: int, delta_dropout: float = 0.0) -> None:
         super().__init__()
         self.num_items = content.num_items
         self.content = content

@@ -3,7 +3,7 @@
 Legend: S rows of W places, P predictions, N items, D model width.
 """
 
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn
@@ -13,6 +13,13 @@ from .item_encoders import ItemEncoder
 from .losses import Loss
 from .models.vector_model import VectorModel
 from .scorers import VectorScorer
+
+
+@runtime_checkable
+class HasTrainingOptions(Protocol):
+    """A part of an item encoder that is trained at a pace of its own."""
+
+    training_options: dict[str, float]
 
 
 class Learner(nn.Module):
@@ -35,6 +42,10 @@ class Learner(nn.Module):
         hidden_SWD = self.model(items.at(batch.inputs_SW), batch.seq_idx_SW)
         return self.loss(hidden_SWD.flatten(0, 1)[batch.place_P], batch, items)
 
+    def nothing(self) -> torch.Tensor:
+        """The loss of no sequences: 0, with gradients of 0."""
+        return torch.stack([parameter.sum() * 0 for parameter in self.parameters() if parameter.requires_grad]).sum()
+
     def encode(self, rows_R: torch.Tensor | None) -> EncodedItems:
         """Vectors of the items ``rows_R``, or of the whole catalogue."""
         encoder = cast(ItemEncoder, self.encoder)
@@ -46,11 +57,21 @@ class Learner(nn.Module):
         self.eval()
         return VectorScorer(cast(VectorModel[Any], self.model), self.encode(None).vectors_RD.clone())
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Matrices and tables decay; norms, biases and what parametrises the state space do not."""
-        decayed: list[nn.Parameter] = []
-        kept: list[nn.Parameter] = []
+    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Matrices and tables decay; norms, biases and what parametrises the state space do not. ``peak`` is the learning rate of each.
+
+        A module with an attribute ``training_options`` has an ``lr`` and a ``weight_decay`` of its own.
+        """
+        own = {
+            id(parameter): (module.training_options["lr"], module.training_options["weight_decay"])
+            for module in self.modules()
+            if isinstance(module, HasTrainingOptions)
+            for parameter in module.parameters()
+        }
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
-            state_space = name.rsplit(".", 1)[-1] in {"A_log", "D", "dt_bias", "conv_bias"}
-            (kept if parameter.ndim < 2 or state_space else decayed).append(parameter)
-        return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+            if parameter.requires_grad:
+                peak, decay = own.get(id(parameter), (lr, weight_decay))
+                state_space = name.rsplit(".", 1)[-1] in {"A_log", "D", "dt_bias", "conv_bias"}
+                groups.setdefault((peak, 0.0 if parameter.ndim < 2 or state_space else decay), []).append(parameter)
+        return [{"params": found, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), found in groups.items()]

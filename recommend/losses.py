@@ -71,22 +71,19 @@ class InBatchSoftmax:
         self.log_popularity_N = torch.log(counts / counts.sum()).float()
 
     def rows(self, batch: TrainBatch) -> torch.Tensor | None:
-        return batch.sequences.items_BL.unique()
+        return batch.slots_M.unique()
 
     def __call__(self, users_PD: torch.Tensor, batch: TrainBatch, items: EncodedItems) -> torch.Tensor:
-        slots_BL = batch.sequences.items_BL
+        candidates_M = batch.slots_M
         real_BL = batch.sequences.valid_BL
-        candidates_M = slots_BL[real_BL]
-        slot_BL = torch.full_like(slots_BL, -1)
-        slot_BL[real_BL] = torch.arange(len(candidates_M), device=slots_BL.device)
+        own_slots_BL = batch.sequences.items_BL
         self.log_popularity_N = self.log_popularity_N.to(users_PD.device)
         logits_PM = users_PD @ items.at(candidates_M).T - self.log_popularity_N[candidates_M]
-        own_BN = torch.zeros(len(slots_BL), len(items.vectors_RD), dtype=torch.bool, device=slots_BL.device)
-        user_of_slot = real_BL.nonzero()[:, 0]
-        own_BN[user_of_slot, items.place(candidates_M)] = True
+        own_BN = torch.zeros(len(own_slots_BL), len(items.vectors_RD), dtype=torch.bool, device=users_PD.device)
+        own_BN[real_BL.nonzero()[:, 0], items.place(own_slots_BL[real_BL])] = True
         user_of_position = batch.valid_BL.nonzero()[:, 0]
         masked_PM = own_BN[:, items.place(candidates_M)][user_of_position]
-        target_P = slot_BL[:, 1:][batch.valid_BL]
+        target_P = (batch.first_slot_B[:, None] + torch.arange(1, real_BL.shape[1], device=users_PD.device))[batch.valid_BL]
         masked_PM[torch.arange(len(target_P), device=target_P.device), target_P] = False
         return F.cross_entropy(logits_PM.masked_fill(masked_PM, -torch.inf), target_P)
 

@@ -43,6 +43,13 @@ class Sequences:
     def lengths(self) -> npt.NDArray[np.int64]:
         return np.diff(self.offsets)
 
+    def take(self, rows: npt.NDArray[np.int64]) -> "Sequences":
+        """The sequences ``rows``, in that order."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        where = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Sequences(offsets, self.items[where])
+
 
 @dataclass(frozen=True)
 class Interactions:
@@ -95,6 +102,10 @@ class Questions:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "Questions":
+        """The questions ``rows``, in that order."""
+        return Questions(self.users[rows], self.histories.take(rows), self.targets[rows], self.seen.take(rows))
 
 
 @dataclass(frozen=True)

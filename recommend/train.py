@@ -3,11 +3,13 @@
 import resource
 import statistics
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from lightning_fabric.loggers.logger import Logger
 
 from ..errors import InputError
@@ -18,7 +20,9 @@ from . import build
 from .checkpoint import RunFolder
 from .config import RecommendConfig
 from .content import CatalogueVectors, lay_out
+from .initial import begin_with
 from .learner import Learner
+from .processes import Processes, start
 from .protocol import MicroLensProtocol, Split
 from .sequences import Interactions
 from .training import FitResult, fit
@@ -81,70 +85,94 @@ def train_run(
             f"{interactions.source} leaves 1 user to train on; a recommender learns what users have in common. "
             "Bring the histories of at least two, better of thousands."
         )
-    content = None
-    if store is not None and build.needs_vectors(config.items):
-        content = lay_out(store, split.items, config.items.min_coverage)
-        if content.missing:
-            progress.say(f'{content.missing} of {len(split.items)} items have no vector and share one learned "unknown clip" vector')
-        if content.warning:
-            progress.say(f"warning: {content.warning}")
-    description = _describe(split, config, seed, content, store, data_location)
-    run = _open_run(out, split, description, resume)
-    if config.model.kind in build.YARDSTICKS:
-        yardstick = build.YARDSTICKS[config.model.kind].fit(split.train, len(split.items))
-        run.write_tensors("model.safetensors", yardstick.tensors())
-        result = None
-    else:
-        result = _learn(split, content, config, run, loggers, seed=seed, device=device, resume=resume, progress=progress)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    fitted = {"fit": _describe_fit(result), "peak_memory_mb": peak_mb} if result else {}
-    run.write_json("run.json", description | fitted | {"finished": True})
+    content = _content(config, store, split, progress)
+    fabric = start(device, config.train.precision, list(loggers), config.train.timeout_seconds)
+    processes = Processes(fabric.global_rank, fabric.world_size)
+    description = _describe(split, config, seed, content, store, data_location, processes.count)
+    before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # the forecast begins the peak anew
+    with ExitStack() as held:
+        if processes.first:
+            run = _open_run(out, split, description, resume, held)
+        processes.wait()
+        if not processes.first:
+            run = RunFolder.open(out)
+        if config.model.kind in build.YARDSTICKS:
+            result = None
+            if processes.first:
+                yardstick = build.YARDSTICKS[config.model.kind].fit(split.train, len(split.items))
+                run.write_tensors("model.safetensors", yardstick.tensors())
+        else:
+            result = _learn(fabric, split, content, config, run, seed=seed, resume=resume, progress=progress)
+        peak_mb = max(before_mb, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        if processes.first:
+            fitted = {"fit": _describe_fit(result), "peak_memory_mb": peak_mb} if result else {}
+            run.write_json("run.json", description | fitted | {"finished": True})
+        processes.wait()
     return TrainSummary(out, split, result, content.coverage if content else None, peak_mb)
 
 
+def _content(config: RecommendConfig, store: EmbeddingStore | None, split: Split, progress: Progress) -> "build.Content | None":
+    """What the item encoder looks at, laid out along the catalogue."""
+    if config.model.kind in build.YARDSTICKS:
+        return None
+    content: build.Content | None = None
+    if build.needs_frames(config.items):
+        from .end_to_end import find_frames
+
+        content = find_frames(config.items.end_to_end, split.items, config.items.min_coverage)
+    elif store is not None and build.needs_vectors(config.items):
+        content = lay_out(store, split.items, config.items.min_coverage)
+        if content.warning:
+            progress.say(f"warning: {content.warning}")
+    if content is not None and content.missing:
+        progress.say(f'{content.missing} of {len(split.items)} items have no vector and share one learned "unknown clip" vector')
+    return content
+
+
 def _learn(
+    fabric: Fabric,
     split: Split,
-    content: CatalogueVectors | None,
+    content: "build.Content | None",
     config: RecommendConfig,
     run: RunFolder,
-    loggers: Sequence[Logger],
     *,
     seed: int,
-    device: str,
     resume: bool,
     progress: Progress,
 ) -> FitResult:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         learner = Learner(
-            build.item_encoder(config.items, len(split.items), config.model.d_model, content),
+            build.item_encoder(config.items, config.model, len(split.items), content, seed),
             build.user_model(config.model, config.protocol.max_len),
             build.loss(config.loss, config.items, split),
         )
-        return fit(
-            learner,
-            split,
-            config.train,
-            run,
-            max_len=config.protocol.max_len,
-            seed=seed,
-            device=device,
-            resume=resume,
-            progress=progress,
-            loggers=loggers,
-        )
+        if config.train.init is not None:
+            for line in begin_with(learner, RunFolder.open(config.train.init), split.items.sha256):
+                progress.say(line)
+        max_len = config.protocol.max_len
+        return fit(fabric, learner, split, config.train, run, max_len=max_len, seed=seed, resume=resume, progress=progress)
 
 
 def _describe(
     split: Split,
     config: RecommendConfig,
     seed: int,
-    content: CatalogueVectors | None,
+    content: "build.Content | None",
     store: EmbeddingStore | None,
     data_location: dict[str, Any],
+    processes: int,
 ) -> dict[str, Any]:
-    embeddings = None
-    if content is not None and store is not None:
+    embeddings: dict[str, Any] | None = None
+    if content is not None and not isinstance(content, CatalogueVectors):
+        embeddings = {
+            "path": str(content.cache.folder.resolve()),
+            "sha256": content.cache.sha256,
+            "frames": content.cache.recipe.model_dump(mode="json"),
+            "coverage": content.coverage,
+            "missing": content.missing,
+        }
+    elif content is not None and store is not None:
         embeddings = {
             "path": str(store.path.resolve()),
             "sha256": content.store_sha256,
@@ -160,6 +188,7 @@ def _describe(
         "card": split.card.as_dict(),
         "data": data_location,
         "embeddings": embeddings,
+        "processes": processes,
         "provenance": provenance(),
         "finished": False,
     }
@@ -175,19 +204,21 @@ def _describe_fit(result: FitResult) -> dict[str, Any]:
     }
 
 
-def _open_run(out: Path, split: Split, description: dict[str, Any], resume: bool) -> RunFolder:
+def _open_run(out: Path, split: Split, description: dict[str, Any], resume: bool, held: ExitStack) -> RunFolder:
+    """The run's folder, locked until ``held`` lets go."""
+    run = RunFolder.open(out) if resume else RunFolder.create(out)
+    held.enter_context(run.locked())
     if not resume:
-        run = RunFolder.create(out)
+        RunFolder.create(out)  # once more, now that nobody else writes there: another run may just have begun
         run.write_catalogue(split.items, build.train_counts(split).numpy())
         run.write_json("run.json", description)
         return run
-    run = RunFolder.open(out)
     _refuse_other_run(run, description)
     return run
 
 
 def _refuse_other_run(run: RunFolder, description: dict[str, Any]) -> None:
-    """Resuming is allowed with the same data and configuration; only the number of epochs and the patience may change."""
+    """Resuming is allowed with the same data and configuration; what changes no weight, and the end, may change."""
     before = run.info()
     differences = []
     if before.get("catalogue_sha256") != description["catalogue_sha256"]:
@@ -201,8 +232,11 @@ def _refuse_other_run(run: RunFolder, description: dict[str, Any]) -> None:
     # An option that did not exist when the run began had the value that is its default now.
     trained = RecommendConfig.model_validate(before["config"]).model_dump(mode="json")
     old, new = _flatten(trained), _flatten(description["config"])
+    free = {"train.patience", "train.checkpoint_minutes", "train.timeout_seconds"}
+    # A cosine ends at the last epoch, and a warm-up is a share of all.
+    free |= {"train.epochs"} if new["train.schedule"] == "constant" and not new["train.warmup"] else set()
     for key in sorted(old.keys() | new.keys()):
-        if key not in {"train.epochs", "train.patience"} and old.get(key) != new.get(key):
+        if key not in free and old.get(key) != new.get(key):
             differences.append(f"{key} {old.get(key)} (now {new.get(key)})")
     if differences:
         raise InputError(f"cannot resume {run.path}: it was trained with {'; '.join(differences)}. Use the same, or start a new run.")

@@ -1,28 +1,51 @@
 """The training loop.
 
-Everything random in epoch e follows from (seed, e): the order of the batches and the dropout masks. A checkpoint after each
-epoch therefore lets a resumed run end with the same weights as an uninterrupted one.
+Everything random in step k of epoch e follows from (seed, e, k): which sequences, which negatives, which activations are dropped. A
+checkpoint therefore lets a resumed run end with the same weights as an uninterrupted one, wherever it was killed.
 """
 
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import lightning_fabric
+import numpy as np
 import torch
-from lightning_fabric.loggers.logger import Logger
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import Interrupted, VivimError
-from ..progress import Progress
+from ..progress import SILENT, Progress
 from ..store.metric_log import log_metrics
 from ..store.run_folder import pack_optimizer, unpack_optimizer
 from .batches import TrainBatch, num_batches, train_batches
 from .checkpoint import RunFolder
 from .config import TrainConfig
+from .forecast import forecast
+from .item_encoders import IdItems
 from .learner import Learner
 from .metrics import hit_rate, ndcg
+from .processes import Processes
 from .protocol import Split
-from .ranker import rank_questions
+from .ranker import Ranks, rank_questions
+from .sequences import Questions
+
+
+@runtime_checkable
+class SharesWork(Protocol):
+    """A part that the processes of a training compute together."""
+
+    processes: Processes
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A part of an item encoder that is of use by itself."""
+
+    def write(self, folder: Path) -> None:
+        """Write files of its own into a run's folder."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +80,32 @@ class FitResult:
     stopped_early: bool
 
 
+@dataclass
+class Progressed:
+    """How far a training has come; kept in every checkpoint.
+
+    Attributes:
+        epochs: that are finished.
+        step: steps done of the one after.
+        loss_sum: of its losses, each times its positions.
+        positions: of its steps.
+        seconds: that they took.
+    """
+
+    epochs: list[EpochLog] = field(default_factory=list)
+    step: int = 0
+    loss_sum: float = 0.0
+    positions: int = 0
+    seconds: float = 0.0
+
+    @property
+    def epoch(self) -> int:
+        """The one that is under way."""
+        return len(self.epochs) + 1
+
+
 def fit(
+    fabric: lightning_fabric.Fabric,
     learner: Learner,
     split: Split,
     config: TrainConfig,
@@ -65,125 +113,242 @@ def fit(
     *,
     max_len: int,
     seed: int,
-    device: str,
     resume: bool,
     progress: Progress,
-    loggers: Sequence[Logger] = (),
 ) -> FitResult:
     """Train until ``config.epochs``, or until validation NDCG@10 has not risen for ``config.patience`` epochs.
 
+    Args:
+        fabric: launched; with as many processes as call this.
+
     Raises:
-        Interrupted: Ctrl-C; the finished epochs are saved.
-        VivimError: the loss became NaN or infinite; the last finished epoch is saved.
+        Interrupted: Ctrl-C; what was saved last stays.
+        VivimError: the loss became NaN or infinite, or there is too little memory; what was saved last stays.
     """
-    fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=config.precision, loggers=list(loggers))
-    fabric.launch()
-    optimizer_type = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    # One pass over the tables instead of eight. Fabric cannot clip the gradients of a fused optimizer that a loss scaler feeds.
-    fused = config.precision != "16-mixed"
-    optimizer = optimizer_type(learner.parameter_groups(config.weight_decay), lr=config.lr, fused=fused)
-    logs = _load_last(learner, optimizer, run) if resume else []
-    module, optimizer = fabric.setup(learner, optimizer)
-    best = max(logs, key=lambda log: log.ndcg_10, default=None)
-    stopped_early = best is not None and logs[-1].epoch - best.epoch >= config.patience
+    training = Training(fabric, learner, split, config, run, max_len, seed, progress if fabric.global_rank == 0 else SILENT)
+    if resume:
+        training.load()
     try:
-        for epoch in range(len(logs) + 1, config.epochs + 1):
-            if stopped_early:
-                break
-            log = _one_epoch(fabric, module, learner, optimizer, split, config, max_len, seed, epoch, progress)
-            logs.append(log)
-            if best is None or log.ndcg_10 > best.ndcg_10:
-                best = log
-                save_best(learner, run)
-            _save_last(learner, optimizer, run, logs)
-            run.append_log(asdict(log))
-            log_metrics(fabric, asdict(log))
-            stopped_early = log.epoch - best.epoch >= config.patience
+        training.foretell()
+        return training.run_epochs()
     except KeyboardInterrupt as error:
+        done = training.done
         raise Interrupted(
-            f"stopped in epoch {len(logs) + 1}; {len(logs)} epochs are saved. Add --resume to the command to go on."
+            f"stopped in epoch {done.epoch}; {len(done.epochs)} epochs are saved. Add --resume to the command to go on."
         ) from error
-    assert best is not None
-    return FitResult(tuple(logs), best, stopped_early)
-
-
-def _one_epoch(
-    fabric: lightning_fabric.Fabric,
-    module: torch.nn.Module,
-    learner: Learner,
-    optimizer: torch.optim.Optimizer,
-    split: Split,
-    config: TrainConfig,
-    max_len: int,
-    seed: int,
-    epoch: int,
-    progress: Progress,
-) -> EpochLog:
-    started = time.monotonic()
-    torch.manual_seed(seed * 1_000_003 + epoch)
-    learner.train()
-    total, positions = 0.0, 0
-    progress.start(f"epoch {epoch}", num_batches(split.train, config.batch), "batches")
-    for batch in train_batches(split.train, batch=config.batch, max_len=max_len, seed=seed, epoch=epoch):
-        batch = batch.to(fabric.device)
-        # Not module(batch): with mixed precision Fabric would look for numbers to convert in the batch, and refuses it as it is frozen.
-        with fabric.autocast():
-            loss = learner(batch)
-        value = float(loss.detach())
-        _require_finite(value, batch, epoch)
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        if config.clip_norm:
-            fabric.clip_gradients(module, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
-        optimizer.step()
-        count = len(batch.place_P)
-        total, positions = total + value * count, positions + count
-        progress.advance(1, f"loss {total / positions:.4f}")
-    progress.finish()
-    trained = time.monotonic()
-    questions = split.validation
-    ranks = rank_questions(learner.scorer(), questions, num_items=len(split.items))
-    log = EpochLog(
-        epoch=epoch,
-        loss=total / max(positions, 1),
-        hit_rate_10=hit_rate(ranks, 10).value,
-        ndcg_10=ndcg(ranks, 10).value,
-        train_seconds=round(trained - started, 3),
-        validation_seconds=round(time.monotonic() - trained, 3),
-        positions=positions,
-    )
-    progress.say(
-        f"epoch {epoch}: loss {log.loss:.4f}, validation HR@10 {log.hit_rate_10:.4f} NDCG@10 {log.ndcg_10:.4f}, "
-        f"training {log.train_seconds:.1f} s, validation {log.validation_seconds:.1f} s"
-    )
-    return log
-
-
-def _require_finite(loss: float, batch: TrainBatch, epoch: int) -> None:
-    if not abs(loss) < float("inf"):
-        items = batch.sequences.items_BL[:3].tolist()
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
         raise VivimError(
-            f"the loss became {loss} in epoch {epoch}; the weights were not touched by this batch (its first rows: {items}). "
-            "Lower train.lr, or set train.precision to 32-true; --resume continues from the last finished epoch."
+            f"there is too little memory for a step ({str(error).splitlines()[0]}). Lower train.batch or loss.chunk_mb, or take loss.kind "
+            "sampled; --resume goes on from what was saved last."
+        ) from error
+
+
+class Training:
+    """State and steps of one training. See ``fit`` for the arguments."""
+
+    def __init__(
+        self,
+        fabric: lightning_fabric.Fabric,
+        learner: Learner,
+        split: Split,
+        config: TrainConfig,
+        run: RunFolder,
+        max_len: int,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self.fabric, self.split, self.config, self.run = fabric, split, config, run
+        self.max_len, self.seed, self.progress = max_len, seed, progress
+        self.processes = Processes(fabric.global_rank, fabric.world_size)
+        self.learner = learner.to(fabric.device)
+        for module in learner.modules():
+            if isinstance(module, SharesWork):
+                module.processes = self.processes
+        optimizer_type = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        # One pass over the tables instead of eight. Fabric cannot clip the gradients of a fused optimizer that a loss scaler feeds.
+        fused = config.precision != "16-mixed"
+        self.optimizer = optimizer_type(learner.parameter_groups(config.lr, config.weight_decay), lr=config.lr, fused=fused)
+        scaled = fabric.setup_optimizers(self.optimizer)
+        assert not isinstance(scaled, tuple)
+        self.scaled = scaled
+        self.average = AveragedModel(self.learner, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
+        self.done = Progressed()
+        self.steps = num_batches(split.train, config.batch)
+
+    @property
+    def judged(self) -> Learner:
+        """What is validated and kept: the running mean of the weights where there is one."""
+        if self.average is None:
+            return self.learner
+        assert isinstance(self.average.module, Learner)
+        return self.average.module
+
+    def foretell(self) -> None:
+        """Say what it will take.
+
+        Raises:
+            InputError: more memory than there is.
+        """
+        expected = forecast(
+            self.learner, self.split.train, self.config, max_len=self.max_len, seed=self.seed, processes=self.processes.count
         )
+        self.progress.say(expected.line)
+        expected.require_room()
+
+    def run_epochs(self) -> FitResult:
+        epochs = self.done.epochs
+        while len(epochs) < self.config.epochs and not self._stale():
+            self._train()
+            log = self._validate()
+            epochs.append(log)
+            self.done = Progressed(epochs)
+            if self.processes.first:
+                if self._best() is log:
+                    save_best(self.judged, self.run)
+                self.save()
+                self.run.write_log([asdict(line) for line in epochs])
+            log_metrics(self.fabric, asdict(log))
+        return FitResult(tuple(epochs), self._best(), self._stale())
+
+    def _best(self) -> EpochLog:
+        return max(self.done.epochs, key=lambda log: log.ndcg_10)
+
+    def _stale(self) -> bool:
+        return bool(self.done.epochs) and self.done.epochs[-1].epoch - self._best().epoch >= self.config.patience
+
+    def _train(self) -> None:
+        """The rest of the epoch that is under way."""
+        done, epoch = self.done, self.done.epoch
+        self.learner.train()
+        self.progress.start(f"epoch {epoch}", self.steps, "batches")
+        self.progress.advance(done.step)
+        batches = train_batches(
+            self.split.train,
+            batch=self.config.batch,
+            max_len=self.max_len,
+            seed=self.seed,
+            epoch=epoch,
+            part=(self.processes.rank, self.processes.count),
+        )
+        before, saved, started = done.seconds, time.monotonic(), time.monotonic()
+        for batch in islice(batches, done.step, None):
+            self._step(batch.to(self.fabric.device))
+            done.step += 1
+            done.seconds = before + time.monotonic() - started
+            self.progress.advance(1, f"loss {done.loss_sum / max(done.positions, 1):.4f}")
+            if time.monotonic() - saved > 60 * self.config.checkpoint_minutes and done.step < self.steps:
+                if self.processes.first:
+                    self.save()
+                saved = time.monotonic()
+        self.progress.finish()
+
+    def _step(self, batch: TrainBatch) -> None:
+        rank = self.processes.rank
+        torch.manual_seed((batch.step_seed << 16) + rank)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * self._rate()
+        # Not module(batch): with mixed precision Fabric would look for numbers to convert in the batch, and refuses it as it is frozen.
+        with self.fabric.autocast():
+            loss = self.learner(batch) * batch.share if len(batch.place_P) else self.learner.nothing()
+        value = self.processes.sum(loss.detach())
+        self._require_finite(float(value), batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.processes.sum_gradients(self.learner.parameters())
+        if self.config.clip_norm:
+            self.fabric.clip_gradients(self.learner, self.scaled, max_norm=self.config.clip_norm, error_if_nonfinite=False)
+        self.scaled.step()
+        if self.average is not None:
+            self.average.update_parameters(self.learner)
+        self.done.loss_sum += float(value) * batch.positions
+        self.done.positions += batch.positions
+
+    def _rate(self) -> float:
+        """Share of the learning rate's peak at the step that is next."""
+        total = self.config.epochs * self.steps
+        at = (self.done.epoch - 1) * self.steps + self.done.step
+        rising = math.ceil(self.config.warmup * total)
+        if at < rising:
+            return (at + 1) / rising
+        if self.config.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (at - rising) / max(total - rising, 1)))
+
+    def _require_finite(self, loss: float, batch: TrainBatch) -> None:
+        if math.isfinite(loss):
+            return
+        name = "bad_batch.json"
+        items = batch.sequences.items_BL[batch.sequences.valid_BL].tolist()
+        parts = torch.tensor(items).split(batch.sequences.lengths_B.tolist())
+        histories = [[self.split.items.ids[row] for row in part.tolist()] for part in parts]
+        place = {"epoch": self.done.epoch, "step": self.done.step, "seed": self.seed, "loss": str(loss)}
+        if self.processes.first:
+            self.run.write_json(name, place | {"histories": histories})
+        raise VivimError(
+            f"the loss became {loss} in epoch {self.done.epoch}, step {self.done.step}; the weights were not touched by this batch, whose "
+            f"histories stand in {self.run.path / name}. Lower train.lr, or set train.precision to 32-true; --resume continues from what "
+            "was saved last."
+        )
+
+    def _validate(self) -> EpochLog:
+        done, began = self.done, time.monotonic()
+        ranks = self._rank(self.split.validation)
+        log = EpochLog(
+            epoch=done.epoch,
+            loss=done.loss_sum / max(done.positions, 1),
+            hit_rate_10=hit_rate(ranks, 10).value,
+            ndcg_10=ndcg(ranks, 10).value,
+            train_seconds=round(done.seconds, 3),
+            validation_seconds=round(time.monotonic() - began, 3),
+            positions=done.positions,
+        )
+        self.progress.say(
+            f"epoch {log.epoch}: loss {log.loss:.4f}, validation HR@10 {log.hit_rate_10:.4f} NDCG@10 {log.ndcg_10:.4f}, "
+            f"training {log.train_seconds:.1f} s, validation {log.validation_seconds:.1f} s"
+        )
+        return log
+
+    def _rank(self, questions: Questions) -> Ranks:
+        """Each process ranks its part."""
+        mine = np.arange(self.processes.rank, len(questions), self.processes.count)
+        ranks = rank_questions(self.judged.scorer(), questions.take(mine), num_items=len(self.split.items))
+        rank = torch.zeros(len(questions), dtype=torch.float64)
+        rank[mine] = torch.from_numpy(ranks.rank)
+        return Ranks(self.processes.sum(rank.to(self.fabric.device)).cpu().numpy(), ranks.num_items)
+
+    def save(self) -> None:
+        """Weights, optimizer and how far it has come, in one file; the one before is kept until this is on disk."""
+        tensors = {f"learner.{k}": v for k, v in self.learner.state_dict().items()} | pack_optimizer(self.optimizer)
+        if self.average is not None:
+            tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        self.run.save_state(tensors, asdict(self.done))
+
+    def load(self) -> None:
+        """Go on where the newest checkpoint that can be read was made; from the start where there is none."""
+        found = self.run.load_state(self.progress)
+        if found is None:
+            return
+        tensors, state = found
+        self.learner.load_state_dict(_under("learner.", tensors))
+        if self.average is not None:
+            self.average.load_state_dict(_under("average.", tensors))
+        unpack_optimizer(self.optimizer, tensors)
+        self.done = Progressed(**(state | {"epochs": [EpochLog(**entry) for entry in state["epochs"]]}))
 
 
 def save_best(learner: Learner, run: RunFolder) -> None:
     """model.safetensors: the user model and the vectors of all items, which is all that answering needs."""
     tensors = {f"model.{k}": v for k, v in learner.model.state_dict().items()}
     tensors["items"] = learner.scorer().items_ND
+    for module in learner.encoder.modules():
+        if isinstance(module, KeepsFiles):
+            module.write(run.path)
+    if not isinstance(learner.encoder, IdItems):  # whose table is the vectors themselves
+        run.write_tensors("items.safetensors", learner.encoder.state_dict())
     run.write_tensors("model.safetensors", tensors)
 
 
-def _save_last(learner: Learner, optimizer: torch.optim.Optimizer, run: RunFolder, logs: list[EpochLog]) -> None:
-    run.write_tensors("last.safetensors", {f"learner.{k}": v for k, v in learner.state_dict().items()} | pack_optimizer(optimizer))
-    run.write_json("last.json", {"epochs": [asdict(log) for log in logs]})
-
-
-def _load_last(learner: Learner, optimizer: torch.optim.Optimizer, run: RunFolder) -> list[EpochLog]:
-    if not (run.path / "last.json").exists():
-        return []
-    tensors = run.read_tensors("last.safetensors")
-    learner.load_state_dict({k.removeprefix("learner."): v for k, v in tensors.items() if k.startswith("learner.")})
-    unpack_optimizer(optimizer, tensors)
-    return [EpochLog(**entry) for entry in run.read_json("last.json")["epochs"]]
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

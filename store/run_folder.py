@@ -1,22 +1,31 @@
 """A training run's folder: safetensors and JSON only, every file written atomically.
 
 run.json               what was trained, on what, with what; ``finished`` once it is
-last.safetensors       weights and optimizer after the newest finished epoch; with last.json: --resume continues exactly
+last.safetensors       the newest checkpoint, weights, optimizer and how far it came: --resume continues exactly
+previous.safetensors   the one before, for when the newest cannot be read
 log.jsonl              one line an epoch
+lock                   held by the run that writes here
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
+from ..progress import Progress
 from .durable import sync
+from .failpoints import failpoint
+from .locks import locked
+
+_LOCK = "lock"
+_STATES = ("last.safetensors", "previous.safetensors")
 
 
 class RunFolder:
@@ -38,7 +47,7 @@ class RunFolder:
             raise InputError(f"{path} is a file; --out needs a folder for the run.")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            empty = not any(path.iterdir())
+            empty = not any(entry.name != _LOCK for entry in path.iterdir())
         except OSError as error:
             raise InputError(f"{path} cannot be a folder for the run ({error.strerror}); choose another --out.") from error
         if not os.access(path, os.W_OK | os.X_OK):
@@ -50,7 +59,7 @@ class RunFolder:
         run = cls(path)
         if run.info().get("finished"):
             raise InputError(f"{path} already holds a finished run; choose another --out, or delete it first.")
-        if (path / "last.json").exists():
+        if run.begun:
             raise InputError(f"{path} holds an interrupted run; add --resume to go on with it, or choose another --out.")
         return run
 
@@ -64,6 +73,14 @@ class RunFolder:
         if not os.path.isfile(path / "run.json"):
             raise InputError(f"{path} is not a run: it has no run.json. Train one with `{cls.command} --out {path}`.")
         return cls(path)
+
+    def locked(self) -> AbstractContextManager[int]:
+        """Hold the folder while a run writes into it.
+
+        Raises:
+            InputError: another one does.
+        """
+        return locked(self.path / _LOCK)
 
     def write_json(self, name: str, content: Any) -> None:
         write_atomically(self.path / name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
@@ -96,6 +113,55 @@ class RunFolder:
         if bad:
             raise InputError(f"{path} holds NaN or infinite values in {', '.join(bad[:3])}; train the run again.")
         return tensors
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any((self.path / name).exists() for name in _STATES)
+
+    def save_state(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+        """A checkpoint, in one file. Killed at any moment, this or the one before is there and whole."""
+        newest, before = (self.path / name for name in _STATES)
+        temporary = self.path / f"{newest.name}.tmp"
+        copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        save_file(copies, temporary, metadata={"state": json.dumps(state)})
+        sync(temporary)
+        failpoint("state.synced")
+        if newest.exists():
+            newest.replace(before)
+        failpoint("state.kept")
+        temporary.replace(newest)
+        sync(self.path)
+
+    def load_state(self, progress: Progress) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """The newest checkpoint that can be read, and what was said of it; None: there is none.
+
+        Raises:
+            InputError: there are some, and none can be read.
+        """
+        there = [self.path / name for name in _STATES if (self.path / name).exists()]
+        problems = []
+        for path in there:
+            try:
+                tensors = self.read_tensors(path.name)
+                with safe_open(path, "pt") as file:
+                    state = json.loads((file.metadata() or {})["state"])
+            except KeyError:
+                problems.append(f"{path.name} is of another version of vivim")
+                continue
+            except (InputError, SafetensorError, OSError, ValueError) as error:
+                problems.append(f"{path.name}: {error}")
+                continue
+            if problems:
+                progress.say(f"the newest checkpoint cannot be read ({problems[0]}); going on from {path.name}, the one before")
+            return tensors, state
+        if problems:
+            raise InputError(f"no checkpoint in {self.path} can be read: {'; '.join(problems)}. Train anew into another folder.")
+        return None
+
+    def write_log(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """log.jsonl, as a whole: a run that was killed and resumed has every line once."""
+        write_atomically(self.path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
     def append_log(self, line: Mapping[str, Any]) -> None:
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:

@@ -1,6 +1,7 @@
 """Training runs: they learn a known truth, are deterministic, resume exactly, and refuse what does not belong to them."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from vivim.recommend.content import CatalogueVectors, lay_out
 from vivim.recommend.evaluation import evaluate_run
 from vivim.recommend.sequences import Interactions, Sequences
 from vivim.recommend.train import train_run
-from vivim.store import ItemIndex
+from vivim.store import ItemIndex, Recipe
 
 
 def config(model="mamba", items="ids", loss="full", **train):
@@ -24,7 +25,7 @@ def config(model="mamba", items="ids", loss="full", **train):
         {
             "model": {"kind": model, "d_model": 16, "layers": 1, "dropout": 0.0, "d_state": 8},
             "items": {"kind": items},
-            "loss": {"kind": loss},
+            "loss": {"kind": loss, "negatives": 8},
             "train": settings,
         }
     )
@@ -44,10 +45,17 @@ def run(interactions, out, conf, *, seed=3, resume=False, progress=SILENT, store
         ("mamba", "in-batch", "32-true"),
         ("mamba", "full", "bf16-mixed"),
         ("mamba", "in-batch", "bf16-mixed"),
+        ("mamba", "sampled", "32-true"),
+        ("mamba", "bce", "32-true"),
+        ("mamba", "gbce", "32-true"),
+        ("mamba", "bpr", "32-true"),
+        ("gru4rec", "full", "32-true"),
+        ("nextitnet", "full", "32-true"),
     ],
 )
 def test_the_circle_is_learned(ring, tmp_path, model, loss, precision):
-    summary = run(ring, tmp_path / "run", config(model, loss=loss, epochs=40, precision=precision))
+    epochs = 120 if "bce" in loss else 40
+    summary = run(ring, tmp_path / "run", config(model, loss=loss, epochs=epochs, patience=epochs, precision=precision))
     assert summary.fit.epochs[-1].loss < summary.fit.epochs[0].loss
     report = evaluate_run(RunFolder.open(tmp_path / "run"), ring, EvaluateConfig(k=(1, 5)), progress=SILENT)
     for split in report.splits:
@@ -197,6 +205,7 @@ class Store:
 
     path = "file.h5"
     sha256 = "1" * 64
+    recipe = Recipe(encoder={}, weights={}, frames={}, preprocessing={}, dtype="float32", decoder={})
 
     def __init__(self, ids):
         self.ids = ItemIndex(ids)
@@ -216,3 +225,125 @@ def test_an_embedding_file_that_lacks_items_is_counted_or_refused_with_examples(
     off_by_one = lay_out(Store(str(i) for i in range(100)), catalogue, 0.9)
     assert "With -1 added to each id 100 instead of 99 would match" in off_by_one.warning
     assert not found.warning
+
+
+def test_the_learning_rate_rises_and_falls_as_configured(ring, tmp_path, monkeypatch):
+    from vivim.recommend import training
+
+    seen = []
+    original = training.Training._step
+
+    def step(self, batch):
+        original(self, batch)
+        seen.append(self.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(training.Training, "_step", step)
+    run(ring, tmp_path / "run", config(epochs=4, schedule="cosine", warmup=0.25, lr=0.1))
+    steps = len(seen)
+    rising = -(-steps // 4)
+    assert seen[:rising] == pytest.approx([0.1 * (k + 1) / rising for k in range(rising)])
+    assert seen[rising] == pytest.approx(0.1)
+    assert seen[(rising + steps) // 2] == pytest.approx(0.05, rel=0.2)
+    assert 0 < seen[-1] < 0.01
+    with pytest.raises(InputError, match=r"train.epochs 4 \(now 6\)"):
+        run(ring, tmp_path / "run", config(epochs=6, schedule="cosine", warmup=0.25, lr=0.1), resume=True)
+
+
+def test_the_mean_of_the_weights_is_kept_in_their_place(ring, tmp_path, monkeypatch):
+    from vivim.recommend import training
+
+    history = []
+    original = training.Training._step
+
+    def step(self, batch):
+        original(self, batch)
+        history.append(self.learner.encoder.table.detach().clone())
+
+    monkeypatch.setattr(training.Training, "_step", step)
+    conf = config(epochs=1, ema=0.9, lr=0.05)
+    run(ring, tmp_path / "run", conf)
+    mean = history[0]
+    for table in history[1:]:
+        mean = 0.9 * mean + 0.1 * table
+    kept = load_file(tmp_path / "run" / "model.safetensors")["items"]
+    torch.testing.assert_close(kept, mean, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(kept, history[-1], atol=1e-3)
+
+
+def test_an_interrupted_run_with_everything_in_it_resumes_to_the_same_bytes(ring, tmp_path):
+    """Dropout, drawn negatives, a schedule and a running mean, cut in the middle of an epoch after a checkpoint within it."""
+    conf = config(loss="sampled", epochs=3, schedule="cosine", warmup=0.2, ema=0.9, checkpoint_minutes=1e-9)
+    conf = conf.model_copy(update={"model": conf.model.model_copy(update={"dropout": 0.3, "similarity": "cosine"})})
+    run(ring, tmp_path / "whole", conf)
+
+    class StopAtStep(StopAfter):
+        steps = 0
+
+        def advance(self, count=1, note=""):
+            self.steps += bool(note) and self.now == "epoch 2"
+            if self.steps == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="1 epochs are saved"):
+        run(ring, tmp_path / "cut", conf, progress=StopAtStep(2))
+    run(ring, tmp_path / "cut", conf, resume=True)
+    whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(whole[k], cut[k]) for k in whole)
+
+
+def test_the_newest_checkpoint_that_can_be_read_is_gone_on_from(ring, tmp_path):
+    class Told(SilentProgress):
+        lines: list[str] = []  # noqa: RUF012
+
+        def say(self, line):
+            self.lines.append(line)
+
+    conf = config(epochs=3)
+    run(ring, tmp_path / "whole", conf)
+    with pytest.raises(Interrupted):
+        run(ring, tmp_path / "cut", conf, progress=StopAfter(3))
+    last = tmp_path / "cut" / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:-100])
+    run(ring, tmp_path / "cut", conf, resume=True, progress=Told())
+    assert any("cannot be read" in line and "previous.safetensors" in line for line in Told.lines)
+    assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (tmp_path / "cut" / "model.safetensors").read_bytes()
+    with pytest.raises(Interrupted):
+        run(ring, tmp_path / "lost", conf, progress=StopAfter(3))
+    for name in ("last.safetensors", "previous.safetensors"):
+        (tmp_path / "lost" / name).write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"no checkpoint in .* can be read: last.safetensors.*previous.safetensors"):
+        run(ring, tmp_path / "lost", conf, resume=True)
+
+
+def test_the_batch_over_which_the_loss_broke_is_kept(ring, tmp_path):
+    with pytest.raises(VivimError, match=r"bad_batch.json"):
+        run(ring, tmp_path / "run", config(lr=1e30, clip_norm=0.0, epochs=3))
+    kept = json.loads((tmp_path / "run" / "bad_batch.json").read_text())
+    assert kept["loss"] in ("nan", "inf")
+    assert len(kept["histories"]) <= 16
+    assert {item for history in kept["histories"] for item in history} <= set(ring.items.ids)
+
+
+def test_two_runs_in_one_folder_are_refused(ring, tmp_path):
+    class Second(SilentProgress):
+        refused = ""
+
+        def advance(self, count=1, note=""):
+            if not self.refused:
+                with pytest.raises(InputError, match="another run is writing to") as caught:
+                    run(ring, tmp_path / "run", config(epochs=1))
+                Second.refused = str(caught.value)
+
+    run(ring, tmp_path / "run", config(epochs=1), progress=Second())
+    assert f"process {os.getpid()}" in Second.refused
+
+
+def test_too_little_memory_is_said_with_advice(ring, tmp_path, monkeypatch):
+    from vivim.recommend import training
+
+    def step(self, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB")
+
+    monkeypatch.setattr(training.Training, "_step", step)
+    with pytest.raises(VivimError, match=r"too little memory for a step .*Lower train.batch"):
+        run(ring, tmp_path / "run", config(epochs=1))

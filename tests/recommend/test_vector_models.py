@@ -5,13 +5,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vivim.recommend.config import ModelConfig
+from vivim.recommend.models.gru4rec import Gru4RecUserModel
 from vivim.recommend.models.mamba import MambaUserModel, mamba2
+from vivim.recommend.models.nextitnet import NextItNetUserModel
 from vivim.recommend.models.sasrec import SasRecUserModel
+from vivim.recommend.similarity import ScaledUsers
 
 MODELS = {
     "mamba": lambda: MambaUserModel(ModelConfig(kind="mamba", d_model=16, d_state=8)),
     "mamba one layer, no expansion": lambda: MambaUserModel(ModelConfig(kind="mamba", d_model=8, layers=1, expand=1, d_conv=2)),
     "mamba2": lambda: MambaUserModel(ModelConfig(kind="mamba2", d_model=16, d_state=8, headdim=8), mamba2),
+    "gru4rec": lambda: Gru4RecUserModel(ModelConfig(kind="gru4rec", d_model=16)),
+    "nextitnet": lambda: NextItNetUserModel(ModelConfig(kind="nextitnet", d_model=16, layers=1)),
+    "cosine": lambda: ScaledUsers(MambaUserModel(ModelConfig(d_model=16, d_state=8)), 0.1, unit=True),
     "sasrec": lambda: SasRecUserModel(ModelConfig(kind="sasrec", d_model=16), max_len=12),
 }
 
@@ -23,7 +29,7 @@ def model(request):
 
 
 def width(model):
-    return model.norm_in.normalized_shape[0]
+    return getattr(model, "model", model).norm_in.normalized_shape[0]
 
 
 @torch.no_grad()

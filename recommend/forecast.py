@@ -1,0 +1,151 @@
+"""What a training will take, from steps that are run before it begins.
+
+Two small steps, forward and backward, tell what grows with the batch and what does not. No weight is touched.
+
+Legend: B sequences of a batch.
+"""
+
+import gc
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from ..errors import InputError
+from .batches import TrainBatch, num_batches, train_batches
+from .config import TrainConfig
+from .learner import Learner
+from .sequences import Sequences
+
+_STATES = 2  # numbers that AdamW keeps of every weight
+_ROOM = 0.95  # of what is free; the rest is left to the system
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of one process.
+
+    Attributes:
+        seconds_per_epoch: of its steps.
+        peak_bytes: of memory: of the GPU, or of the process.
+        free_bytes: what it may take in all; None: not known.
+    """
+
+    seconds_per_epoch: float
+    peak_bytes: int
+    free_bytes: int | None
+
+    @property
+    def line(self) -> str:
+        free = "" if self.free_bytes is None else f", {self.free_bytes / 2**30:.1f} GiB are there"
+        return f"expected: {_duration(self.seconds_per_epoch)} an epoch, {self.peak_bytes / 2**30:.2f} GiB of memory{free}"
+
+    def require_room(self) -> None:
+        """Refuse what cannot fit.
+
+        Raises:
+            InputError: more memory would be needed than is there.
+        """
+        if self.free_bytes is not None and self.peak_bytes > _ROOM * self.free_bytes:
+            raise InputError(
+                f"training would need about {self.peak_bytes / 2**30:.1f} GiB of memory, and {self.free_bytes / 2**30:.1f} GiB are there. "
+                "Lower train.batch, loss.chunk_mb or loss.negatives; with end-to-end items also items.end_to_end.clips_at_once or stages, "
+                "or keep items.end_to_end.checkpointing; or take a smaller model.d_model."
+            )
+
+
+def forecast(learner: Learner, train: Sequences, config: TrainConfig, *, max_len: int, seed: int, processes: int = 1) -> Forecast:
+    """Run steps over an eighth and a quarter of a batch, and say what whole ones will take.
+
+    Args:
+        learner: on its device.
+        processes: that share every batch.
+    """
+    whole = -(-min(config.batch, len(train)) // processes)
+    sizes = sorted({max(1, whole // 8), max(1, whole // 4)})
+    device = next(learner.parameters()).device
+    seconds, peaks = [], []
+    learner.train()
+    _step(learner, _batch(train, sizes[0], max_len, seed, device), config)  # what the first step does once is no one's cost
+    for size in sizes:
+        batch = _batch(train, size, max_len, seed, device)
+        _reset_peak(device)
+        began = time.perf_counter()
+        _step(learner, batch, config)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+        peaks.append(_peak_bytes(device))
+    trained = sum(parameter.numel() * parameter.element_size() for parameter in learner.parameters() if parameter.requires_grad)
+    kept = (_STATES + bool(config.ema)) * trained
+    step_seconds = _extended(sizes, seconds, whole)
+    peak = int(_extended(sizes, [float(value) for value in peaks], whole)) + kept
+    return Forecast(step_seconds * num_batches(train, config.batch), peak, _free_bytes(device))
+
+
+def _step(learner: Learner, batch: TrainBatch, config: TrainConfig) -> None:
+    device = batch.place_P.device.type
+    types = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    with torch.autocast(device, types.get(config.precision), enabled=config.precision in types):
+        loss = learner(batch)
+    loss.backward()
+    learner.zero_grad(set_to_none=True)
+
+
+def _batch(train: Sequences, size: int, max_len: int, seed: int, device: torch.device) -> TrainBatch:
+    return next(islice(train_batches(train, batch=size, max_len=max_len, seed=seed, epoch=0), 1)).to(device)
+
+
+def _extended(sizes: list[int], values: list[float], to: int) -> float:
+    """Along the line through the two; never below the larger."""
+    if len(sizes) == 1:
+        return values[0] * max(1.0, to / sizes[0])
+    slope = max(0.0, (values[1] - values[0]) / (sizes[1] - sizes[0]))
+    return values[1] + slope * (to - sizes[1])
+
+
+def _reset_peak(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):  # Linux, and allowed: the peak begins anew at what is held now; else it is that of the whole process
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return peak_resident_bytes()
+
+
+def peak_resident_bytes() -> int:
+    """The most memory this process held since its start, or since the peak was begun anew; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    return next((1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM:")), 0)
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """What the process may hold in all: what is free, and what it holds."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    meminfo, statm = Path("/proc/meminfo"), Path("/proc/self/status")
+    if not meminfo.exists():
+        return None
+    free = next(1024 * int(line.split()[1]) for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:"))
+    held = next((1024 * int(line.split()[1]) for line in statm.read_text().splitlines() if line.startswith("VmRSS:")), 0)
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        return min(free + held, int(text))
+    return free + held
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

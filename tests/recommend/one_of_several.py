@@ -1,0 +1,72 @@
+"""One process of a training that torchrun starts; run by test_processes as a program.
+
+Arguments: run folder, JSON of the configuration, ``kill:RANK:STEP`` or ``stall:RANK:STEP`` or nothing, ``resume`` or nothing.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from vivim.progress import SILENT
+from vivim.recommend import training
+from vivim.recommend.batches import TrainBatch
+from vivim.recommend.config import RecommendConfig
+from vivim.recommend.sequences import Interactions, Sequences
+from vivim.recommend.train import train_run
+from vivim.store import ItemIndex
+
+
+def walks(users: int = 50, items: int = 30, seed: int = 0) -> Interactions:
+    """Everyone walks around a circle of items, from anywhere, 5 to 9 steps."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(5, 10, users)
+    starts = rng.integers(items, size=users)
+    walked = [(start + np.arange(length)) % items for start, length in zip(starts, lengths, strict=True)]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    histories = Sequences(offsets, np.concatenate(walked).astype(np.int32))
+    names = [ItemIndex(f"{kind}{k:02d}" for k in range(count)) for kind, count in (("u", users), ("i", items))]
+    return Interactions(names[0], names[1], histories, None, "made by a test", "0" * 64)
+
+
+def disturb(how: str) -> None:
+    """End or stop this process at a step, if it is the one that is meant."""
+    what, rank, step = how.split(":")
+    if os.environ["RANK"] != rank:
+        return
+    left = int(step)
+    original = training.Training._step
+
+    def stepping(self: training.Training, batch: TrainBatch) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            if what == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(600)
+        original(self, batch)
+
+    training.Training._step = stepping  # type: ignore[method-assign]
+
+
+def main(folder: str, config: str, how: str = "", resume: str = "") -> None:
+    if how:
+        disturb(how)
+    train_run(
+        walks(),
+        None,
+        RecommendConfig.model_validate(json.loads(config)),
+        Path(folder),
+        seed=3,
+        device="cpu",
+        resume=resume == "resume",
+        progress=SILENT,
+        data_location={"path": "made by a test"},
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
