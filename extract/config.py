@@ -31,7 +31,8 @@ class EncoderConfig(Settings):
     Attributes:
         size: ``nano`` (tests, demo), ``b0``..``b5`` (the SegFormer/MiT widths and depths), or ``auto``: that of the weights, and
             ``b0`` where they are random. A file of another size than the one named is refused.
-        weights: ``random``, the path of a safetensors file, or ``hub:OWNER/NAME``, which downloads.
+        weights: ``random``, the path of a safetensors file, the folder of a run that trained an encoder, or ``hub:OWNER/NAME``, which
+            downloads.
         pooling: ``levels`` (mean of each of the four feature levels), ``frames`` (the same for eight spans of the clip, one after another:
             what ``--items adapter`` learns from) or ``unified`` (eq. 6 of the paper, for trained decoders).
     """

@@ -4,6 +4,7 @@ No pickle is opened here, see ``pickles``; nothing is downloaded unless the sour
 """
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from .vivim import Vivim, VivimConfig
 from .weight_files import hash_tensors, read_safetensors, unpack, write_safetensors
 
 _PROBLEMS_SHOWN = 5
+_OF_A_RUN = "encoder.safetensors"
 _HEADS = re.compile(r"[1-9][0-9]{0,5}(,[1-9][0-9]{0,5}){3}")
 
 
@@ -38,7 +40,7 @@ def load_weights(
     """An encoder in evaluation mode; its ``load_report`` says where its weights come from.
 
     Args:
-        source: ``random``, the path of a safetensors file, or ``hub:OWNER/NAME``.
+        source: ``random``, the path of a safetensors file, the folder of a run that trained an encoder, or ``hub:OWNER/NAME``.
         config: the encoder wanted, which the file must fit; None: the one the file is of (``random``: b0). The epsilon of the norms
             is the file's in either case, where it is known.
         seed: of random weights, and of what a file lacks and may lack.
@@ -59,8 +61,11 @@ def load_weights(
         tensors, metadata = fetch(source)
         name = source
     else:
-        tensors, metadata = read_safetensors(Path(source))
-        name = Path(source).name
+        path = Path(source)
+        if os.path.isfile(path / _OF_A_RUN):
+            path = path / _OF_A_RUN
+        tensors, metadata = read_safetensors(path)
+        name = path.name
     return from_state_dict(
         tensors, config, seed=seed, pooling=pooling, segmentation=segmentation, heads=heads, source=name, metadata=metadata
     )

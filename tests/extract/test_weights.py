@@ -603,8 +603,8 @@ def test_paths_that_are_no_file_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=says):
             load_weights(source)
-    (tmp_path / "run" / "encoder.safetensors").touch()
-    with pytest.raises(InputError, match=r"run is a folder\. Give one of the files in it: encoder\.safetensors\."):
+    (tmp_path / "run" / "best.safetensors").touch()
+    with pytest.raises(InputError, match=r"run is a folder\. Give one of the files in it: best\.safetensors\."):
         load_weights(str(tmp_path / "run"))
     (tmp_path / "my w.pth").write_bytes(b"x")
     with pytest.raises(
