@@ -292,6 +292,25 @@ def train_rec(
     return run_train(call.pipeline, call.progress, embeddings=embeddings, out=out, resume=resume)
 
 
+@command("tune")
+def tune(
+    call: Call,
+    interactions: opt.Interactions = None,
+    embeddings: opt.Embeddings = None,
+    items: opt.Items = None,
+    model: opt.Model = None,
+    loss: opt.Loss = None,
+    epochs: opt.Epochs = None,
+    minutes: opt.Minutes = None,
+    trials: opt.Trials = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the search; one that is there is gone on with.")] = None,
+) -> "Summary":
+    """Search hyper-parameters on validation, within a budget of minutes."""
+    from .stage_two import run_tune
+
+    return run_tune(call.pipeline, call.progress, embeddings=embeddings, out=out)
+
+
 @command("evaluate")
 def evaluate(
     call: Call,

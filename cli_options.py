@@ -157,6 +157,8 @@ Epochs = Annotated[
     typer.Option(metavar="N", help="Passes over the data, at most; fewer if validation stops rising; default: 30."),
     Sets("train.epochs"),
 ]
+Minutes = Annotated[str | None, typer.Option(metavar="N", help="Budget of the search; default: 30.0 minutes."), Sets("tune.minutes")]
+Trials = Annotated[str | None, typer.Option(metavar="N", help="Trainings, at most; default: 100."), Sets("tune.trials")]
 Init = Annotated[
     str | None, typer.Option(metavar="RUN", help="A run whose weights are begun with, as far as they fit."), Sets("train.init")
 ]

@@ -17,7 +17,7 @@ from .errors import InputError
 from .extract.config import ExtractConfig
 from .extract.pretrain.config import PretrainConfig
 from .extract.pretrain.selfsup_config import SelfSupConfig
-from .recommend.config import EvaluateConfig, ItemsConfig, LossConfig, ModelConfig, ProtocolConfig, TrainConfig
+from .recommend.config import EvaluateConfig, ItemsConfig, LossConfig, ModelConfig, ProtocolConfig, TrainConfig, TuneConfig
 from .settings import Settings
 
 DEFAULT_FILE = Path("pipeline.yaml")
@@ -61,6 +61,7 @@ class Pipeline(Settings):
         loss: what is minimised.
         train: how it is minimised.
         evaluate: how a run is measured.
+        tune: what a search tries, and for how long.
     """
 
     seed: int = Field(1, ge=0, lt=2**32)
@@ -77,6 +78,7 @@ class Pipeline(Settings):
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    tune: TuneConfig = TuneConfig()
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,56 @@ def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None
     return Summary(headline=_train_headline(config, done), data=_train_data(done), notes=_train_notes(store, done))
 
 
+def run_tune(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None, out: Path | None) -> Summary:
+    """Many short trainings; what the best of them chose."""
+    from .recommend.tune import tune
+
+    workspace = Workspace(pipeline.runs)
+    config = recommend_config(pipeline, has_vectors=embeddings is not None or workspace.has_embeddings())
+    path = find_interactions(pipeline).resolve()
+    location = {"path": str(path)} | {key: getattr(pipeline.data, key) for key in _COLUMNS}
+    store = _open_store(workspace, config, embeddings)
+    folder = out or workspace.new_run(f"tune-{_run_name(config)}")
+    found = tune(
+        read_again(location),
+        store,
+        config,
+        pipeline.tune,
+        folder,
+        seed=pipeline.seed,
+        device=pick_device(pipeline.device),
+        progress=progress,
+        data_location=location,
+    )
+    keys = list(pipeline.tune.space)
+    ranked = sorted(found.trials, key=lambda trial: -(trial.ndcg_10 or 0.0))
+    rows = [
+        (
+            str(t.number),
+            t.state,
+            "-" if t.ndcg_10 is None else f"{t.ndcg_10:.4f}",
+            str(t.epochs),
+            *(str(t.chosen.get(key, "")) for key in keys),
+        )
+        for t in ranked[:_TRIALS_SHOWN]
+    ]
+    chosen = " ".join(f"{key}={value}" for key, value in found.best.chosen.items())
+    return Summary(
+        headline=f"{len(found.trials)} trials; best validation NDCG@10 {found.best.ndcg_10:.4f}, trial {found.best.number}: {chosen}",
+        data={
+            "folder": str(found.folder),
+            "best": {"trial": found.best.number, "validation_ndcg_10": found.best.ndcg_10, "chosen": dict(found.best.chosen)},
+            "trials": [{"trial": t.number, "state": t.state, "validation_ndcg_10": t.ndcg_10, **t.chosen} for t in found.trials],
+        },
+        tables=[TableOf("Best trials, by validation", ("trial", "state", "NDCG@10", "epochs", *keys), rows)],
+        notes=[
+            f"written: {found.folder}/trials.csv, best.yaml",
+            "The best of many validation values is too high: the test questions of a run that is trained anew say what it is worth.",
+            f"next: {program()} train-rec --config {found.folder}/best.yaml",
+        ],
+    )
+
+
 def run_evaluate(pipeline: Pipeline, progress: Progress, *, run: Path | None, split: str | None) -> Summary:
     """Measure a run and write results.json, results.md and ranks.parquet into it."""
     from .recommend.evaluation import evaluate_run
@@ -123,6 +173,7 @@ def run_recommend(
     )
 
 
+_TRIALS_SHOWN = 10
 _COLUMNS = ("user_column", "item_column", "time_column")
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from ..settings import Settings
 
@@ -186,3 +186,27 @@ class RecommendConfig(Settings):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+
+
+# Values that the best published runs use (docs/recommend.md says whose).
+DEFAULT_SPACE: dict[str, list[JsonValue]] = {
+    "train.lr": [3e-4, 1e-3, 3e-3],
+    "train.weight_decay": [0.0, 0.01, 0.1],
+    "model.d_model": [64, 128, 256],
+    "model.layers": [1, 2, 3],
+    "model.dropout": [0.1, 0.3, 0.5],
+}
+
+
+class TuneConfig(Settings):
+    """A search.
+
+    Attributes:
+        minutes: no trial is begun after so long, and one that runs is ended.
+        trials: at most.
+        space: option of stage two -> the values to choose from.
+    """
+
+    minutes: float = Field(30.0, gt=0)
+    trials: int = Field(100, ge=1)
+    space: dict[str, list[JsonValue]] = DEFAULT_SPACE

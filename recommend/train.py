@@ -2,7 +2,7 @@
 
 import resource
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from .learner import Learner
 from .processes import Processes, start
 from .protocol import MicroLensProtocol, Split
 from .sequences import Interactions
-from .training import FitResult, fit
+from .training import EpochLog, FitResult, fit
 
 FORMAT = 1
 
@@ -65,6 +65,7 @@ def train_run(
     progress: Progress,
     data_location: dict[str, Any],
     loggers: Sequence[Logger] = (),
+    after_epoch: Callable[[EpochLog], None] | None = None,
 ) -> TrainSummary:
     """Train what ``config`` describes and leave it in the folder ``out``.
 
@@ -73,6 +74,7 @@ def train_run(
         resume: go on with the interrupted run in ``out``.
         data_location: how to read the interactions again, kept in run.json.
         loggers: told the metrics of every epoch, beside log.jsonl.
+        after_epoch: as of ``fit``.
 
     Raises:
         InputError: data, embeddings or an earlier run that do not fit.
@@ -102,7 +104,7 @@ def train_run(
                 yardstick = build.YARDSTICKS[config.model.kind].fit(split.train, len(split.items))
                 run.write_tensors("model.safetensors", yardstick.tensors())
         else:
-            result = _learn(fabric, split, content, config, run, seed=seed, resume=resume, progress=progress)
+            result = _learn(fabric, split, content, config, run, seed=seed, resume=resume, progress=progress, after_epoch=after_epoch)
         peak_mb = max(before_mb, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         if processes.first:
             fitted = {"fit": _describe_fit(result), "peak_memory_mb": peak_mb} if result else {}
@@ -139,6 +141,7 @@ def _learn(
     seed: int,
     resume: bool,
     progress: Progress,
+    after_epoch: Callable[[EpochLog], None] | None,
 ) -> FitResult:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -151,7 +154,18 @@ def _learn(
             for line in begin_with(learner, RunFolder.open(config.train.init), split.items.sha256):
                 progress.say(line)
         max_len = config.protocol.max_len
-        return fit(fabric, learner, split, config.train, run, max_len=max_len, seed=seed, resume=resume, progress=progress)
+        return fit(
+            fabric,
+            learner,
+            split,
+            config.train,
+            run,
+            max_len=max_len,
+            seed=seed,
+            resume=resume,
+            progress=progress,
+            after_epoch=after_epoch,
+        )
 
 
 def _describe(
@@ -210,8 +224,8 @@ def _open_run(out: Path, split: Split, description: dict[str, Any], resume: bool
     held.enter_context(run.locked())
     if not resume:
         RunFolder.create(out)  # once more, now that nobody else writes there: another run may just have begun
+        run.write_json("run.json", description)  # first: by it a folder is known as a run's
         run.write_catalogue(split.items, build.train_counts(split).numpy())
-        run.write_json("run.json", description)
         return run
     _refuse_other_run(run, description)
     return run

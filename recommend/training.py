@@ -6,6 +6,7 @@ checkpoint therefore lets a resumed run end with the same weights as an uninterr
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -115,11 +116,13 @@ def fit(
     seed: int,
     resume: bool,
     progress: Progress,
+    after_epoch: Callable[[EpochLog], None] | None = None,
 ) -> FitResult:
     """Train until ``config.epochs``, or until validation NDCG@10 has not risen for ``config.patience`` epochs.
 
     Args:
         fabric: launched; with as many processes as call this.
+        after_epoch: told of every epoch when it is saved; what it raises ends the training.
 
     Raises:
         Interrupted: Ctrl-C; what was saved last stays.
@@ -130,7 +133,7 @@ def fit(
         training.load()
     try:
         training.foretell()
-        return training.run_epochs()
+        return training.run_epochs(after_epoch)
     except KeyboardInterrupt as error:
         done = training.done
         raise Interrupted(
@@ -197,7 +200,7 @@ class Training:
         self.progress.say(expected.line)
         expected.require_room()
 
-    def run_epochs(self) -> FitResult:
+    def run_epochs(self, after_epoch: Callable[[EpochLog], None] | None = None) -> FitResult:
         epochs = self.done.epochs
         while len(epochs) < self.config.epochs and not self._stale():
             self._train()
@@ -210,6 +213,8 @@ class Training:
                 self.save()
                 self.run.write_log([asdict(line) for line in epochs])
             log_metrics(self.fabric, asdict(log))
+            if after_epoch is not None:
+                after_epoch(log)
         return FitResult(tuple(epochs), self._best(), self._stale())
 
     def _best(self) -> EpochLog:

@@ -25,6 +25,7 @@ from .failpoints import failpoint
 from .locks import locked
 
 _LOCK = "lock"
+_BEFORE = (_LOCK, "run.json.tmp")  # of a run that was killed as it began
 _STATES = ("last.safetensors", "previous.safetensors")
 
 
@@ -47,7 +48,7 @@ class RunFolder:
             raise InputError(f"{path} is a file; --out needs a folder for the run.")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            empty = not any(entry.name != _LOCK for entry in path.iterdir())
+            empty = not any(entry.name not in _BEFORE for entry in path.iterdir())
         except OSError as error:
             raise InputError(f"{path} cannot be a folder for the run ({error.strerror}); choose another --out.") from error
         if not os.access(path, os.W_OK | os.X_OK):

@@ -1,0 +1,218 @@
+"""Searching hyper-parameters: many short trainings, judged on validation alone, in a budget of minutes.
+
+    trials.csv     every trial, what was chosen and what came of it
+    best.yaml      the best one's choices, for --config
+    study.sqlite   Optuna's memory: the same command goes on with it
+    trial-0007/    the run of a trial
+
+Source: Akiba et al., "Optuna" (KDD 2019); its tree-structured Parzen estimator chooses, trials behind the median are given up early.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+from pydantic import JsonValue
+
+from ..errors import InputError, Interrupted, MissingExtra, VivimError
+from ..progress import SILENT, Progress
+from ..store import EmbeddingStore
+from ..store.run_folder import write_atomically
+from .config import DEFAULT_SPACE, RecommendConfig, TuneConfig
+from .sequences import Interactions
+from .train import train_run
+from .training import EpochLog
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One line of trials.csv.
+
+    Attributes:
+        number: from 0; its run is in ``trial-NUMBER``.
+        state: ``complete``; ``pruned``: given up early; ``fail``: it diverged.
+        ndcg_10: best validation NDCG@10; None if it failed before its first epoch.
+        epochs: that it trained.
+        seconds: that it took.
+        chosen: option -> value.
+    """
+
+    number: int
+    state: str
+    ndcg_10: float | None
+    epochs: int
+    seconds: float
+    chosen: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What a search found.
+
+    Attributes:
+        folder: with the table and the runs.
+        trials: in the order they were begun.
+        best: of those that were not given up.
+    """
+
+    folder: Path
+    trials: tuple[Trial, ...]
+    best: Trial
+
+
+def tune(
+    interactions: Interactions,
+    store: EmbeddingStore | None,
+    config: RecommendConfig,
+    search: TuneConfig,
+    out: Path,
+    *,
+    seed: int,
+    device: str,
+    progress: Progress,
+    data_location: dict[str, Any],
+) -> TuneResult:
+    """Search until the budget is used up; the test questions are never asked.
+
+    Args:
+        config: what is not searched.
+        out: folder of the search; one that was begun is gone on with.
+
+    Raises:
+        MissingExtra: Optuna is not installed.
+        InputError: an option that does not exist, or a value that it does not take.
+        Interrupted: Ctrl-C; the table of finished trials is there.
+        VivimError: no trial came through.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtra("optuna", extra="tune", why="vivim tune") from error
+
+    for key, values in search.space.items():
+        for value in values:
+            changed(config, {key: value})
+    out.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name="vivim",
+        storage=f"sqlite:///{out / 'study.sqlite'}",
+        load_if_exists=True,
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3),
+    )
+    deadline = time.monotonic() + 60 * search.minutes
+    progress.start("tune", search.trials, "trials")
+
+    def objective(trial: Any) -> float:
+        chosen = {key: trial.suggest_categorical(key, values) for key, values in search.space.items()}
+        best = 0.0
+
+        def after_epoch(log: EpochLog) -> None:
+            nonlocal best
+            best = max(best, log.ndcg_10)
+            trial.report(best, log.epoch)
+            trial.set_user_attr("epochs", log.epoch)
+            trial.set_user_attr("ndcg_10", best)
+            if trial.should_prune() or time.monotonic() > deadline:
+                raise optuna.TrialPruned
+
+        try:
+            train_run(
+                interactions,
+                store,
+                changed(config, chosen),
+                out / f"trial-{trial.number:04d}",
+                seed=seed,
+                device=device,
+                resume=False,
+                progress=SILENT,
+                data_location=data_location,
+                after_epoch=after_epoch,
+            )
+        except (InputError, Interrupted):
+            raise
+        except VivimError as error:
+            progress.say(f"trial {trial.number} failed: {error}")
+            return float("nan")
+        return best
+
+    def told(study: Any, trial: Any) -> None:
+        trials = _trials(study)
+        _write_table(out / "trials.csv", trials)
+        done = _best(trials)
+        progress.advance(1, f"best NDCG@10 {done.ndcg_10:.4f}" if done else "")
+
+    try:
+        study.optimize(objective, n_trials=search.trials, timeout=60 * search.minutes, callbacks=[told])
+    finally:
+        progress.finish()
+    trials = _trials(study)
+    best = _best(trials)
+    if best is None:
+        raise VivimError(
+            f"no trial of {len(trials)} came through; see {out / 'trials.csv'}. Give more tune.minutes, or lower learning rates."
+        )
+    write_atomically(out / "best.yaml", yaml.safe_dump(_tree(best.chosen), sort_keys=False))
+    return TuneResult(out, trials, best)
+
+
+def changed(config: RecommendConfig, choices: Mapping[str, JsonValue]) -> RecommendConfig:
+    """A configuration with other values of some options.
+
+    Raises:
+        InputError: an option that does not exist, or a value that it does not take.
+    """
+    tree = config.model_dump(mode="json")
+    for key, value in choices.items():
+        node = tree
+        *path, name = key.split(".")
+        for part in path:
+            node = node.get(part, {}) if isinstance(node.get(part, {}), dict) else {}
+        if name not in node:
+            raise InputError(f"tune.space: stage two has no option {key!r}; options are such as {', '.join(DEFAULT_SPACE)}.")
+        node[name] = value
+    try:
+        return RecommendConfig.model_validate(tree)
+    except ValueError as error:
+        raise InputError(f"tune.space: {', '.join(f'{k}={v}' for k, v in choices.items())} is not allowed: {error}") from None
+
+
+def _trials(study: Any) -> tuple[Trial, ...]:
+    found = []
+    for trial in study.get_trials(deepcopy=False):
+        seconds = trial.duration.total_seconds() if trial.duration else 0.0
+        told = trial.user_attrs
+        found.append(
+            Trial(trial.number, trial.state.name.lower(), told.get("ndcg_10"), told.get("epochs", 0), round(seconds, 1), dict(trial.params))
+        )
+    return tuple(found)
+
+
+def _best(trials: tuple[Trial, ...]) -> Trial | None:
+    done = [trial for trial in trials if trial.state == "complete"]
+    return max(done, key=lambda trial: trial.ndcg_10 or 0.0, default=None)
+
+
+def _write_table(path: Path, trials: tuple[Trial, ...]) -> None:
+    rows = [
+        {"trial": t.number, "state": t.state, "validation_ndcg_10": t.ndcg_10, "epochs": t.epochs, "seconds": t.seconds, **t.chosen}
+        for t in trials
+    ]
+    write_atomically(path, pl.DataFrame(rows, infer_schema_length=None).write_csv())
+
+
+def _tree(chosen: Mapping[str, JsonValue]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in chosen.items():
+        node = tree
+        *path, name = key.split(".")
+        for part in path:
+            node = node.setdefault(part, {})
+        node[name] = value
+    return tree
