@@ -1,0 +1,179 @@
+"""How fast and how good training is, beside RecBole 1.2.1's on the same interactions, with the same loss, in one run.
+
+    python benchmarks/train.py --data DIR --recbole PYTHON --work DIR [--sets ml-100k microlens-50k] [--out benchmarks/results/train.json]
+
+``ml-100k``        RecBole's own example: all interactions, the last of each user tested, the one before validated, histories of 50
+``microlens-50k``  the windows of MicroLens's protocol (last 13 kept), histories of 10
+
+Ours: Mamba, SASRec and GRU4Rec over ids, width 64, full softmax at every position of packed histories, trained until validation no
+longer rises. RecBole: SASRec and GRU4Rec as shipped (importing its models leaves torch's anomaly detection on) and with that off:
+``--recbole-epochs`` epochs are timed, or, on ml-100k, trained until validation no longer rises. Each is a process of its own.
+
+``interactions_per_second``  training interactions (targets) over the seconds of an epoch's steps
+``floor``                    (microlens-50k, ours) the three matrix products of the full softmax, at the rate of a large product
+                             measured in the same run: what no implementation without sampling can go below
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from vivim.allocator import keep_freed_memory
+from vivim.progress import SILENT
+from vivim.recommend.checkpoint import RunFolder
+from vivim.recommend.config import EvaluateConfig, ProtocolConfig, RecommendConfig
+from vivim.recommend.evaluation import evaluate_run
+from vivim.recommend.protocol import MicroLensProtocol
+from vivim.recommend.readers import read_interactions
+from vivim.recommend.sequences import Interactions
+from vivim.recommend.train import train_run
+from vivim.store.provenance import provenance
+
+SETS = {
+    "ml-100k": ("ml-100k/ml-100k.inter", ProtocolConfig(keep_last=100_000, max_len=50)),
+    "microlens-50k": ("microlens-50k/MicroLens-50k_pairs.tsv", ProtocolConfig()),
+}
+OURS = ("mamba", "sasrec", "gru4rec")
+THEIRS = ("SASRec", "GRU4Rec")
+WIDTH = 64
+
+
+def write_inter(interactions: Interactions, protocol: ProtocolConfig, folder: Path, name: str) -> Path:
+    """The interactions that the protocol keeps, for RecBole."""
+    path = folder / name / f"{name}.inter"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        file.write("user_id:token\titem_id:token\ttimestamp:float\n")
+        for user, history in enumerate(interactions.histories):
+            for place, item in enumerate(history[-protocol.keep_last :]):
+                file.write(f"{user}\t{item}\t{place}\n")
+    return path
+
+
+def ours(kind: str, name: str, data: Path, work: Path, epochs: int, seed: int, **options: Any) -> dict[str, Any]:
+    """Train and evaluate in this process."""
+    file, protocol = SETS[name]
+    interactions = read_interactions(str(data / file))
+    model = {"kind": kind, "d_model": WIDTH, "layers": 1 if kind == "gru4rec" else 2, "dropout": 0.3} | options
+    train = {"epochs": epochs, "patience": 5, "batch": 256 if name != "ml-100k" else 64, "weight_decay": 0.01}
+    config = RecommendConfig.model_validate({"protocol": protocol, "items": {"kind": "ids"}, "model": model, "train": train})
+    run = work / f"{name}-{kind}-{seed}"
+    shutil.rmtree(run, ignore_errors=True)
+    done = train_run(interactions, None, config, run, seed=seed, device="cpu", resume=False, progress=SILENT, data_location={"path": file})
+    assert done.fit is not None
+    report = evaluate_run(RunFolder.open(run), interactions, EvaluateConfig(k=(10,)), progress=SILENT)
+    seconds = done.seconds_per_epoch() or 0.0
+    positions = done.fit.best.positions
+    row: dict[str, Any] = {
+        "model": kind,
+        "seconds_per_epoch": round(seconds, 2),
+        "interactions_per_second": round(positions / seconds),
+        "epochs": len(done.fit.epochs),
+        "best_epoch": done.fit.best.epoch,
+        "seconds_to_best": round(sum(log.train_seconds for log in done.fit.epochs[: done.fit.best.epoch]), 1),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    for split in report.splits:
+        row[split.name] = {key: round(split.metrics[key].value, 4) for key in ("hit_rate@10", "ndcg@10")}
+        row[split.name]["hit_rate@10 interval"] = [
+            round(split.metrics["hit_rate@10"].low, 4),
+            round(split.metrics["hit_rate@10"].high, 4),
+        ]
+    row["floor_seconds"] = round(floor_seconds(positions, len(done.split.items)), 2)
+    row["of_floor"] = round(row["floor_seconds"] / seconds, 3)
+    return row
+
+
+def floor_seconds(positions: int, items: int) -> float:
+    """Three products of (P, D) by (D, N), at the rate of a large square product."""
+    square = torch.randn(2048, 2048)
+    square @ square
+    began = time.perf_counter()
+    for _ in range(5):
+        square @ square
+    per_flop = (time.perf_counter() - began) / (5 * 2 * 2048**3)
+    return per_flop * 3 * 2 * positions * items * WIDTH
+
+
+def one(options: argparse.Namespace, kind: str, name: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--data", str(options.data), "--work", str(options.work), "--one", kind, name]
+    return last_line([*command, "--epochs", str(options.epochs)])
+
+
+def last_line(command: list[str]) -> dict[str, Any]:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def recbole(options: argparse.Namespace, file: Path, model: str, max_len: int, *, anomaly: bool, evaluate: bool) -> dict[str, Any]:
+    script = Path(__file__).with_name("recbole_side.py")
+    epochs = options.epochs if evaluate else options.recbole_epochs
+    command = [options.recbole, str(script), model, str(file), "--epochs", str(epochs), "--max-len", str(max_len)]
+    found = last_line([*command, *["--anomaly"] * anomaly, *["--evaluate"] * evaluate])
+    times = sorted(epoch["seconds"] for epoch in found["epochs"])
+    seconds = times[len(times) // 2]
+    best = max((e for e in found["epochs"] if "validation" in e), key=lambda e: e["validation"]["ndcg@10"], default=None)
+    return {
+        "model": f"RecBole {model}" + (", anomaly detection on (as shipped)" if anomaly else ""),
+        "seconds_per_epoch": round(seconds, 2),
+        "interactions_per_second": round(found["train_rows"] / seconds),
+        "epochs": len(found["epochs"]),
+        "best_epoch": best and best["epoch"],
+        "seconds_to_best": best and round(sum(e["seconds"] for e in found["epochs"][: best["epoch"]]), 1),
+        "peak_mb": found["peak_mb"],
+        "validation": best and {"hit_rate@10": best["validation"]["hit@10"], "ndcg@10": best["validation"]["ndcg@10"]},
+        "test": found["test_of_best"] and {"hit_rate@10": found["test_of_best"]["hit@10"], "ndcg@10": found["test_of_best"]["ndcg@10"]},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--recbole", help="an interpreter with recbole 1.2.1; without it ours alone")
+    parser.add_argument("--recbole-epochs", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sets", nargs="+", default=list(SETS))
+    parser.add_argument("--one", nargs=2, metavar=("MODEL", "SET"), help="train this one alone, and print what came of it")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    keep_freed_memory()  # as the command line does
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.one:
+        print(json.dumps(ours(*options.one, options.data, options.work, options.epochs, options.seed)))
+        return
+    tables = {}
+    for name in options.sets:
+        rows = [one(options, kind, name) for kind in OURS]
+        if options.recbole:
+            file, protocol = SETS[name]
+            interactions = read_interactions(str(options.data / file))
+            kept = MicroLensProtocol(protocol).split(interactions)
+            assert len(kept.users) == len(interactions.users), "RecBole would train on users that the protocol leaves out"
+            inter = write_inter(interactions, protocol, options.work / "recbole", name)
+            for model in THEIRS:
+                for anomaly in (False, True):
+                    evaluate = name == "ml-100k" and not anomaly
+                    rows.append(recbole(options, inter, model, protocol.max_len, anomaly=anomaly, evaluate=evaluate))
+        for row in rows:
+            print(name, json.dumps(row), flush=True)
+        tables[name] = rows
+    record = provenance()
+    record["command"] = f"train.py --sets {' '.join(options.sets)} --epochs {options.epochs} --recbole-epochs {options.recbole_epochs}"
+    if options.out:
+        options.out.write_text(json.dumps({"tables": tables, "provenance": record}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
