@@ -162,9 +162,9 @@ Trials = Annotated[str | None, typer.Option(metavar="N", help="Trainings, at mos
 Init = Annotated[
     str | None, typer.Option(metavar="RUN", help="A run whose weights are begun with, as far as they fit."), Sets("train.init")
 ]
-FramesFrom = Annotated[
+EndToEndFrames = Annotated[
     str | None,
-    typer.Option(metavar="DIR", help="Frames that extract kept with --cache-frames (--items end-to-end)."),
+    typer.Option("--from-cache", metavar="DIR", help="Frames that extract kept with --cache-frames (--items end-to-end)."),
     Sets("items.end_to_end.frames"),
 ]
 EndToEndWeights = Annotated[

@@ -258,11 +258,10 @@ def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 
 def _memory() -> Iterator[Check]:
-    total = _ram_bytes()
-    limit_text = "".join(_words(Path("/sys/fs/cgroup/memory.max")) or _words(Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")))
-    limit = int(limit_text) if limit_text.isdigit() else total
-    if total is not None and limit is not None:
-        ram = min(total, limit)
+    from .store.memory import total_bytes
+
+    ram = total_bytes()
+    if ram is not None:
         enough = ram >= MIN_RAM_BYTES
         yield Check(
             "memory",
@@ -287,13 +286,6 @@ def _disk(runs: Path) -> Iterator[Check]:
         yield Check("disk", "WARN", f"{byte_size(free)} free at {runs}/", "free some, or choose another folder with --set runs=DIR")
     else:
         yield Check("disk", "OK", f"{byte_size(free)} free at {runs}/")
-
-
-def _ram_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _words(path: Path) -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .extract.frame_writer import FrameCacheWriter
     from .extract.schedule import Plan
     from .extract.sources import Source
+    from .extract.summary import ExtractSummary
     from .store import Health, Recipe
 
 
@@ -100,26 +101,15 @@ def run_extract(pipeline: Pipeline, progress: Progress, options: ExtractOptions)
         notes.append(f"next: {program()} train-rec")
     return Summary(
         headline=done.first_line(),
-        data={
-            "total": done.total,
-            "embedded": done.embedded,
-            "unchanged": done.unchanged,
-            "failed": len(failures),
-            "failures": failures,
-            "seconds": round(done.seconds, 3),
-            "clips_per_second": round(done.clips_per_second, 3),
-            "decode_wait_seconds": round(done.decode_wait_seconds, 3),
-            "encode_seconds": round(done.encode_seconds, 3),
-            "verdict": done.verdict.as_dict() if done.verdict else None,
+        data=_counts(done, failures)
+        | {
             "interactions_touched": touched,
             "health": health.as_dict() if health else None,
-            "decoders": done.decoders,
             "dim": encoder.dim,
             "device": device,
             "weights": weights.words,
             "load_report": asdict(weights),
             "out": str(target),
-            "sha256": done.sha256,
         },
         tables=[
             *([TableOf("Failed", ("id", "kind", "message"), shown)] if shown else []),
@@ -128,6 +118,24 @@ def run_extract(pipeline: Pipeline, progress: Progress, options: ExtractOptions)
         notes=notes,
         exit_code=exit_code,
     )
+
+
+def _counts(done: "ExtractSummary", failures: list[dict[str, str]]) -> dict[str, Any]:
+    """What happened to the clips, and how long it took."""
+    return {
+        "total": done.total,
+        "embedded": done.embedded,
+        "unchanged": done.unchanged,
+        "failed": len(failures),
+        "failures": failures,
+        "seconds": round(done.seconds, 3),
+        "clips_per_second": round(done.clips_per_second, 3),
+        "decode_wait_seconds": round(done.decode_wait_seconds, 3),
+        "encode_seconds": round(done.encode_seconds, 3),
+        "verdict": done.verdict.as_dict() if done.verdict else None,
+        "decoders": done.decoders,
+        "sha256": done.sha256,
+    }
 
 
 def _health(target: Path) -> "Health":

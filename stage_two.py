@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None, out: Path | None, resume: bool) -> Summary:
     """Histories, and stored vectors where the items need them, to a run folder, which is remembered."""
-    from .recommend.processes import is_first, launched
+    from .recommend.torchrun import is_first, launched
     from .recommend.train import train_run
     from .store.metric_log import tensorboard
 

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from kills import finish
 from vivim.progress import SILENT
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import RecommendConfig
@@ -69,10 +70,6 @@ def start(run: Path, *, resume: bool, failpoint: str = "") -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
     os._exit(0)
-
-
-def finish(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def outcome(run: Path) -> dict[str, Any]:

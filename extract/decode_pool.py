@@ -19,6 +19,7 @@ from .decode_child import Reader
 from .decode_process import ChildPlan
 from .decode_run import DecodeRun, News
 from .decode_statistics import DecodeStatistics
+from .file_limit import file_limit_explained
 from .frame_ring import FrameRing, Shelved, Slots
 from .reader import Unchanged
 
@@ -102,12 +103,13 @@ class DecodePool:
             stop: once it is set, the results end after those that are there; what is being read is dropped.
 
         Raises:
-            VivimError: child processes cannot be started, or there is no memory for frames, which is no fault of a clip.
+            VivimError: child processes cannot be started, too many files are open, or there is no memory for frames, which is no fault
+                of a clip.
         """
         size = min(self.workers or usable_cores(), len(refs))
         if not size:
             return
-        with ExitStack() as resources:
+        with file_limit_explained(), ExitStack() as resources:
             frame_bytes = self.reader.frame_bytes if isinstance(self.reader, SizedReader) else 0
             waiting = min(self.ahead, len(refs) - size, max(0, _RING_BYTES // frame_bytes - size) if frame_bytes else self.ahead)
             slots = resources.enter_context(closing(Slots(size + waiting)))

@@ -12,8 +12,8 @@ from ..store.embedding_file import check_recipe
 from .clips import Catalogue
 from .config import ExtractConfig
 from .decode_pool import DecodePool, usable_cores
+from .decode_statistics import DecodeStatistics
 from .engines import Engine, LocalEngine, MakeEngine
-from .file_limit import file_limit_explained
 from .frame_writer import FrameCacheWriter
 from .ledger import Entry, Ledger
 from .merge import DamagedShardError, merge_if_new
@@ -27,7 +27,6 @@ from .verdict import StageTimes, verdict
 from .writer import ShardWriter
 
 
-@file_limit_explained()
 def extract_catalogue(
     source: Source,
     out: Path,
@@ -100,21 +99,7 @@ def extract_catalogue(
                 parts.put_aside(error.shard)
     failures = tuple(sorted(tally.failures, key=lambda failure: failure.id))
     seconds = time.monotonic() - started
-    done = pool.statistics
-    times = StageTimes(
-        seconds=seconds,
-        clips=done.clips,
-        wait_seconds=tally.decode_wait_seconds,
-        encode_seconds=tally.encode_seconds,
-        write_seconds=write_seconds,
-        decoders=max(done.workers, 1),
-        decode_busy_seconds=done.busy_seconds,
-        blocked_seconds=done.blocked_seconds,
-        cores=usable_cores(),
-        device=encoder.device.type,
-        precision=config.precision,
-        seek=config.seek,
-    )
+    times = _stage_times(seconds, write_seconds, tally, pool.statistics, config, encoder.device.type)
     return ExtractSummary(
         total=total,
         embedded=tally.embedded,
@@ -126,6 +111,25 @@ def extract_catalogue(
         decoders=dict(tally.decoders),
         sha256=sha256,
         verdict=verdict(times) if engine is None and tally.embedded else None,
+    )
+
+
+def _stage_times(
+    seconds: float, write_seconds: float, tally: Tally, done: DecodeStatistics, config: ExtractConfig, device: str
+) -> StageTimes:
+    return StageTimes(
+        seconds=seconds,
+        clips=done.clips,
+        wait_seconds=tally.decode_wait_seconds,
+        encode_seconds=tally.encode_seconds,
+        write_seconds=write_seconds,
+        decoders=max(done.workers, 1),
+        decode_busy_seconds=done.busy_seconds,
+        blocked_seconds=done.blocked_seconds,
+        cores=usable_cores(),
+        device=device,
+        precision=config.precision,
+        seek=config.seek,
     )
 
 

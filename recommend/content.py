@@ -3,6 +3,7 @@
 Legend: N items of the catalogue, V width of stored vectors.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,15 +52,33 @@ def lay_out(store: EmbeddingStore, catalogue: ItemIndex, min_coverage: float) ->
     hint = _shift_hint(store.ids, catalogue) if not present.all() else ""
     spans = _SPANS if store.recipe.encoder.get("pooling") == "frames" else 1
     found = CatalogueVectors(torch.from_numpy(vectors).float(), torch.from_numpy(present), store.sha256, hint, spans)
-    if found.coverage < min_coverage:
-        missing = [id_ for id_, there in zip(catalogue.ids, present, strict=True) if not there]
-        raise InputError(
-            f"{found.missing} of {len(catalogue)} items of the interactions have no vector in {store.path} "
-            f"(coverage {found.coverage:.1%}, at least {min_coverage:.0%} is asked for), for example {', '.join(missing[:5])}; "
-            f"the file's ids look like {', '.join(store.ids.ids[:5])}. {hint + ' ' if hint else ''}"
-            "Extract the missing clips, lower items.min_coverage, or do without vectors: --items ids."
-        )
+    advice = f"{hint + ' ' if hint else ''}Extract the missing clips, lower items.min_coverage, or do without vectors: --items ids."
+    require_coverage(found.present_N, catalogue, min_coverage, f"vector in {store.path}", store.ids.ids, advice)
     return found
+
+
+def require_coverage(
+    present_N: torch.Tensor, catalogue: ItemIndex, min_coverage: float, what: str, ids_there: Sequence[str], advice: str
+) -> None:
+    """Refuse content that too many items lack.
+
+    Args:
+        present_N: bool, who has it.
+        what: they lack, and where it was looked for.
+        ids_there: of those that are there.
+        advice: what to do.
+
+    Raises:
+        InputError: fewer than ``min_coverage`` of the items have it.
+    """
+    coverage = float(present_N.float().mean())
+    if coverage < min_coverage:
+        missing = [id_ for id_, there in zip(catalogue.ids, present_N.tolist(), strict=True) if not there]
+        raise InputError(
+            f"{len(missing)} of {len(catalogue)} items of the interactions have no {what} (coverage {coverage:.1%}, at least "
+            f"{min_coverage:.0%} is asked for), for example {', '.join(missing[:5])}; the ids there look like {', '.join(ids_there[:5])}. "
+            f"{advice}"
+        )
 
 
 def _shift_hint(stored: ItemIndex, catalogue: ItemIndex) -> str:

@@ -23,6 +23,7 @@ from ..extract.vivim import Vivim, VivimConfig
 from ..extract.weights import load_weights, save_encoder
 from ..store import ItemIndex
 from .config import EndToEndConfig
+from .content import require_coverage
 from .item_encoders import ContentVectors, projection
 from .processes import Processes
 
@@ -74,16 +75,11 @@ def find_frames(config: EndToEndConfig, catalogue: ItemIndex, min_coverage: floa
     """
     if config.frames is None:
         raise InputError(
-            "--items end-to-end needs the clips' frames: keep them with `vivim extract --cache-frames DIR`, and give --frames DIR."
+            "--items end-to-end needs the clips' frames: keep them with `vivim extract --cache-frames DIR`, and give --from-cache DIR."
         )
     found = CatalogueFrames(FrameCache.open(config.frames), catalogue)
-    if found.coverage < min_coverage:
-        missing = [id_ for id_, there in zip(catalogue.ids, found.present_N.tolist(), strict=True) if not there]
-        raise InputError(
-            f"{found.missing} of {len(catalogue)} items of the interactions have no frames in {config.frames} (coverage "
-            f"{found.coverage:.1%}, at least {min_coverage:.0%} is asked for), for example {', '.join(missing[:5])}; the folder's ids "
-            f"look like {', '.join(found.cache.ids[:5])}. Keep the frames of the missing clips, or lower items.min_coverage."
-        )
+    advice = "Keep the frames of the missing clips, or lower items.min_coverage."
+    require_coverage(found.present_N, catalogue, min_coverage, f"frames in {config.frames}", found.cache.ids, advice)
     return found
 
 

@@ -7,14 +7,13 @@ Legend: B sequences of a batch.
 
 import gc
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import torch
 
 from ..errors import InputError
+from ..store import memory
 from .batches import TrainBatch, num_batches, train_batches
 from .config import TrainConfig
 from .learner import Learner
@@ -112,37 +111,18 @@ def _reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        with suppress(OSError):  # Linux, and allowed: the peak begins anew at what is held now; else it is that of the whole process
-            Path("/proc/self/clear_refs").write_text("5")
+        memory.begin_peak_anew()
 
 
 def _peak_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return peak_resident_bytes()
-
-
-def peak_resident_bytes() -> int:
-    """The most memory this process held since its start, or since the peak was begun anew; 0 where the system does not say."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return 0
-    return next((1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM:")), 0)
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else memory.peak_bytes()
 
 
 def _free_bytes(device: torch.device) -> int | None:
-    """What the process may hold in all: what is free, and what it holds."""
+    """What training may hold in all."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    meminfo, statm = Path("/proc/meminfo"), Path("/proc/self/status")
-    if not meminfo.exists():
-        return None
-    free = next(1024 * int(line.split()[1]) for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:"))
-    held = next((1024 * int(line.split()[1]) for line in statm.read_text().splitlines() if line.startswith("VmRSS:")), 0)
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        return min(free + held, int(text))
-    return free + held
+    return memory.free_bytes()
 
 
 def _duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 Legend: N items of the catalogue, R some of them, V width of stored vectors, D model width.
 """
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import torch
@@ -42,7 +43,7 @@ class IdItems(nn.Module):
         return self.table
 
 
-class ContentVectors(nn.Module):
+class ContentVectors(nn.Module, ABC):
     """What item encoders share that look at content: one learned "unknown clip" vector for items without any.
 
     Args:
@@ -55,9 +56,9 @@ class ContentVectors(nn.Module):
         self.num_items = num_items
         self.unknown_D = nn.Parameter(torch.randn(d_model) * 0.02)
 
+    @abstractmethod
     def all(self) -> torch.Tensor:
         """(N, D)."""
-        raise NotImplementedError
 
 
 def projection(width: int, d_model: int) -> nn.Sequential:

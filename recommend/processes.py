@@ -17,6 +17,7 @@ from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from ..errors import InputError
+from .torchrun import launched
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -88,16 +89,6 @@ class _Gather(torch.autograd.Function):
         grad = grad.contiguous().clone()
         dist.all_reduce(grad)
         return grad[ctx.rank :: ctx.count], None, None, None
-
-
-def launched() -> int:
-    """How many processes torchrun started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
-
-
-def is_first() -> bool:
-    """Of the processes that torchrun started; the only one otherwise."""
-    return launched() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def start(device: str, precision: Precision, loggers: list[Logger], timeout_seconds: float) -> lightning_fabric.Fabric:

@@ -25,7 +25,7 @@ from .learner import Learner
 from .processes import Processes, start
 from .protocol import MicroLensProtocol, Split
 from .sequences import Interactions
-from .training import EpochLog, FitResult, fit
+from .training import EpochLog, FitResult, Training
 
 FORMAT = 1
 
@@ -74,7 +74,7 @@ def train_run(
         resume: go on with the interrupted run in ``out``.
         data_location: how to read the interactions again, kept in run.json.
         loggers: told the metrics of every epoch, beside log.jsonl.
-        after_epoch: as of ``fit``.
+        after_epoch: told of every epoch when it is saved; what it raises ends the training.
 
     Raises:
         InputError: data, embeddings or an earlier run that do not fit.
@@ -154,18 +154,8 @@ def _learn(
             for line in begin_with(learner, RunFolder.open(config.train.init), split.items.sha256):
                 progress.say(line)
         max_len = config.protocol.max_len
-        return fit(
-            fabric,
-            learner,
-            split,
-            config.train,
-            run,
-            max_len=max_len,
-            seed=seed,
-            resume=resume,
-            progress=progress,
-            after_epoch=after_epoch,
-        )
+        training = Training(fabric, learner, split, config.train, run, max_len, seed, progress)
+        return training.fit(resume=resume, after_epoch=after_epoch)
 
 
 def _describe(

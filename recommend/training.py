@@ -105,51 +105,19 @@ class Progressed:
         return len(self.epochs) + 1
 
 
-def fit(
-    fabric: lightning_fabric.Fabric,
-    learner: Learner,
-    split: Split,
-    config: TrainConfig,
-    run: RunFolder,
-    *,
-    max_len: int,
-    seed: int,
-    resume: bool,
-    progress: Progress,
-    after_epoch: Callable[[EpochLog], None] | None = None,
-) -> FitResult:
-    """Train until ``config.epochs``, or until validation NDCG@10 has not risen for ``config.patience`` epochs.
+class Training:
+    """State and steps of one training.
 
     Args:
-        fabric: launched; with as many processes as call this.
-        after_epoch: told of every epoch when it is saved; what it raises ends the training.
-
-    Raises:
-        Interrupted: Ctrl-C; what was saved last stays.
-        VivimError: the loss became NaN or infinite, or there is too little memory; what was saved last stays.
+        fabric: launched; with as many processes as make one of these.
+        learner: what is trained.
+        split: who is trained on what.
+        config: how.
+        run: where checkpoints and the log go.
+        max_len: items of history.
+        seed: of everything random.
+        progress: told of every step.
     """
-    training = Training(fabric, learner, split, config, run, max_len, seed, progress if fabric.global_rank == 0 else SILENT)
-    if resume:
-        training.load()
-    try:
-        training.foretell()
-        return training.run_epochs(after_epoch)
-    except KeyboardInterrupt as error:
-        done = training.done
-        raise Interrupted(
-            f"stopped in epoch {done.epoch}; {len(done.epochs)} epochs are saved. Add --resume to the command to go on."
-        ) from error
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        raise VivimError(
-            f"there is too little memory for a step ({str(error).splitlines()[0]}). Lower train.batch or loss.chunk_mb, or take loss.kind "
-            "sampled; --resume goes on from what was saved last."
-        ) from error
-
-
-class Training:
-    """State and steps of one training. See ``fit`` for the arguments."""
 
     def __init__(
         self,
@@ -163,7 +131,7 @@ class Training:
         progress: Progress,
     ) -> None:
         self.fabric, self.split, self.config, self.run = fabric, split, config, run
-        self.max_len, self.seed, self.progress = max_len, seed, progress
+        self.max_len, self.seed, self.progress = max_len, seed, progress if fabric.global_rank == 0 else SILENT
         self.processes = Processes(fabric.global_rank, fabric.world_size)
         self.learner = learner.to(fabric.device)
         for module in learner.modules():
@@ -188,7 +156,37 @@ class Training:
         assert isinstance(self.average.module, Learner)
         return self.average.module
 
-    def foretell(self) -> None:
+    def fit(self, *, resume: bool, after_epoch: Callable[[EpochLog], None] | None = None) -> FitResult:
+        """Train until ``config.epochs``, or until validation NDCG@10 has not risen for ``config.patience`` epochs.
+
+        Args:
+            resume: go on from the newest checkpoint, if there is one.
+            after_epoch: told of every epoch when it is saved; what it raises ends the training.
+
+        Raises:
+            Interrupted: Ctrl-C; what was saved last stays.
+            InputError: more memory would be needed than is there.
+            VivimError: the loss became NaN or infinite, or there is too little memory; what was saved last stays.
+        """
+        if resume:
+            self._load()
+        try:
+            self._foretell()
+            return self._run_epochs(after_epoch)
+        except KeyboardInterrupt as error:
+            done = self.done
+            raise Interrupted(
+                f"stopped in epoch {done.epoch}; {len(done.epochs)} epochs are saved. Add --resume to the command to go on."
+            ) from error
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
+            raise VivimError(
+                f"there is too little memory for a step ({str(error).splitlines()[0]}). Lower train.batch or loss.chunk_mb, or take "
+                "loss.kind sampled; --resume goes on from what was saved last."
+            ) from error
+
+    def _foretell(self) -> None:
         """Say what it will take.
 
         Raises:
@@ -200,7 +198,7 @@ class Training:
         self.progress.say(expected.line)
         expected.require_room()
 
-    def run_epochs(self, after_epoch: Callable[[EpochLog], None] | None = None) -> FitResult:
+    def _run_epochs(self, after_epoch: Callable[[EpochLog], None] | None) -> FitResult:
         epochs = self.done.epochs
         while len(epochs) < self.config.epochs and not self._stale():
             self._train()
@@ -209,8 +207,8 @@ class Training:
             self.done = Progressed(epochs)
             if self.processes.first:
                 if self._best() is log:
-                    save_best(self.judged, self.run)
-                self.save()
+                    _save_best(self.judged, self.run)
+                self._save()
                 self.run.write_log([asdict(line) for line in epochs])
             log_metrics(self.fabric, asdict(log))
             if after_epoch is not None:
@@ -245,7 +243,7 @@ class Training:
             self.progress.advance(1, f"loss {done.loss_sum / max(done.positions, 1):.4f}")
             if time.monotonic() - saved > 60 * self.config.checkpoint_minutes and done.step < self.steps:
                 if self.processes.first:
-                    self.save()
+                    self._save()
                 saved = time.monotonic()
         self.progress.finish()
 
@@ -323,14 +321,14 @@ class Training:
         rank[mine] = torch.from_numpy(ranks.rank)
         return Ranks(self.processes.sum(rank.to(self.fabric.device)).cpu().numpy(), ranks.num_items)
 
-    def save(self) -> None:
+    def _save(self) -> None:
         """Weights, optimizer and how far it has come, in one file; the one before is kept until this is on disk."""
         tensors = {f"learner.{k}": v for k, v in self.learner.state_dict().items()} | pack_optimizer(self.optimizer)
         if self.average is not None:
             tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         self.run.save_state(tensors, asdict(self.done))
 
-    def load(self) -> None:
+    def _load(self) -> None:
         """Go on where the newest checkpoint that can be read was made; from the start where there is none."""
         found = self.run.load_state(self.progress)
         if found is None:
@@ -343,7 +341,7 @@ class Training:
         self.done = Progressed(**(state | {"epochs": [EpochLog(**entry) for entry in state["epochs"]]}))
 
 
-def save_best(learner: Learner, run: RunFolder) -> None:
+def _save_best(learner: Learner, run: RunFolder) -> None:
     """model.safetensors: the user model and the vectors of all items, which is all that answering needs."""
     tensors = {f"model.{k}": v for k, v in learner.model.state_dict().items()}
     tensors["items"] = learner.scorer().items_ND

@@ -11,6 +11,7 @@ Source: Akiba et al., "Optuna" (KDD 2019); its tree-structured Parzen estimator 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,40 +108,19 @@ def tune(
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3),
     )
     deadline = time.monotonic() + 60 * search.minutes
-    progress.start("tune", search.trials, "trials")
+    train = partial(train_run, interactions, store, seed=seed, device=device, resume=False, progress=SILENT, data_location=data_location)
 
     def objective(trial: Any) -> float:
         chosen = {key: trial.suggest_categorical(key, values) for key, values in search.space.items()}
-        best = 0.0
-
-        def after_epoch(log: EpochLog) -> None:
-            nonlocal best
-            best = max(best, log.ndcg_10)
-            trial.report(best, log.epoch)
-            trial.set_user_attr("epochs", log.epoch)
-            trial.set_user_attr("ndcg_10", best)
-            if trial.should_prune() or time.monotonic() > deadline:
-                raise optuna.TrialPruned
-
+        watch = _Watch(trial, deadline)
         try:
-            train_run(
-                interactions,
-                store,
-                changed(config, chosen),
-                out / f"trial-{trial.number:04d}",
-                seed=seed,
-                device=device,
-                resume=False,
-                progress=SILENT,
-                data_location=data_location,
-                after_epoch=after_epoch,
-            )
+            train(changed(config, chosen), out / f"trial-{trial.number:04d}", after_epoch=watch)
         except (InputError, Interrupted):
             raise
         except VivimError as error:
             progress.say(f"trial {trial.number} failed: {error}")
             return float("nan")
-        return best
+        return watch.best
 
     def told(study: Any, trial: Any) -> None:
         trials = _trials(study)
@@ -148,6 +128,7 @@ def tune(
         done = _best(trials)
         progress.advance(1, f"best NDCG@10 {done.ndcg_10:.4f}" if done else "")
 
+    progress.start("tune", search.trials, "trials")
     try:
         study.optimize(objective, n_trials=search.trials, timeout=60 * search.minutes, callbacks=[told])
     finally:
@@ -160,6 +141,31 @@ def tune(
         )
     write_atomically(out / "best.yaml", yaml.safe_dump(_tree(best.chosen), sort_keys=False))
     return TuneResult(out, trials, best)
+
+
+@dataclass
+class _Watch:
+    """Told of every epoch of a trial; gives it up when it lags behind or the time is over.
+
+    Attributes:
+        trial: Optuna's.
+        deadline: on ``time.monotonic``.
+        best: highest validation NDCG@10 so far.
+    """
+
+    trial: Any
+    deadline: float
+    best: float = 0.0
+
+    def __call__(self, log: EpochLog) -> None:
+        import optuna
+
+        self.best = max(self.best, log.ndcg_10)
+        self.trial.report(self.best, log.epoch)
+        self.trial.set_user_attr("epochs", log.epoch)
+        self.trial.set_user_attr("ndcg_10", self.best)
+        if self.trial.should_prune() or time.monotonic() > self.deadline:
+            raise optuna.TrialPruned
 
 
 def changed(config: RecommendConfig, choices: Mapping[str, JsonValue]) -> RecommendConfig:

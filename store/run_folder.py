@@ -164,10 +164,6 @@ class RunFolder:
         """log.jsonl, as a whole: a run that was killed and resumed has every line once."""
         write_atomically(self.path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
-    def append_log(self, line: Mapping[str, Any]) -> None:
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
     def info(self) -> dict[str, Any]:
         """The content of run.json."""
         info = self.read_json("run.json")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from vivim import cli, cli_options, strict_yaml
+from vivim import cli, cli_options, command_line, strict_yaml
 from vivim.errors import MissingExtra, RecipeMismatch, TooManyFailures
 from vivim.terminal import Summary
 
@@ -108,7 +108,7 @@ def test_without_k_the_configuration_decides(capsys: pytest.CaptureFixture[str])
     ],
 )
 def test_spread(args: list[str], expected: list[str]) -> None:
-    assert cli.spread(args, {"--k", "--set"}) == expected
+    assert command_line.spread(args, {"--k", "--set"}) == expected
 
 
 def test_named_options_set_their_keys(capsys: pytest.CaptureFixture[str]) -> None:

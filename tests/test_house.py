@@ -33,6 +33,7 @@ OPTIONAL = {
     "umap",
     "torchcodec",
     "huggingface_hub",
+    "optuna",
 }
 
 # Kernels can only be written with triton at hand; the file is itself imported where it is used.

@@ -47,7 +47,7 @@ def test_each_rung_begins_where_the_one_below_ended(data: Path, capsys: pytest.C
     run("train-rec", "--items", "frozen", "--embeddings", "v.h5", "--out", "frozen", *FAST)
     run("train-rec", "--items", "adapter", "--embeddings", "spans.h5", "--out", "adapter", *FAST)
     capsys.readouterr()
-    run("train-rec", "--items", "end-to-end", "--frames-from", "frames", "--size", "nano", "--init", "frozen", "--out", "e2e", *FAST)
+    run("train-rec", "--items", "end-to-end", "--from-cache", "frames", "--size", "nano", "--init", "frozen", "--out", "e2e", *FAST)
     told = capsys.readouterr()
     assert "tensors of the user model of frozen" in told.err
     assert "expected: " in told.err

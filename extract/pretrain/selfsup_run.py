@@ -3,6 +3,7 @@
 run.json               configuration, seed, what it was trained on, provenance
 encoder.safetensors    the trained encoder, for ``vivim extract --weights``
 last.safetensors       encoder, expander, optimizer and the log after the newest finished epoch: what resuming needs
+previous.safetensors   the one before, for when the newest cannot be read
 log.jsonl              one line an epoch
 """
 
@@ -13,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ...errors import InputError
-from ...store.durable import sync
+from ...progress import Progress
 from ...store.provenance import provenance
-from ...store.run_folder import pack_optimizer, unpack_optimizer, write_atomically
+from ...store.run_folder import RunFolder, pack_optimizer, unpack_optimizer, write_atomically
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ class SelfSupRun:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.folder = RunFolder(path)
 
     @staticmethod
     def open(path: Path, resume: bool) -> "SelfSupRun":
@@ -66,7 +66,7 @@ class SelfSupRun:
             return SelfSupRun(path)
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file; a run needs a folder. Choose another --out.")
-        if (path / "last.safetensors").exists():
+        if RunFolder(path).begun:
             raise InputError(f"{path} holds a run already; add --resume to go on with it, or choose another --out.")
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -101,32 +101,23 @@ class SelfSupRun:
     def save(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, log: Sequence[SelfSupEpoch]) -> None:
         """Weights, optimizer and log in one file, so that a kill cannot leave the one without the other."""
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | pack_optimizer(optimizer)
-        lines = [json.dumps(asdict(epoch)) for epoch in log]
-        part = self.path / "last.safetensors.tmp"
-        copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        save_file(copies, part, metadata={"log": "[" + ",".join(lines) + "]"})
-        sync(part)
-        part.replace(self.path / "last.safetensors")
-        write_atomically(self.path / "log.jsonl", "".join(line + "\n" for line in lines))
+        lines = [asdict(epoch) for epoch in log]
+        self.folder.save_state(tensors, {"epochs": lines})
+        self.folder.write_log(lines)
 
-    def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[SelfSupEpoch]:
+    def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> list[SelfSupEpoch]:
         """Put back what ``save`` took; an empty list if no epoch was finished.
 
         Raises:
-            InputError: the file is damaged.
+            InputError: there are checkpoints, and none can be read.
         """
-        path = self.path / "last.safetensors"
-        if not path.exists():
+        found = self.folder.load_state(progress)
+        if found is None:
             return []
-        try:
-            with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-                log = [SelfSupEpoch(**entry) for entry in json.loads(file.metadata()["log"])]
-            model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is damaged ({error}); train the run again.") from error
+        tensors, state = found
+        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         unpack_optimizer(optimizer, tensors)
-        return log
+        return [SelfSupEpoch(**entry) for entry in state["epochs"]]
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

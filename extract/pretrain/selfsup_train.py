@@ -208,7 +208,7 @@ def _fit(
     fused = config.precision != "16-mixed"
     optimizer = torch.optim.AdamW(model.parameter_groups(config.weight_decay), lr=config.lr, fused=fused)
     if resume:
-        log.extend(run.load(model, optimizer))
+        log.extend(run.load(model, optimizer, progress))
     module, fabric_optimizer = fabric.setup(model, optimizer)
     for epoch in range(len(log) + 1, config.epochs + 1):
         log.append(_one_epoch(fabric, module, fabric_optimizer, cache, config, seed, epoch, progress))

@@ -4,13 +4,13 @@ run.json                configuration, size, clips and their hash, where the wei
 best.safetensors        stages, decoder, mask and edge head after the epoch with the best Dice on the test clips
 encoder.safetensors     the stages of the same
 last.safetensors        the newest finished epoch with its optimizer and the epochs so far: --resume goes on exactly
+previous.safetensors    the one before, for when the newest cannot be read
 log.jsonl               one line an epoch
 pictures/               what is predicted for the first test clip
 
 Everything random in epoch e follows from (seed, e), so that a killed run resumes to the weights of an uninterrupted one.
 """
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -199,7 +199,7 @@ def _fit(
     fabric.launch()
     # Plain Adam without decay, as the paper says and the published code does.
     optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
-    logs = _load_last(model, optimizer, run) if resume else []
+    logs = _load_last(model, optimizer, run, progress) if resume else []
     module, optimizer = fabric.setup(model, optimizer)
     best = max(logs, key=lambda log: log.dice, default=None)
     try:
@@ -222,7 +222,7 @@ def _fit(
                 save_encoder(model, run.path / "best.safetensors", licence)
                 save_encoder(model, run.path / "encoder.safetensors", licence, stages_only=True)
             _save_last(model, optimizer, run, logs)
-            run.append_log(asdict(log))
+            run.write_log([asdict(line) for line in logs])
             log_metrics(fabric, asdict(log))
             progress.say(_line(log))
     except KeyboardInterrupt as error:
@@ -321,20 +321,18 @@ def _line(log: EpochLog) -> str:
 
 
 def _save_last(model: Vivim, optimizer: torch.optim.Optimizer, run: RunFolder, logs: list[EpochLog]) -> None:
-    # The epochs travel in the file of the weights: two files could not be replaced at one moment.
-    epochs = json.dumps([asdict(log) for log in logs])
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()} | pack_optimizer(optimizer)
-    run.write_tensors("last.safetensors", tensors | {"epochs": torch.tensor(list(epochs.encode()), dtype=torch.uint8)})
-    run.write_json("last.json", {"epochs": len(logs)})
+    run.save_state(tensors, {"epochs": [asdict(log) for log in logs]})
 
 
-def _load_last(model: Vivim, optimizer: torch.optim.Optimizer, run: RunFolder) -> list[EpochLog]:
-    if not (run.path / "last.safetensors").exists():
+def _load_last(model: Vivim, optimizer: torch.optim.Optimizer, run: RunFolder, progress: Progress) -> list[EpochLog]:
+    found = run.load_state(progress)
+    if found is None:
         return []
-    tensors = run.read_tensors("last.safetensors")
+    tensors, state = found
     model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
     unpack_optimizer(optimizer, tensors)
-    return [EpochLog(**entry) for entry in json.loads(bytes(tensors["epochs"].tolist()))]
+    return [EpochLog(**entry) for entry in state["epochs"]]
 
 
 def _open_run(out: Path, description: dict[str, Any], resume: bool) -> RunFolder:

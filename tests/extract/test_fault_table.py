@@ -57,3 +57,11 @@ def test_the_frames_are_as_equal_as_the_page_says():
         for decoder in part.values():
             assert decoder["equal"] == decoder["clips"]
     assert sum(part["pyav"]["frames"] for part in result["summary"].values()) == 885
+
+
+def test_the_table_of_speed_is_the_result_file():
+    page = PAGE.read_text("utf-8")
+    for row in json.loads((HERE.parents[1] / "benchmarks" / "results" / "extract.json").read_text("utf-8"))["rows"]:
+        rate = row["clips_per_second"]
+        first = f"| {row['count']} {row['clips']} | {row['size']} | {rate['decode']:.2f} | {rate['encode']:.2f} | {row['limit']:.2f} | "
+        assert f"{first}{rate['vivim']:.2f} | {row['vivim_of_limit']:.0%} | {row['vivim_of_the_slower_stage']:.0%} |" in page

@@ -220,7 +220,7 @@ def test_an_embedding_file_that_lacks_items_is_counted_or_refused_with_examples(
     found = lay_out(Store(str(i) for i in range(1, 96)), catalogue, 0.9)
     assert isinstance(found, CatalogueVectors)
     assert (found.missing, found.coverage) == (5, pytest.approx(0.95))
-    with pytest.raises(InputError, match=r"100 of 100 items .* for example 1, 2, 3, 4, 5; the file's ids look like a, b"):
+    with pytest.raises(InputError, match=r"100 of 100 items .* for example 1, 2, 3, 4, 5; the ids there look like a, b"):
         lay_out(Store(["a", "b"]), catalogue, 0.9)
     off_by_one = lay_out(Store(str(i) for i in range(100)), catalogue, 0.9)
     assert "With -1 added to each id 100 instead of 99 would match" in off_by_one.warning

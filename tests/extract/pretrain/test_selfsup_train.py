@@ -80,7 +80,8 @@ def test_training_lowers_the_loss_and_leaves_weights_that_extraction_loads(folde
     assert any(not torch.equal(a, b) for a, b in zip(trained.parameters(), fresh.parameters(), strict=True))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["loss"] for line in log] == losses
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", "encoder.safetensors", "last.safetensors", "log.jsonl"}
+    kept = {"run.json", "encoder.safetensors", "last.safetensors", "previous.safetensors", "log.jsonl"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == kept
 
 
 @pytest.mark.parametrize("task", ["epoch 1", "epoch 3", "decode"])

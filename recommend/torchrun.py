@@ -1,0 +1,13 @@
+"""Whether torchrun started this process, and beside how many; knows nothing but the environment."""
+
+import os
+
+
+def launched() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def is_first() -> bool:
+    """The one that writes and speaks."""
+    return launched() == 1 or os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,52 @@
+"""How much memory there is, and how much this process holds; bytes, None where the system does not say."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+_CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def total_bytes() -> int | None:
+    """Of the machine, or of the container if it is allowed less."""
+    try:
+        ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+    limit = _limit_bytes()
+    return ram if limit is None else min(ram, limit)
+
+
+def free_bytes() -> int | None:
+    """What this process may hold in all: what nobody holds, and what it holds itself."""
+    free, held, limit = _field(Path("/proc/meminfo"), "MemAvailable"), _field(Path("/proc/self/status"), "VmRSS"), _limit_bytes()
+    if free is None or held is None:
+        return None
+    return free + held if limit is None else min(free + held, limit)
+
+
+def peak_bytes() -> int:
+    """The most this process held since its start, or since ``begin_peak_anew``; 0 where the system does not say."""
+    return _field(Path("/proc/self/status"), "VmHWM") or 0
+
+
+def begin_peak_anew() -> None:
+    """On Linux, where it is allowed, the peak begins anew at what is held now; else it stays that of the whole process."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _limit_bytes() -> int | None:
+    for path in _CGROUPS:
+        with suppress(OSError):
+            if (text := path.read_text().strip()).isdigit():
+                return int(text)
+    return None
+
+
+def _field(path: Path, name: str) -> int | None:
+    with suppress(OSError):
+        for line in path.read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return 1024 * int(line.split()[1])
+    return None
