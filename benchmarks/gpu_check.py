@@ -18,8 +18,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -237,33 +239,46 @@ def errors(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor]) -> dict[
 
 def check() -> dict[str, Any]:
     """Every case through every backend; ``ok`` says whether all of ours are within limits."""
+    cases = SMALL if DRY else (*SMALL, *LARGE)
+    if DRY:
+        return judged([row for case in cases for row in compare(case)])
+    # Most of the time goes into compiling, which takes one core per kernel.
+    with ProcessPoolExecutor(min(12, os.cpu_count() or 1), get_context("spawn")) as pool:
+        return judged([row for rows in pool.map(compare, cases) for row in rows])
+
+
+def judged(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"ok": all(row["ok"] for row in rows if row["backend"] == "triton"), "rows": rows}
+
+
+def compare(case: Case) -> list[dict[str, Any]]:
+    """One case through every backend that can."""
     torch.use_deterministic_algorithms(True, warn_only=True)  # and with it, new memory is NaN
     torch.utils.deterministic.fill_uninitialized_memory = True
     rows = []
-    for case in SMALL if DRY else (*SMALL, *LARGE):
-        exact = inputs(case.size, case.dtype, case.scale, case.bare)
-        runs: list[tuple[str, Any, Tensors]] = [("triton", with_triton, exact)]
-        if mamba.why_not(DEVICE) is None and not case.reset and not case.segments:
-            runs.append(("mamba_ssm", with_mamba, exact | {"initial_state": None}))
-        for name, run, given in runs:
-            ours = name == "triton"  # mamba-ssm's last state has no gradient, and its sums over channels are atomic
-            want = results(lambda t, c=case: reference(c, t), leaves(given, None), last_gradient=ours)
-            got = results(lambda t, c=case, r=run: r(c, t), leaves(given, case.dtype), last_gradient=ours)
-            again = results(lambda t, c=case, r=run: r(c, t), leaves(given, case.dtype)) if ours and not DRY else got
-            found = errors(got, want)
-            for_y, for_grad = LIMITS[case.dtype]
-            # The decay of a large step is an exponential of a large number, whose rounding the reference does not see.
-            slack = 2.0 if case.scale > 1 else 1.0
-            within = all(e <= slack * (for_y if k in {"y", "last"} else for_grad) for k, e in found.items())
-            same = all(torch.equal(got[k], again[k]) for k in got)
-            rows.append({"backend": name, "case": str(case), "errors": found, "ok": within and same, "deterministic": same})
-            worst = max(found, key=lambda k: found[k])
-            print(
-                f"{'within' if within else 'WRONG '} {name} {case}: worst {worst} {found[worst]:.1e}{'' if same else ', CHANGES'}",
-                flush=True,
-            )
+    exact = inputs(case.size, case.dtype, case.scale, case.bare)
+    runs: list[tuple[str, Any, Tensors]] = [("triton", with_triton, exact)]
+    if mamba.why_not(DEVICE) is None and not case.reset and not case.segments:
+        runs.append(("mamba_ssm", with_mamba, exact | {"initial_state": None}))
+    for name, run, given in runs:
+        ours = name == "triton"  # mamba-ssm's last state has no gradient, and its sums over channels are atomic
+        want = results(lambda t, c=case: reference(c, t), leaves(given, None), last_gradient=ours)
+        got = results(lambda t, c=case, r=run: r(c, t), leaves(given, case.dtype), last_gradient=ours)
+        again = results(lambda t, c=case, r=run: r(c, t), leaves(given, case.dtype)) if ours and not DRY else got
+        found = errors(got, want)
+        for_y, for_grad = LIMITS[case.dtype]
+        # The decay of a large step is an exponential of a large number, whose rounding the reference does not see.
+        slack = 2.0 if case.scale > 1 else 1.0
+        within = all(e <= slack * (for_y if k in {"y", "last"} else for_grad) for k, e in found.items())
+        same = all(torch.equal(got[k], again[k]) for k in got)
+        rows.append({"backend": name, "case": str(case), "errors": found, "ok": within and same, "deterministic": same})
+        worst = max(found, key=lambda k: found[k])
+        print(
+            f"{'within' if within else 'WRONG '} {name} {case}: worst {worst} {found[worst]:.1e}{'' if same else ', CHANGES'}",
+            flush=True,
+        )
     torch.use_deterministic_algorithms(False)
-    return {"ok": all(row["ok"] for row in rows if row["backend"] == "triton"), "rows": rows}
+    return rows
 
 
 def milliseconds(f: Callable[[], Any]) -> float:

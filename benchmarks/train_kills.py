@@ -125,7 +125,7 @@ class Trials:
 
     def named(self) -> None:
         for point in POINTS:
-            for hit in (1, 2, 5, 20):
+            for hit in (1, 2, 5, 10, 20, 40):  # the tenth ends an epoch, the fortieth the last
                 run = self.fresh()
                 code = finish(start(run, resume=False, failpoint=f"{point}:{hit}"))
                 if code != -signal.SIGKILL:

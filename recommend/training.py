@@ -209,7 +209,7 @@ class Training:
                 if self._best() is log:
                     _save_best(self.judged, self.run)
                 self._save()
-                self.run.write_log([asdict(line) for line in epochs])
+                self._write_log()
             log_metrics(self.fabric, asdict(log))
             if after_epoch is not None:
                 after_epoch(log)
@@ -328,6 +328,10 @@ class Training:
             tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         self.run.save_state(tensors, asdict(self.done))
 
+    def _write_log(self) -> None:
+        if self.processes.first:
+            self.run.write_log([asdict(line) for line in self.done.epochs])
+
     def _load(self) -> None:
         """Go on where the newest checkpoint that can be read was made; from the start where there is none."""
         found = self.run.load_state(self.progress)
@@ -339,6 +343,7 @@ class Training:
             self.average.load_state_dict(_under("average.", tensors))
         unpack_optimizer(self.optimizer, tensors)
         self.done = Progressed(**(state | {"epochs": [EpochLog(**entry) for entry in state["epochs"]]}))
+        self._write_log()  # the end may have come between the last checkpoint and its line
 
 
 def _save_best(learner: Learner, run: RunFolder) -> None:

@@ -117,6 +117,7 @@ class SelfSupRun:
         tensors, state = found
         model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         unpack_optimizer(optimizer, tensors)
+        self.folder.write_log(state["epochs"])  # the end may have come between the last checkpoint and its line
         return [SelfSupEpoch(**entry) for entry in state["epochs"]]
 
 

@@ -200,6 +200,8 @@ def _fit(
     # Plain Adam without decay, as the paper says and the published code does.
     optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
     logs = _load_last(model, optimizer, run, progress) if resume else []
+    if logs:  # the end may have come between the last checkpoint and its line
+        run.write_log([asdict(line) for line in logs])
     module, optimizer = fabric.setup(model, optimizer)
     best = max(logs, key=lambda log: log.dice, default=None)
     try:

@@ -99,6 +99,16 @@ def test_an_interrupted_run_resumes_to_the_same_weights(ring, tmp_path, optimize
     assert len((tmp_path / "cut" / "log.jsonl").read_text().splitlines()) == 4
 
 
+def test_a_log_that_lacks_the_last_epoch_is_completed(ring, tmp_path):
+    """A kill between the last checkpoint and its line leaves nothing to train."""
+    run(ring, tmp_path / "run", config(epochs=2))
+    log = tmp_path / "run" / "log.jsonl"
+    whole = log.read_text()
+    log.write_text(whole.splitlines(keepends=True)[0])
+    run(ring, tmp_path / "run", config(epochs=2), resume=True)
+    assert log.read_text() == whole
+
+
 def test_training_stops_when_validation_no_longer_rises(ring, tmp_path):
     summary = run(ring, tmp_path / "run", config(epochs=60, patience=2))
     assert summary.fit.stopped_early

@@ -18,4 +18,4 @@ def test_killed_anywhere_a_resumed_training_ends_with_the_same_bytes(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(out.read_text())
     assert found["bad"] == []
-    assert found["trials"]["named"] == 8
+    assert found["trials"]["named"] == 12

@@ -93,6 +93,10 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_weights(folder, tmp_path, 
     resumed = pretrain(folder, tmp_path / "cut", resume=task != "decode")
     assert resumed.encoder.read_bytes() == whole.encoder.read_bytes()
     assert [epoch.loss for epoch in resumed.epochs] == [epoch.loss for epoch in whole.epochs]
+    log = (tmp_path / "cut" / "log.jsonl").read_text()
+    (tmp_path / "cut" / "log.jsonl").write_text(log.splitlines(keepends=True)[0])  # killed between the last checkpoint and its line
+    pretrain(folder, tmp_path / "cut", resume=True)
+    assert (tmp_path / "cut" / "log.jsonl").read_text() == log
 
 
 def test_the_seed_decides(folder, tmp_path, decoded):

@@ -68,6 +68,10 @@ def test_a_killed_run_resumes_to_the_same_weights(folders, tmp_path):
     lines = [json.loads(line) for line in (killed / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert json.loads((killed / "run.json").read_text())["finished"]
+    log = (killed / "log.jsonl").read_text()
+    (killed / "log.jsonl").write_text(log.splitlines(keepends=True)[0])  # killed between the last checkpoint and its line
+    train(folders, killed, resume=True)
+    assert (killed / "log.jsonl").read_text() == log
 
 
 @pytest.mark.parametrize(
