@@ -3,7 +3,6 @@
 import contextlib
 import math
 import os
-import signal
 import socket
 import struct
 import subprocess
@@ -14,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import IO
 
 from ..errors import VivimError
+from .children import child_environment
 from .clip import ClipRef
 from .decode_child import Answer, Reader
 from .frame_ring import RingWriter, Shelved
@@ -151,24 +151,6 @@ class DecodeProcess:
         code = self.process.returncode
         self.kill()
         return code, words
-
-
-def child_environment() -> dict[str, str]:
-    """The parent's environment and module path, with one thread per library: children are many, or have little to compute."""
-    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, **threads, "PYTHONPATH": path}
-
-
-def ending(code: int) -> str:
-    """How a process ended, in words, from its return code."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:  # most real-time signals have no name
-        return f"signal {-code}"
-    return f"{name} (the kernel does this when memory runs out)" if name == "SIGKILL" else name
 
 
 def _pipe() -> tuple[Connection, Connection]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
 from ..errors import VivimError
+from .children import ending
 from .clip import ClipRef, Failure
 from .decode_child import Answer
-from .decode_process import ChildPlan, DecodeProcess, ending
+from .decode_process import ChildPlan, DecodeProcess
 from .decode_statistics import DecodeStatistics
 from .frame_ring import Slots
 

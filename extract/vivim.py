@@ -7,7 +7,8 @@ Source: Yang et al., "Vivim: a Video Vision Mamba" (2024), and its published cod
 Legend: B clips, T frames, C channels, H and W size of the picture, D width of the embedding.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -164,6 +165,17 @@ class PaperStage(nn.Module):
 _STAGES: dict[str, type[OfficialStage] | type[PaperStage]] = {"official": OfficialStage, "paper": PaperStage}
 
 
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """Convolutions on a GPU without TF32, which torch allows: a vector would be off by 2e-4 of its length, without it by 2e-7 (H200)."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 class SegmentLogits(NamedTuple):
     """What ``Vivim.segment`` sees, before the sigmoid.
 
@@ -285,6 +297,7 @@ class Vivim(nn.Module):
         clips = clip_BTCHW.shape[:2]
         return SegmentLogits(mask[:, 0].unflatten(0, clips), edge[:, 0].unflatten(0, clips))
 
+    @_whole_float32()
     def embed_uint8(self, frames_BTCHW: torch.Tensor, frozen_stages: int = 0) -> torch.Tensor:
         """One vector per clip, (B, D) float32, from uint8 RGB; moved to the encoder's device and normalised there."""
         frames = frames_BTCHW.to(self.device, non_blocking=True).float().div_(255)

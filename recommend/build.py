@@ -42,7 +42,9 @@ _USER_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
 }
 
 _LOSSES: dict[str, Callable[[LossConfig, "Catalogue"], Loss]] = {
-    "full": lambda config, catalogue: FullSoftmax(config.chunk_mb, None if catalogue.all_compete else catalogue.candidates_R),
+    "full": lambda config, catalogue: FullSoftmax(
+        config.chunk_mb, None if catalogue.all_compete else catalogue.candidates_R, config.kernel
+    ),
     "in-batch": lambda config, catalogue: InBatchSoftmax(catalogue.train_counts_N),
     "sampled": lambda config, catalogue: SampledSoftmax(catalogue.negatives(config), config.logq),
     "bce": lambda config, catalogue: BinaryCrossEntropy(catalogue.negatives(config)),

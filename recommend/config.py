@@ -111,6 +111,7 @@ class LossConfig(Settings):
             negatives that are drawn: ``sampled`` (softmax), ``bce``, ``gbce``, ``bpr``. ``auto``: ``full``; ``sampled`` from ``mixed`` with
             adapter items, ``in-batch`` with end-to-end items.
         chunk_mb: memory for logits at a time, MiB (full).
+        kernel: who computes it (full): ``chunked``, exact, anywhere; ``cut-cross-entropy``, that package's kernels, on CUDA in 16 bits.
         negatives: M, drawn at each step and shared by its positions (sampled, bce, gbce, bpr).
         sampler: how they are drawn: ``uniform``; by ``popularity``; ``in-batch``, from the items of the step; ``mixed``, half
             uniform and half in-batch.
@@ -121,6 +122,7 @@ class LossConfig(Settings):
 
     kind: Literal["auto", "full", "in-batch", "sampled", "bce", "gbce", "bpr"] = "auto"
     chunk_mb: int = Field(32, ge=1)
+    kernel: Literal["chunked", "cut-cross-entropy"] = "chunked"
     negatives: int = Field(1024, ge=1)
     sampler: Literal["uniform", "popularity", "in-batch", "mixed"] = "uniform"
     popularity_power: float = Field(1.0, ge=0)

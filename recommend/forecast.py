@@ -68,7 +68,8 @@ def forecast(learner: Learner, train: Sequences, config: TrainConfig, *, max_len
     device = next(learner.parameters()).device
     seconds, peaks = [], []
     learner.train()
-    _step(learner, _batch(train, sizes[0], max_len, seed, device), config)  # what the first step does once is no one's cost
+    for size in sizes:  # what is done once, such as compiling a kernel for this size, is no step's cost
+        _step(learner, _batch(train, size, max_len, seed, device), config)
     for size in sizes:
         batch = _batch(train, size, max_len, seed, device)
         _reset_peak(device)

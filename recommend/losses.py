@@ -4,11 +4,13 @@ Legend: B sequences, L inputs, P valid positions, M candidates, N items, T items
 """
 
 import math
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 
+from ..errors import InputError
+from . import cut_cross_entropy
 from .batches import EncodedItems, TrainBatch
 
 _LOG2_E = 1 / math.log(2)
@@ -33,11 +35,18 @@ class FullSoftmax:
     Args:
         chunk_mb: MiB of logits at a time.
         candidates_R: int64 rows, ascending, that compete; None: all. Every item of a batch must be among them.
+        kernel: ``chunked``, which is this; or ``cut-cross-entropy``, see there.
     """
 
-    def __init__(self, chunk_mb: int = 32, candidates_R: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        chunk_mb: int = 32,
+        candidates_R: torch.Tensor | None = None,
+        kernel: Literal["chunked", "cut-cross-entropy"] = "chunked",
+    ) -> None:
         self.chunk_bytes = chunk_mb * 2**20
         self.candidates_R = candidates_R
+        self.kernel = kernel
 
     def rows(self, batch: TrainBatch) -> torch.Tensor | None:
         if self.candidates_R is not None:
@@ -45,6 +54,8 @@ class FullSoftmax:
         return self.candidates_R
 
     def __call__(self, users_PD: torch.Tensor, batch: TrainBatch, items: EncodedItems) -> torch.Tensor:
+        if self.kernel == "cut-cross-entropy":
+            return self._cut(users_PD, batch, items)
         device, dtype = users_PD.device.type, torch.float32
         # Not float16: the gradients are computed here, before a loss scaler could keep them from its underflow.
         if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16:
@@ -53,6 +64,18 @@ class FullSoftmax:
         arguments = (users_PD, items.vectors_RD, items.place(batch.targets_P), positions, dtype)
         with torch.autocast(device, enabled=False):
             return _ChunkedCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
+
+    def _cut(self, users_PD: torch.Tensor, batch: TrainBatch, items: EncodedItems) -> torch.Tensor:
+        device = users_PD.device
+        if reason := cut_cross_entropy.why_not(device):
+            raise InputError(f"loss.kernel cut-cross-entropy cannot be used: {reason}; or take loss.kernel chunked.")
+        if not torch.is_autocast_enabled(device.type):
+            raise InputError(
+                "loss.kernel cut-cross-entropy works in 16 bits: set train.precision to bf16-mixed, or loss.kernel to chunked."
+            )
+        dtype = torch.get_autocast_dtype(device.type)
+        with torch.autocast(device.type, enabled=False):
+            return cut_cross_entropy.cross_entropy(users_PD, items.vectors_RD, items.place(batch.targets_P), dtype)
 
 
 class InBatchSoftmax:

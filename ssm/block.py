@@ -17,7 +17,7 @@ from torch import nn
 
 from .conv import causal_conv1d, conv_step
 from .order import FORWARD, REVERSE, Order, Walk, time_major
-from .scan import Backend, selective_scan
+from .scan import Backend, resolve, selective_scan
 
 CAUSAL = (Walk.FORWARD,)
 VIDEO = (Walk.FORWARD, Walk.REVERSE, Walk.TIME_MAJOR)
@@ -145,18 +145,22 @@ class MambaBlock(nn.Module):
         return y.to(x_BLD.dtype)
 
     def _scan(self, x_BLD: torch.Tensor, s: int, **options: Any) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """The scan of walk ``s`` over the number of walks, in fp32 whatever the autocast; ``options`` and result as of
-        ``selective_scan``."""
+        """The scan of walk ``s`` over the number of walks; its state is fp32 whatever the autocast, and on GPUs what it reads and
+        writes has the autocast's type. ``options`` and result as of ``selective_scan``."""
         projected = F.linear(x_BLD, self.x_proj[s])
         low, B, C = projected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         # The mean of the walks: y is linear in C and D, which are small.
         share = 1 / len(self.directions)
+        delta = F.linear(low, self.dt_proj[s])
+        if resolve(self.backend, x_BLD, self.A_log[s]) is not Backend.TRITON:
+            x_BLD = x_BLD.float()
+        delta, B, C = (tensor.to(x_BLD.dtype) for tensor in (delta, B, C))
         return selective_scan(
-            x_BLD.float(),
-            F.linear(low, self.dt_proj[s]).float(),
+            x_BLD,
+            delta,
             -torch.exp(self.A_log[s].float()),
-            B.float(),
-            C.float() * share,
+            B,
+            C * share,
             self.D[s].float() * share,
             delta_bias=self.dt_bias[s].float(),
             delta_softplus=True,

@@ -6,6 +6,7 @@ Legend: B batch, L tokens, D channels, K taps.
 import torch
 import torch.nn.functional as F
 
+from . import triton_conv
 from .inputs import starts_kept
 from .native import conv as native
 from .order import FORWARD, Order
@@ -44,8 +45,15 @@ def causal_conv1d(
         native_conv = compiled_ops.conv
     if backend in (Backend.AUTO, Backend.NATIVE) and native.unsupported(x_BLD, weight_DK) is None:
         return native_conv(x_BLD, weight_DK, bias_D, keep_BL, silu, order)
+    if _in_triton(backend, x_BLD, weight_DK):
+        return triton_conv.conv(x_BLD, weight_DK, bias_D, keep_BL, silu, order)
     y = order.undo(_in_torch(order.apply(x_BLD), weight_DK, bias_D, keep_BL))
     return F.silu(y) if silu else y
+
+
+def _in_triton(backend: Backend, x_BLD: torch.Tensor, weight_DK: torch.Tensor) -> bool:
+    wanted = backend is Backend.TRITON or (backend is Backend.AUTO and x_BLD.device.type == "cuda" and not torch.compiler.is_compiling())
+    return wanted and triton_conv.unsupported(x_BLD, weight_DK) is None
 
 
 def _in_torch(x_BLD: torch.Tensor, weight_DK: torch.Tensor, bias_D: torch.Tensor | None, keep_BL: torch.Tensor | None) -> torch.Tensor:

@@ -25,8 +25,8 @@ class Backend(Enum):
     """Who computes the scan. ``AUTO`` takes the fastest that can.
 
     ``REFERENCE`` is the plain loop, the definition; ``TORCH`` is chunked plain torch with its own backward; ``NATIVE`` is compiled
-    C++ for CPUs, float32; ``TRITON`` is our kernels for GPUs; ``MAMBA_SSM`` is that package's CUDA kernel, forward order only.
-    ``AUTO`` does not take the last two until a GPU has confirmed them (benchmarks/gpu_check.py).
+    C++ for CPUs, float32; ``TRITON`` is our kernels for GPUs; ``MAMBA_SSM`` is that package's CUDA kernel, forward order only,
+    which ``AUTO`` never takes.
     """
 
     AUTO = "auto"
@@ -37,6 +37,8 @@ class Backend(Enum):
     MAMBA_SSM = "mamba_ssm"
 
 
+# Backends whose parameters and states stay in float32 when tokens have 16 bits.
+_MIXED = (Backend.TRITON, Backend.MAMBA_SSM)
 # Backends that do step size, skip and gate themselves: modules with ``unsupported(u, A)`` and ``scan(inputs, wants_last)``.
 _FUSED = {Backend.NATIVE: native, Backend.TRITON: triton_scan, Backend.MAMBA_SSM: mamba_ssm_scan}
 
@@ -53,17 +55,21 @@ def resolve(backend: Backend, u: torch.Tensor, A: torch.Tensor) -> Backend:
             raise ValueError(f"the {backend.value} scan cannot be used: {reason}; choose Backend.AUTO or Backend.TORCH")
     if backend is not Backend.AUTO:
         return backend
-    chosen = Backend.NATIVE if native.unsupported(u, A) is None else Backend.TORCH
-    if not torch.compiler.is_compiling():
-        _log_choice(chosen, u.device.type, u.dtype)
+    if torch.compiler.is_compiling():
+        return Backend.NATIVE if native.unsupported(u, A) is None else Backend.TORCH
+    if u.device.type == "cuda" and triton_scan.unsupported(u, A) is None:
+        chosen = Backend.TRITON
+    else:
+        chosen = Backend.NATIVE if native.unsupported(u, A) is None else Backend.TORCH
+    _log_choice(chosen, u.device, u.dtype)
     return chosen
 
 
 @cache
-def _log_choice(backend: Backend, device: str, dtype: torch.dtype) -> None:
-    if device != "cpu":
-        _log.warning("selective scan on %s: plain torch, which is slow there; Backend.TRITON can be chosen by name", device)
-    _log.info("selective scan on %s %s: backend %s", device, dtype, backend.value)
+def _log_choice(backend: Backend, device: torch.device, dtype: torch.dtype) -> None:
+    if device.type != "cpu" and backend is Backend.TORCH:
+        _log.warning("selective scan on %s: plain torch, which is slow there (%s)", device.type, triton_scan.why_not(device) or dtype)
+    _log.info("selective scan on %s %s: backend %s", device.type, dtype, backend.value)
 
 
 def available_backends() -> dict[str, str]:
@@ -102,7 +108,7 @@ def selective_scan(
     Args:
         u: input, (B, L, D).
         delta: step size before bias and softplus, (B, L, D).
-        A: state matrix, (D, N), negative.
+        A: state matrix, (D, N), negative. It, ``D``, ``delta_bias`` and ``initial_state`` may be float32 beside tokens of 16 bits on a GPU.
         B: input projection, (B, L, N) or (B, L, G, N).
         C: output projection, same shape as ``B``.
         D: skip, (D,).
@@ -129,6 +135,9 @@ def selective_scan(
     if torch.compiler.is_compiling():
         from . import compiled_ops  # makes library.why_not a constant of the graph; imports Dynamo, so only here
     chosen = resolve(backend, u, A)
+    if chosen not in _MIXED:
+        for name, tensor in (("A", A), ("D", D), ("delta_bias", delta_bias), ("initial_state", initial_state)):
+            _require_dtype(name, tensor, u.dtype)
     if chosen in _FUSED:
         run_fused = _FUSED[chosen].scan
         if chosen is Backend.NATIVE and torch.compiler.is_compiling():
@@ -209,10 +218,17 @@ def _check(
             raise ValueError(f"{name} must be {shape} to fit u {tuple(u.shape)} and A {tuple(A.shape)}, not {tuple(tensor.shape)}")
         if tensor.device != u.device:
             raise ValueError(f"{name} is on {tensor.device} but u is on {u.device}; move them to one device")
-        if name != "seq_idx" and tensor.dtype != u.dtype:
-            raise ValueError(f"{name} is {tensor.dtype} but u is {u.dtype}; cast them to one dtype")
-    if A.dtype != u.dtype or A.device != u.device:
-        raise ValueError(f"A is {A.dtype} on {A.device} but u is {u.dtype} on {u.device}; they must agree")
+        if name in {"delta", "B", "C", "z"} or tensor.dtype != torch.float32:
+            _require_dtype(name, tensor, u.dtype)
+    if A.device != u.device:
+        raise ValueError(f"A is on {A.device} but u is on {u.device}; move them to one device")
+    if A.dtype != torch.float32:
+        _require_dtype("A", A, u.dtype)
     if not u.is_floating_point():
         raise ValueError(f"the scan works on floating-point tensors, not {u.dtype}")
     return B, C
+
+
+def _require_dtype(name: str, tensor: torch.Tensor | None, dtype: torch.dtype) -> None:
+    if tensor is not None and name != "seq_idx" and tensor.dtype != dtype:
+        raise ValueError(f"{name} is {tensor.dtype} but u is {dtype}; cast them to one dtype")

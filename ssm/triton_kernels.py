@@ -23,7 +23,7 @@ LOG2E: tl.constexpr = tl.constexpr(1.4426950408889634)
 ANY_NUMBER = (
     "length", "channels", "per_group", "segments", "segment_length", "time_groups", "reverse_groups", "size",
     "u_batch", "u_token", "delta_batch", "delta_token", "z_batch", "z_token", "grad_y_batch", "grad_y_token",
-    "starts_batch", "starts_segment", "incoming_batch", "incoming_segment",
+    "starts_batch", "starts_segment", "incoming_batch", "incoming_segment", "x_batch", "x_token",
 )  # fmt: skip
 
 

@@ -77,9 +77,9 @@ class Plan:
 
     segments: int
     segment_length: int
-    steps: int = 8
+    steps: int = 4
     tile: int = 32
-    reread: int = 2
+    reread: int = 4
     warps: int = 1
 
     def __post_init__(self) -> None:
@@ -95,9 +95,9 @@ class Plan:
         padded = _power_of_two(states)
         # Of tile * padded states a thread holds 16.
         choices.setdefault("tile", max(8, min(32, 512 // padded)))
-        choices.setdefault("steps", 8 if padded <= 32 else 4)
+        choices.setdefault("reread", 4 if padded <= 32 else 2)
         choices.setdefault("warps", max(1, choices["tile"] * padded // 512))
-        steps = choices["steps"]
+        steps = choices.get("steps", Plan.steps)
         programs = batch * groups * -(-(channels // groups) // choices["tile"]) * choices["warps"]
         wanted = -(-_WARPS_PER_PROCESSOR * processors // max(programs, 1))
         segments = max(1, min(wanted, length // _SHORTEST_SEGMENT))
@@ -120,7 +120,7 @@ def scan(x: ScanInputs, wants_last: bool = True, *, plan: Plan | None = None) ->
         ValueError: orders that do not fit.
     """
     batch, length, channels = x.u.shape
-    walks = _Walks.of(x.orders, length, x.groups)
+    walks = Walks.of(x.orders, length, x.groups)
     if x.u.numel() == 0:
         nothing = x.A.new_zeros(batch, channels, x.A.shape[1])
         return x.u.new_zeros(x.u.shape), nothing if x.initial_state is None else x.initial_state.to(x.A.dtype)
@@ -130,7 +130,7 @@ def scan(x: ScanInputs, wants_last: bool = True, *, plan: Plan | None = None) ->
 
 
 @dataclass(frozen=True)
-class _Walks:
+class Walks:
     """The orders of all groups as the kernels take them: bit g of a mask is group g; 0 and -1 stand for any number of groups."""
 
     frames: int
@@ -138,7 +138,7 @@ class _Walks:
     reverse_groups: int
 
     @staticmethod
-    def of(orders: tuple[Order, ...], length: int, groups: int) -> "_Walks":
+    def of(orders: tuple[Order, ...], length: int, groups: int) -> "Walks":
         clips = {o.frames for o in orders if o.walk is Walk.TIME_MAJOR}
         if len(clips) > 1:
             raise ValueError(f"all walks along time must have the same number of frames, not {sorted(clips)}")
@@ -146,16 +146,16 @@ class _Walks:
         if length % frames:
             raise ValueError(f"{length} tokens do not divide into {frames} equal frames")
         if len(set(orders)) == 1:
-            return _Walks(frames, -1 if frames > 1 else 0, -1 if orders[0] == REVERSE else 0)
+            return Walks(frames, -1 if frames > 1 else 0, -1 if orders[0] == REVERSE else 0)
         if groups > 31:
             raise ValueError(f"at most 31 groups may walk in different orders, not {groups}")
         along = sum(1 << g for g, o in enumerate(orders) if o.walk is Walk.TIME_MAJOR)
-        return _Walks(frames, along, sum(1 << g for g, o in enumerate(orders) if o == REVERSE))
+        return Walks(frames, along, sum(1 << g for g, o in enumerate(orders) if o == REVERSE))
 
 
 class _TritonScan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: Plan, walks: _Walks, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(ctx: Any, plan: Plan, walks: Walks, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         x = ScanInputs(*arguments)
         wants_gradient = any(ctx.needs_input_grad)
         y, last, checkpoints = _Call(x, walks, plan).forward(wants_gradient)
@@ -175,9 +175,9 @@ class _TritonScan(torch.autograd.Function):
 class _Call:
     """The tensors of one scan, made fit for the kernels, and its launches."""
 
-    def __init__(self, x: ScanInputs, walks: _Walks, plan: Plan) -> None:
-        self.u, self.delta, self.B, self.C = (_unit_stride(tensor) for tensor in (x.u, x.delta, x.B, x.C))
-        self.z = None if x.z is None else _unit_stride(x.z)
+    def __init__(self, x: ScanInputs, walks: Walks, plan: Plan) -> None:
+        self.u, self.delta, self.B, self.C = (unit_stride(tensor) for tensor in (x.u, x.delta, x.B, x.C))
+        self.z = None if x.z is None else unit_stride(x.z)
         self.A = x.A.contiguous()
         whole = (None if tensor is None else tensor.contiguous() for tensor in (x.D, x.delta_bias, x.initial_state))
         self.D, self.bias, self.start = whole
@@ -236,7 +236,7 @@ class _Call:
     def backward(self, checkpoints: torch.Tensor, grad_y: torch.Tensor, grad_last: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of u, delta, A, B, C, D, z, bias and start."""
         k = _kernels()
-        grad_y, grad_last = _unit_stride(grad_y), grad_last.contiguous()
+        grad_y, grad_last = unit_stride(grad_y), grad_last.contiguous()
         grad_y_strides = grad_y.stride()[:2]
         parts = (self.batch * self.plan.segments, self.channels)
         grad_u, grad_delta = self.u.new_empty(self.u.shape), self.u.new_empty(self.u.shape)
@@ -322,5 +322,5 @@ def _joined(parts_BLGPN: torch.Tensor) -> torch.Tensor:
     return parts_BLGPN[:, :, :, 0] if parts_BLGPN.shape[3] == 1 else parts_BLGPN.sum(3)
 
 
-def _unit_stride(tensor: torch.Tensor) -> torch.Tensor:
+def unit_stride(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from vivim.errors import InputError, RecipeMismatch, VivimError
 from vivim.extract import frame_shard
+from vivim.extract.children import child_environment
 from vivim.extract.clip import Clip
-from vivim.extract.decode_process import child_environment
 from vivim.extract.frame_cache import FrameCache
 from vivim.extract.frame_format import Jpeg
 from vivim.extract.frame_recipe import FrameRecipe

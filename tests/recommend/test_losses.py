@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from vivim.errors import InputError
 from vivim.recommend import losses
 from vivim.recommend.batches import EncodedItems, TrainBatch
 from vivim.recommend.losses import FullSoftmax, InBatchSoftmax
@@ -136,3 +137,11 @@ def test_in_batch_softmax_equals_the_slow_statement(only_needed_rows):
 def test_targets_follow_the_valid_positions_row_by_row():
     assert BATCH.targets_P.tolist() == [1, 4, 6, 3, 0, 1]
     assert np.array_equal(BATCH.valid_BL.numpy(), [[1, 1, 1], [1, 0, 0], [1, 1, 0]])
+
+
+def test_cut_cross_entropy_is_refused_in_words_where_it_cannot_be_used():
+    """On a CPU; on a GPU ``benchmarks/gpu_check.py`` compares it with the chunked softmax."""
+    batch = TrainBatch.padded(SequenceBatch(torch.tensor([[0, 1, 2]]), torch.tensor([3])))
+    users, items = torch.randn(2, 4), EncodedItems(torch.randn(3, 4), None)
+    with pytest.raises(InputError, match=r"not on cpu; or take loss\.kernel chunked"):
+        FullSoftmax(kernel="cut-cross-entropy")(users, batch, items)

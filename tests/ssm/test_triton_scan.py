@@ -61,9 +61,10 @@ def test_every_output_and_gradient_equals_the_reference(tmp_path):
     in_process(str(ROOT / "benchmarks" / "gpu_check.py"), "--dry-run", "--out", str(tmp_path))
     report = json.loads((tmp_path / "gpu_check_dry_run.json").read_text())
     rows = report["correctness"]["rows"]
-    assert report["correctness"]["ok"] and len(rows) == 12
+    assert report["correctness"]["ok"] and len(rows) == 12 and len(report["correctness"]["convolutions"]) == 5
     assert all(row["errors"].keys() >= {"y", "last", "u", "delta", "A", "B", "C"} for row in rows)
-    assert report["scans"] and report["directions"] and report["models"]
+    parts = ("vectors", "losses", "end_to_end", "epochs", "scans", "forecast", "models", "directions", "softmax")
+    assert all(report[part] for part in parts)
 
 
 @needs_triton

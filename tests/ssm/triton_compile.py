@@ -61,7 +61,7 @@ def launches(size, dtype, *, segments, full, orders, keep):
         full,
         orders,
     )
-    call = backend._Call(inputs, backend._Walks.of(orders, length, groups), plan)
+    call = backend._Call(inputs, backend.Walks.of(orders, length, groups), plan)
     y, last, checkpoints = call.forward(True)
     call.backward(checkpoints, y, last)
     return recorder.launches
