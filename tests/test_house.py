@@ -37,7 +37,7 @@ OPTIONAL = {
 }
 
 # Kernels can only be written with triton at hand; the file is itself imported where it is used.
-KERNELS = {"ssm/triton_kernels.py"}
+KERNELS = {"ssm/triton_kernels.py", "ssm/conv_kernels.py"}
 
 
 def own_imports(source: str, path: Path) -> Iterator[tuple[int, str]]:
