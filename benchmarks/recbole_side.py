@@ -1,6 +1,6 @@
 """RecBole's side of ``train.py``: one model on one file, in an interpreter that has recbole 1.2.1.
 
-    python benchmarks/recbole_side.py MODEL FILE.inter --epochs N --max-len L [--anomaly] [--stop PATIENCE]
+    python benchmarks/recbole_side.py MODEL FILE.inter --epochs N --max-len L [--width D] [--anomaly] [--evaluate]
 
 Its own code, defaults and loops: a row per prefix, cross-entropy over the catalogue at the last position, Adam. Prints JSON.
 """
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--max-len", type=int, default=50)
+    parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--anomaly", action="store_true", help="as shipped: importing the models leaves anomaly detection on")
     parser.add_argument("--evaluate", action="store_true", help="validate after every epoch, and test the best one at the end")
@@ -39,6 +40,9 @@ def main() -> None:
         "TIME_FIELD": "timestamp",
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "MAX_ITEM_LIST_LENGTH": options.max_len,
+        "hidden_size": options.width,
+        "embedding_size": options.width,
+        "inner_size": 4 * options.width,
         "train_neg_sample_args": None,
         "loss_type": "CE",
         "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},

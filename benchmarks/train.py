@@ -5,9 +5,10 @@
 ``ml-100k``        RecBole's own example: all interactions, the last of each user tested, the one before validated, histories of 50
 ``microlens-50k``  the windows of MicroLens's protocol (last 13 kept), histories of 10
 
-Ours: Mamba, SASRec and GRU4Rec over ids, width 64, full softmax at every position of packed histories, trained until validation no
-longer rises. RecBole: SASRec and GRU4Rec as shipped (importing its models leaves torch's anomaly detection on) and with that off:
-``--recbole-epochs`` epochs are timed, or, on ml-100k, trained until validation no longer rises. Each is a process of its own.
+Ours: Mamba, SASRec and GRU4Rec over ids, full softmax at every position of packed histories, trained until validation no longer
+rises, with ``--seeds`` seeds (GRU4Rec with one). RecBole, equally wide (64 on ml-100k, 128 on microlens-50k): SASRec and GRU4Rec as
+shipped (importing its models leaves torch's anomaly detection on) and with that off: ``--recbole-epochs`` epochs are timed, or, on
+ml-100k, trained until validation no longer rises. Each is a process of its own.
 
 ``interactions_per_second``  training interactions (targets) over the seconds of an epoch's steps
 ``floor``                    (microlens-50k, ours) the three matrix products of the full softmax, at the rate of a large product
@@ -37,12 +38,11 @@ from vivim.recommend.train import train_run
 from vivim.store.provenance import provenance
 
 SETS = {
-    "ml-100k": ("ml-100k/ml-100k.inter", ProtocolConfig(keep_last=100_000, max_len=50)),
-    "microlens-50k": ("microlens-50k/MicroLens-50k_pairs.tsv", ProtocolConfig()),
+    "ml-100k": ("ml-100k/ml-100k.inter", ProtocolConfig(keep_last=100_000, max_len=50), 64),
+    "microlens-50k": ("microlens-50k/MicroLens-50k_pairs.tsv", ProtocolConfig(), 128),
 }
 OURS = ("mamba", "sasrec", "gru4rec")
 THEIRS = ("SASRec", "GRU4Rec")
-WIDTH = 64
 
 
 def write_inter(interactions: Interactions, protocol: ProtocolConfig, folder: Path, name: str) -> Path:
@@ -57,12 +57,12 @@ def write_inter(interactions: Interactions, protocol: ProtocolConfig, folder: Pa
     return path
 
 
-def ours(kind: str, name: str, data: Path, work: Path, epochs: int, seed: int, **options: Any) -> dict[str, Any]:
+def ours(kind: str, name: str, data: Path, work: Path, epochs: int, patience: int, seed: int) -> dict[str, Any]:
     """Train and evaluate in this process."""
-    file, protocol = SETS[name]
+    file, protocol, width = SETS[name]
     interactions = read_interactions(str(data / file))
-    model = {"kind": kind, "d_model": WIDTH, "layers": 1 if kind == "gru4rec" else 2, "dropout": 0.3} | options
-    train = {"epochs": epochs, "patience": 5, "batch": 256 if name != "ml-100k" else 64, "weight_decay": 0.01}
+    model = {"kind": kind, "d_model": width, "layers": 1 if kind == "gru4rec" else 2, "dropout": 0.3}
+    train = {"epochs": epochs, "patience": patience, "batch": 256 if name != "ml-100k" else 64, "weight_decay": 0.01}
     config = RecommendConfig.model_validate({"protocol": protocol, "items": {"kind": "ids"}, "model": model, "train": train})
     run = work / f"{name}-{kind}-{seed}"
     shutil.rmtree(run, ignore_errors=True)
@@ -73,6 +73,7 @@ def ours(kind: str, name: str, data: Path, work: Path, epochs: int, seed: int, *
     positions = done.fit.best.positions
     row: dict[str, Any] = {
         "model": kind,
+        "seed": seed,
         "seconds_per_epoch": round(seconds, 2),
         "interactions_per_second": round(positions / seconds),
         "epochs": len(done.fit.epochs),
@@ -86,12 +87,12 @@ def ours(kind: str, name: str, data: Path, work: Path, epochs: int, seed: int, *
             round(split.metrics["hit_rate@10"].low, 4),
             round(split.metrics["hit_rate@10"].high, 4),
         ]
-    row["floor_seconds"] = round(floor_seconds(positions, len(done.split.items)), 2)
+    row["floor_seconds"] = round(floor_seconds(positions, len(done.split.items), width), 2)
     row["of_floor"] = round(row["floor_seconds"] / seconds, 3)
     return row
 
 
-def floor_seconds(positions: int, items: int) -> float:
+def floor_seconds(positions: int, items: int, width: int) -> float:
     """Three products of (P, D) by (D, N), at the rate of a large square product."""
     square = torch.randn(2048, 2048)
     square @ square
@@ -99,12 +100,12 @@ def floor_seconds(positions: int, items: int) -> float:
     for _ in range(5):
         square @ square
     per_flop = (time.perf_counter() - began) / (5 * 2 * 2048**3)
-    return per_flop * 3 * 2 * positions * items * WIDTH
+    return per_flop * 3 * 2 * positions * items * width
 
 
-def one(options: argparse.Namespace, kind: str, name: str) -> dict[str, Any]:
+def one(options: argparse.Namespace, kind: str, name: str, seed: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--data", str(options.data), "--work", str(options.work), "--one", kind, name]
-    return last_line([*command, "--epochs", str(options.epochs)])
+    return last_line([*command, "--epochs", str(options.epochs), "--patience", str(options.patience), "--seed", str(seed)])
 
 
 def last_line(command: list[str]) -> dict[str, Any]:
@@ -115,10 +116,22 @@ def last_line(command: list[str]) -> dict[str, Any]:
     return found
 
 
-def recbole(options: argparse.Namespace, file: Path, model: str, max_len: int, *, anomaly: bool, evaluate: bool) -> dict[str, Any]:
+def recbole(options: argparse.Namespace, file: Path, model: str, name: str, *, anomaly: bool, evaluate: bool) -> dict[str, Any]:
     script = Path(__file__).with_name("recbole_side.py")
+    _, protocol, width = SETS[name]
     epochs = options.epochs if evaluate else options.recbole_epochs
-    command = [options.recbole, str(script), model, str(file), "--epochs", str(epochs), "--max-len", str(max_len)]
+    command = [
+        options.recbole,
+        str(script),
+        model,
+        str(file),
+        "--epochs",
+        str(epochs),
+        "--max-len",
+        str(protocol.max_len),
+        "--width",
+        str(width),
+    ]
     found = last_line([*command, *["--anomaly"] * anomaly, *["--evaluate"] * evaluate])
     times = sorted(epoch["seconds"] for epoch in found["epochs"])
     seconds = times[len(times) // 2]
@@ -143,7 +156,9 @@ def main() -> None:
     parser.add_argument("--recbole", help="an interpreter with recbole 1.2.1; without it ours alone")
     parser.add_argument("--recbole-epochs", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--patience", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of --one")
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "SET"), help="train this one alone, and print what came of it")
     parser.add_argument("--out", type=Path)
@@ -151,13 +166,27 @@ def main() -> None:
     keep_freed_memory()  # as the command line does
     options.work.mkdir(parents=True, exist_ok=True)
     if options.one:
-        print(json.dumps(ours(*options.one, options.data, options.work, options.epochs, options.seed)))
+        print(json.dumps(ours(*options.one, options.data, options.work, options.epochs, options.patience, options.seed)))
         return
-    tables = {}
+    record = provenance()
+    record["command"] = (
+        f"train.py --sets {' '.join(options.sets)} --epochs {options.epochs} --patience {options.patience} --seeds {options.seeds} "
+        f"--recbole-epochs {options.recbole_epochs}"
+    )
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in options.sets}
+
+    def add(name: str, row: dict[str, Any]) -> None:
+        """Kept at once: what is measured is not lost with what comes after."""
+        tables[name].append(row)
+        print(name, json.dumps(row), flush=True)
+        if options.out:
+            options.out.write_text(json.dumps({"tables": tables, "provenance": record}, indent=2) + "\n", encoding="utf-8")
+
     for name in options.sets:
-        rows = [one(options, kind, name) for kind in OURS]
+        for kind in OURS:
+            add(name, one(options, kind, name, 1))
         if options.recbole:
-            file, protocol = SETS[name]
+            file, protocol, _ = SETS[name]
             interactions = read_interactions(str(options.data / file))
             kept = MicroLensProtocol(protocol).split(interactions)
             assert len(kept.users) == len(interactions.users), "RecBole would train on users that the protocol leaves out"
@@ -165,14 +194,10 @@ def main() -> None:
             for model in THEIRS:
                 for anomaly in (False, True):
                     evaluate = name == "ml-100k" and not anomaly
-                    rows.append(recbole(options, inter, model, protocol.max_len, anomaly=anomaly, evaluate=evaluate))
-        for row in rows:
-            print(name, json.dumps(row), flush=True)
-        tables[name] = rows
-    record = provenance()
-    record["command"] = f"train.py --sets {' '.join(options.sets)} --epochs {options.epochs} --recbole-epochs {options.recbole_epochs}"
-    if options.out:
-        options.out.write_text(json.dumps({"tables": tables, "provenance": record}, indent=2) + "\n", encoding="utf-8")
+                    add(name, recbole(options, inter, model, name, anomaly=anomaly, evaluate=evaluate))
+        for seed in range(2, options.seeds + 1):
+            for kind in ("mamba", "sasrec"):
+                add(name, one(options, kind, name, seed))
 
 
 if __name__ == "__main__":
