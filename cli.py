@@ -140,6 +140,7 @@ def train_rec(
     loss: opt.Loss = None,
     epochs: opt.Epochs = None,
     init: opt.Init = None,
+    videos: opt.EndToEndVideos = None,
     from_cache: opt.EndToEndFrames = None,
     weights: opt.EndToEndWeights = None,
     size: opt.EndToEndSize = None,

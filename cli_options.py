@@ -162,6 +162,11 @@ Trials = Annotated[str | None, typer.Option(metavar="N", help="Trainings, at mos
 Init = Annotated[
     str | None, typer.Option(metavar="RUN", help="A run whose weights are begun with, as far as they fit."), Sets("train.init")
 ]
+EndToEndVideos = Annotated[
+    str | None,
+    typer.Option("--videos", metavar="DIR", help="Clips, decoded once and kept in runs/ (--items end-to-end)."),
+    Sets("data.videos"),
+]
 EndToEndFrames = Annotated[
     str | None,
     typer.Option("--from-cache", metavar="DIR", help="Frames that extract kept with --cache-frames (--items end-to-end)."),

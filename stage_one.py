@@ -14,6 +14,7 @@ from .workspace import Workspace
 
 if TYPE_CHECKING:
     from .extract.config import ExtractConfig
+    from .extract.frame_recipe import FrameRecipe
     from .extract.load_report import LoadReport
     from .extract.vivim import Vivim
     from .recommend.sequences import Interactions
@@ -49,16 +50,28 @@ def run_convert(source: Path, target: Path) -> Summary:
 
 def make_recipe(config: "ExtractConfig", encoder: "Vivim", weights: "LoadReport") -> "Recipe":
     """How vectors made by this encoder under this configuration come about."""
-    from .extract.reader import decoder_versions
     from .extract.vivim import MEAN, STD
     from .store import Recipe
 
+    read = frame_recipe(config)
     return Recipe(
         encoder={"kind": "vivim", "size": weights.size, "pooling": config.encoder.pooling, "dim": encoder.dim} | _precision(config),
         weights=dict(weights.recipe()),
-        frames=_used_frames(config),
-        preprocessing={"image_size": config.image_size, "resize": config.resize, "mean": list(MEAN), "std": list(STD)},
+        frames=read.frames,
+        preprocessing=read.preprocessing | {"mean": list(MEAN), "std": list(STD)},
         dtype=config.dtype,
+        decoder=read.decoder,
+    )
+
+
+def frame_recipe(config: "ExtractConfig") -> "FrameRecipe":
+    """How frames are read under this configuration."""
+    from .extract.frame_recipe import FrameRecipe
+    from .extract.reader import decoder_versions
+
+    return FrameRecipe(
+        frames=dict(_used_frames(config)),
+        preprocessing={"image_size": config.image_size, "resize": config.resize},
         decoder=dict(decoder_versions(config.decoder, config.seek, strict=config.strict)),
     )
 

@@ -34,6 +34,7 @@ def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None
     path = find_interactions(pipeline).resolve()
     location = {"path": str(path)} | {key: getattr(pipeline.data, key) for key in _COLUMNS}
     interactions = read_again(location)
+    config = _with_frames(pipeline, config, interactions, progress)
     store = _open_store(workspace, config, embeddings)
     device = pick_device(pipeline.device)
     if launched() > 1 and out is None:
@@ -69,10 +70,12 @@ def run_tune(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None,
     config = recommend_config(pipeline, has_vectors=embeddings is not None or workspace.has_embeddings())
     path = find_interactions(pipeline).resolve()
     location = {"path": str(path)} | {key: getattr(pipeline.data, key) for key in _COLUMNS}
+    interactions = read_again(location)
+    config = _with_frames(pipeline, config, interactions, progress)
     store = _open_store(workspace, config, embeddings)
     folder = out or workspace.new_run(f"tune-{_run_name(config)}")
     found = tune(
-        read_again(location),
+        interactions,
         store,
         config,
         pipeline.tune,
@@ -174,6 +177,7 @@ def run_recommend(
 
 
 _TRIALS_SHOWN = 10
+_FAILURES_SAID = 10
 _COLUMNS = ("user_column", "item_column", "time_column")
 
 
@@ -251,6 +255,38 @@ def _open_store(workspace: Workspace, config: "RecommendConfig", embeddings: Pat
     if not needs_vectors(config.items) or config.model.kind in YARDSTICKS:
         return None
     return EmbeddingStore.open(embeddings or workspace.last_embeddings())
+
+
+def _with_frames(pipeline: Pipeline, config: "RecommendConfig", interactions: "Interactions", progress: Progress) -> "RecommendConfig":
+    """The configuration with the frames of the clips that are given, decoded once and kept beside the runs.
+
+    Raises:
+        InputError: several processes would decode the same clips.
+    """
+    from .extract.fill_cache import fill_cache
+    from .extract.sources import videos
+    from .recommend.build import needs_frames
+    from .recommend.torchrun import launched
+    from .stage_one import frame_recipe
+
+    folder = pipeline.data.videos
+    if not needs_frames(config.items) or config.items.end_to_end.frames is not None or folder is None:
+        return config
+    if launched() > 1:
+        raise InputError(
+            "--videos decodes the clips in one process, and there are several. Keep the frames first, with `vivim extract --cache-frames "
+            "DIR`, and give --from-cache DIR."
+        )
+    recipe = frame_recipe(pipeline.extract)
+    kept = pipeline.runs / f"frames-{recipe.sha256[:12]}"
+    done = fill_cache(videos(folder, pipeline.extract), kept, recipe, pipeline.extract, set(interactions.items.ids), progress)
+    progress.say(f"frames of {done.added + done.there:,} clips in {kept}, {done.added:,} of them decoded now")
+    for failure in done.failures[:_FAILURES_SAID]:
+        progress.say(f"clip {failure.id} cannot be read: {failure.kind}, {failure.message}")
+    if len(done.failures) > _FAILURES_SAID:
+        progress.say(f"and {len(done.failures) - _FAILURES_SAID:,} clips more")
+    options = config.items.end_to_end.model_copy(update={"frames": kept})
+    return config.model_copy(update={"items": config.items.model_copy(update={"end_to_end": options})})
 
 
 def _run_name(config: "RecommendConfig") -> str:

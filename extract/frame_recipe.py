@@ -1,5 +1,8 @@
 """How frames were read: the part of an embedding file's recipe that comes before the encoder."""
 
+import hashlib
+import json
+
 from pydantic import JsonValue
 
 from ..errors import RecipeMismatch
@@ -21,6 +24,11 @@ class FrameRecipe(Settings):
     frames: dict[str, JsonValue]
     preprocessing: dict[str, JsonValue]
     decoder: dict[str, JsonValue]
+
+    @property
+    def sha256(self) -> str:
+        """Of its content."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def of(cls, recipe: Recipe) -> "FrameRecipe":

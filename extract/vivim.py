@@ -20,7 +20,7 @@ from ..ssm import MambaBlock
 from .config import PoolingName
 from .decoder import Decoder, Levels
 from .load_report import LoadReport
-from .mit import PatchEmbed, SegFormerLayer, as_map
+from .mit import DropPath, PatchEmbed, SegFormerLayer, as_map
 from .pooling import FramesPooling, LevelsPooling, Pooling, UnifiedPooling
 from .temporal import PaperBlock, TemporalMambaBlock
 
@@ -244,6 +244,12 @@ class Vivim(nn.Module):
         for path, module in self.named_modules():
             if isinstance(module, TemporalMambaBlock) and f"{path}.mixer.D" in names:
                 module.reset_parameters(self.config.init)
+
+    def set_drop_path(self, largest: float) -> None:
+        """Another ``VivimConfig.drop_path``."""
+        drops = [module for module in self.modules() if isinstance(module, DropPath)]  # one in each layer, in their order
+        for layer, drop in enumerate(drops):
+            drop.rate = largest * layer / max(len(drops) - 1, 1)
 
     @property
     def dim(self) -> int:

@@ -36,6 +36,7 @@ class EndToEndConfig(Settings):
         stages: the last so many of the encoder's four are trained, and the others stay as they are.
         lr: learning rate of the encoder at its peak; the recommender's is ``train.lr``.
         weight_decay: of the encoder.
+        drop_path: largest chance that a frame skips a branch of the encoder in training; grows linearly over its layers.
         clips_at_once: clips that are encoded side by side.
         checkpointing: activations of the encoder are computed again instead of kept: about a third slower, much less memory.
     """
@@ -46,6 +47,7 @@ class EndToEndConfig(Settings):
     stages: int = Field(4, ge=1, le=4)
     lr: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
+    drop_path: float = Field(0.1, ge=0, lt=1)
     clips_at_once: int = Field(16, ge=1)
     checkpointing: bool = True
 

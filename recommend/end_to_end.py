@@ -75,7 +75,8 @@ def find_frames(config: EndToEndConfig, catalogue: ItemIndex, min_coverage: floa
     """
     if config.frames is None:
         raise InputError(
-            "--items end-to-end needs the clips' frames: keep them with `vivim extract --cache-frames DIR`, and give --from-cache DIR."
+            "--items end-to-end needs the clips: give --videos DIR, or the frames that `vivim extract --cache-frames DIR` has kept, with "
+            "--from-cache DIR."
         )
     found = CatalogueFrames(FrameCache.open(config.frames), catalogue)
     advice = "Keep the frames of the missing clips, or lower items.min_coverage."
@@ -175,6 +176,7 @@ def make_end_to_end(config: EndToEndConfig, frames: CatalogueFrames, d_model: in
     """
     wanted = None if config.size == "auto" else VivimConfig.of_size(config.size)
     encoder = load_weights(config.weights, wanted, seed=seed, segmentation=False)
+    encoder.set_drop_path(config.drop_path)
     items = EndToEndItems(encoder, frames, d_model, config)
     items.calibrate()
     return items

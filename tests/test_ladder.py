@@ -1,5 +1,6 @@
 """From frozen vectors to end-to-end training and back to extraction, as it is typed."""
 
+import json
 from pathlib import Path
 
 import av
@@ -63,3 +64,22 @@ def test_each_rung_begins_where_the_one_below_ended(data: Path, capsys: pytest.C
         stored = items.project((torch.from_numpy(store.vectors_ND.astype(np.float32)) - items.mean_V) / items.std_V)
     # Float16 in the file; the deviation of a dimension, by which it is divided, may be small.
     torch.testing.assert_close(stored, load_file("e2e/model.safetensors")["items"], rtol=0.02, atol=0.02)
+
+
+def test_clips_that_are_given_are_decoded_once(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--set", "extract.image_size=32", "extract.frames.count=2", "items.min_coverage=0.5", *FAST[1:])
+    Path("data/videos/3.mp4").write_bytes(b"no video at all")
+    run("train-rec", "--items", "end-to-end", "--videos", "data/videos", "--size", "nano", "--out", "one", *small)
+    said = capsys.readouterr().err
+    assert "7 of them decoded now" in said
+    assert "clip 3 cannot be read: not_video" in said
+    (kept,) = Path("runs").glob("frames-*")
+    assert json.loads(Path("one/run.json").read_text())["embeddings"]["missing"] == 1
+    run("train-rec", "--items", "end-to-end", "--videos", "data/videos", "--size", "nano", "--out", "two", *small)
+    assert f"frames of 7 clips in {kept}, 0 of them decoded now" in capsys.readouterr().err
+    assert Path("one/model.safetensors").read_bytes() == Path("two/model.safetensors").read_bytes()
+
+
+def test_end_to_end_items_without_clips_are_refused_with_what_to_give(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train-rec", "--items", "end-to-end", "--out", "none", "--device", "cpu"]) == 2
+    assert "give --videos DIR, or the frames that" in " ".join(capsys.readouterr().err.split())

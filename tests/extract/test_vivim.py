@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from vivim.extract.mit import DropPath
 from vivim.extract.schemes import translate
 from vivim.extract.temporal import TemporalMambaBlock
 from vivim.extract.vivim import Vivim, VivimConfig
@@ -179,3 +180,11 @@ def test_parameter_counts_are_the_published_ones(size, mit, mamba):
     # The published MiT count includes the four stage norms that Vivim never applies.
     assert (frames + 2 * sum(vivim.config.channels)) / 1e6 == pytest.approx(mit, abs=0.006)
     assert temporal / 1e6 == pytest.approx(mamba, abs=0.006)
+
+
+def test_drop_path_grows_over_the_layers_and_can_be_changed():
+    encoder = Vivim(VivimConfig.of_size("b0"))
+    rates = [module.rate for module in encoder.modules() if isinstance(module, DropPath)]
+    assert rates == pytest.approx([0.1 * layer / 7 for layer in range(8)])
+    encoder.set_drop_path(0.35)
+    assert [module.rate for module in encoder.modules() if isinstance(module, DropPath)] == pytest.approx([0.05 * k for k in range(8)])

@@ -2,14 +2,10 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from vivim.errors import InputError, Interrupted
-from vivim.extract.clip import Clip
-from vivim.extract.frame_recipe import FrameRecipe
-from vivim.extract.frame_writer import FrameCacheWriter
 from vivim.extract.vivim import VivimConfig
 from vivim.extract.weights import load_weights
 from vivim.progress import SILENT, SilentProgress
@@ -19,23 +15,6 @@ from vivim.recommend.end_to_end import EndToEndItems, find_frames, make_end_to_e
 from vivim.recommend.item_encoders import ContentAndIdItems
 from vivim.recommend.train import train_run
 from vivim.store import ItemIndex
-
-RECIPE = FrameRecipe(frames={"sampler": "uniform", "count": 2}, preprocessing={"image_size": 32}, decoder={})
-
-
-@pytest.fixture(scope="module")
-def frames(tmp_path_factory):
-    """Two frames of 32 pixels for each item of the ring but ``i07``: a bar at a place that tells the item."""
-    folder = tmp_path_factory.mktemp("frames")
-    writer = FrameCacheWriter(folder, RECIPE)
-    rng = np.random.default_rng(0)
-    for item in range(30):
-        if item != 7:
-            picture = rng.integers(0, 40, (2, 3, 32, 32), np.uint8)
-            picture[:, :, :, item : item + 3] += 200
-            writer.add(Clip(f"i{item:02d}", picture, np.array([0.0, 1.0]), "pyav", f"{item:064x}"))
-    writer.commit()
-    return folder
 
 
 def settings(frames, **changes):

@@ -53,6 +53,16 @@ def test_two_processes_learn_what_one_learns(tmp_path, loss):
 
 
 @pytest.mark.slow
+def test_two_processes_train_the_encoder_as_one_does(tmp_path, frames):
+    items = {"kind": "end-to-end", "end_to_end": {"frames": str(frames), "size": "nano", "clips_at_once": 8, "drop_path": 0.0}}
+    for processes in (1, 2):
+        done = launch(tmp_path / str(processes), config("in-batch", epochs=2) | {"items": items}, processes)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-5)
+    assert (tmp_path / "2" / "encoder.safetensors").exists()
+
+
+@pytest.mark.slow
 def test_a_batch_smaller_than_the_processes_is_learned_too(tmp_path):
     conf = config(batch=49)  # the last batch of 50 sequences is one
     for processes in (1, 2):
