@@ -143,22 +143,29 @@ def run_recommend(
     pipeline: Pipeline, progress: Progress, *, run: Path | None, user: str | None, k: int, history: list[str] | None
 ) -> Summary:
     """The best unseen items for a user of the data, or for a history given by hand."""
+    from .recommend.config import RecommendConfig
+    from .recommend.protocol import MicroLensProtocol
     from .recommend.recommender import Recommender
+    from .recommend.scorers import TableScorer
 
     if (user is None) == (history is None):
         raise InputError("give either --user ID, a user of the training data, or --history ID,ID,... with item ids, oldest first.")
     folder = open_run(pipeline, run)
     recommender = Recommender.open(folder.path, pick_device(pipeline.device))
     notes: list[str] = []
+    row: int | None = None
     if user is not None:
         interactions = interactions_of(pipeline, folder)
         watched = [interactions.items.ids[row] for row in interactions.histories[interactions.users.row_of(user)]]
         history = recommender.known(watched)
         if len(history) < len(watched):
             notes.append(f"{len(watched) - len(history)} items of the history are not in the catalogue of this run and were left out.")
+        if isinstance(recommender.scorer, TableScorer):
+            split = MicroLensProtocol(RecommendConfig.model_validate(folder.info()["config"]).protocol).split(interactions)
+            row = split.users.row_of(user)
     assert history is not None
     # The newest items are what the model was trained to read; everything watched is left out of the list.
-    state = recommender.state(history[-recommender.max_len :])
+    state = recommender.state(history[-recommender.max_len :], row)
     seen = set(history)
     wanted = min(len(recommender.items), k + len(seen))
     recommender.check_k(k)

@@ -23,7 +23,8 @@ ROW_TOKENS = 64
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """Sequences to learn from: the item at position l + 1 is predicted from items 0..l, at every position.
+    """Sequences to learn from: the item at position l + 1 is predicted from items 0..l, at every position; or, where ``first_target`` is
+    0, every item from whose it is.
 
     Attributes:
         sequences: (B, L + 1) items, each sequence at least 2 long.
@@ -35,6 +36,7 @@ class TrainBatch:
             are those of all of them; ``sequences`` are this one's.
         first_slot_B: where each of ``sequences`` begins in ``slots_M``.
         positions: predictions of the step, in all processes.
+        first_target: place in a sequence from which on its items are predicted.
     """
 
     sequences: SequenceBatch
@@ -45,6 +47,20 @@ class TrainBatch:
     slots_M: torch.Tensor
     first_slot_B: torch.Tensor
     positions: int
+    first_target: int = 1
+
+    @staticmethod
+    def pairs(sequences: SequenceBatch, step_seed: int = 0, part: tuple[int, int] = (0, 1)) -> "TrainBatch":
+        """Every item with its user, and no order; ``part`` as in ``packed``. The model reads nothing."""
+        slots_M, first_slot_B = _slots(sequences)
+        positions = len(slots_M)
+        if part[1] > 1:
+            mine = slice(part[0], None, part[1])
+            users_B = None if sequences.users_B is None else sequences.users_B[mine]
+            sequences, first_slot_B = SequenceBatch(sequences.items_BL[mine], sequences.lengths_B[mine], users_B), first_slot_B[mine]
+        place_P = torch.arange(int(sequences.lengths_B.sum()))
+        nothing_SW = torch.zeros(0, 0, dtype=torch.long)
+        return TrainBatch(sequences, nothing_SW, None, place_P, step_seed, slots_M, first_slot_B, positions, first_target=0)
 
     @staticmethod
     def padded(sequences: SequenceBatch) -> "TrainBatch":
@@ -65,7 +81,8 @@ class TrainBatch:
         rank, count = part
         if count > 1:
             mine = slice(rank, None, count)
-            sequences, first_slot_B = SequenceBatch(sequences.items_BL[mine], sequences.lengths_B[mine]), first_slot_B[mine]
+            users_B = None if sequences.users_B is None else sequences.users_B[mine]
+            sequences, first_slot_B = SequenceBatch(sequences.items_BL[mine], sequences.lengths_B[mine], users_B), first_slot_B[mine]
         lengths_B = sequences.lengths_B.numpy() - 1
         first_B, rows, width = _pack(lengths_B, row_tokens)
         owner_P = np.repeat(np.arange(len(lengths_B)), lengths_B)
@@ -81,7 +98,7 @@ class TrainBatch:
     def to(self, device: torch.device) -> "TrainBatch":
         seq_idx_SW = None if self.seq_idx_SW is None else self.seq_idx_SW.to(device)
         moved = (self.place_P.to(device), self.step_seed, self.slots_M.to(device), self.first_slot_B.to(device), self.positions)
-        return TrainBatch(self.sequences.to(device), self.inputs_SW.to(device), seq_idx_SW, *moved)
+        return TrainBatch(self.sequences.to(device), self.inputs_SW.to(device), seq_idx_SW, *moved, self.first_target)
 
     @property
     def share(self) -> float:
@@ -90,12 +107,24 @@ class TrainBatch:
 
     @property
     def valid_BL(self) -> torch.Tensor:
-        """bool, True where there is a next item to predict."""
-        return self.sequences.valid_BL[:, 1:]
+        """bool, True where there is an item to predict; the first column is that of ``first_target``."""
+        return self.sequences.valid_BL[:, self.first_target :]
 
     @property
     def targets_P(self) -> torch.Tensor:
-        return self.sequences.items_BL[:, 1:][self.valid_BL]
+        return self.sequences.items_BL[:, self.first_target :][self.valid_BL]
+
+    @property
+    def target_slots_P(self) -> torch.Tensor:
+        """Where the targets stand in ``slots_M``."""
+        places_L = torch.arange(self.first_target, self.sequences.items_BL.shape[1], device=self.first_slot_B.device)
+        return (self.first_slot_B[:, None] + places_L)[self.valid_BL]
+
+    @property
+    def users_P(self) -> torch.Tensor:
+        """Rows of the users whose targets they are."""
+        assert self.sequences.users_B is not None
+        return self.sequences.users_B[self.valid_BL.nonzero()[:, 0]]
 
 
 def _slots(sequences: SequenceBatch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -138,24 +167,30 @@ class EncodedItems:
 
 
 def train_batches(
-    train: Sequences, *, batch: int, max_len: int, seed: int, epoch: int, part: tuple[int, int] = (0, 1)
+    train: Sequences, *, batch: int, max_len: int, seed: int, epoch: int, part: tuple[int, int] = (0, 1), first_target: int = 1
 ) -> Iterator[TrainBatch]:
-    """One epoch over all sequences of at least two items, in an order that depends on (seed, epoch) alone.
+    """One epoch over all sequences that have a target, in an order that depends on (seed, epoch) alone.
 
     Each sequence is cut to its newest ``max_len`` inputs and their targets. With several processes each gets its ``part`` of every
     batch, see ``TrainBatch.packed``.
+
+    Args:
+        train: a sequence for each user.
+        first_target: 0: pairs of users and items instead of next items.
     """
-    usable = np.flatnonzero(train.lengths >= 2)
+    usable = np.flatnonzero(train.lengths > first_target)
     order = np.random.default_rng((seed, epoch)).permutation(usable)
     newest = _newest(train, max_len + 1)
     for step, start in enumerate(range(0, len(order), batch)):
         step_seed = int(np.random.SeedSequence((seed, epoch, step)).generate_state(1, np.uint32)[0])
-        yield TrainBatch.packed(SequenceBatch.of(newest, order[start : start + batch]), step_seed=step_seed, part=part)
+        rows = order[start : start + batch]
+        sequences = SequenceBatch.of(newest, rows, rows)
+        yield (TrainBatch.packed if first_target else TrainBatch.pairs)(sequences, step_seed=step_seed, part=part)
 
 
-def num_batches(train: Sequences, batch: int) -> int:
+def num_batches(train: Sequences, batch: int, first_target: int = 1) -> int:
     """Batches of one epoch."""
-    return -(-int((train.lengths >= 2).sum()) // batch)
+    return -(-int((train.lengths > first_target).sum()) // batch)
 
 
 def _newest(sequences: Sequences, count: int) -> Sequences:

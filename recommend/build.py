@@ -13,7 +13,9 @@ from .adapter import AdapterItems
 from .config import ItemsConfig, LossConfig, ModelConfig, RecommendConfig
 from .content import CatalogueVectors
 from .item_encoders import ContentAndIdItems, ContentVectors, FrozenItems, IdItems
+from .learner import CollaborativeLearner, Learner, Trainable
 from .losses import FullSoftmax, InBatchSoftmax, Loss
+from .models.collaborative import LightGcn, MatrixFactorisation
 from .models.gru4rec import Gru4RecUserModel
 from .models.item_knn import ItemKnn
 from .models.mamba import MambaUserModel, mamba1, mamba2
@@ -23,6 +25,7 @@ from .models.sasrec import SasRecUserModel
 from .negatives import ByPopularity, InBatch, Mixed, Negatives, Uniform
 from .protocol import Split
 from .sampled_losses import BinaryCrossEntropy, Bpr, GeneralisedBce, SampledSoftmax
+from .sequences import Sequences
 from .similarity import ScaledUsers, UnitItems
 
 if TYPE_CHECKING:
@@ -39,6 +42,12 @@ _USER_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
     "sasrec": lambda config, max_len: SasRecUserModel(config, max_len),
     "gru4rec": lambda config, max_len: Gru4RecUserModel(config),
     "nextitnet": lambda config, max_len: NextItNetUserModel(config),
+}
+
+# They know their users by id: (configuration, training sequences, N) -> a ``Collaborative``.
+_COLLABORATIVE: dict[str, Callable[[ModelConfig, Sequences, int], nn.Module]] = {
+    "dssm": lambda config, train, items: MatrixFactorisation(len(train), items, config.d_model),
+    "lightgcn": lambda config, train, items: LightGcn(train, items, config.d_model, config.layers),
 }
 
 _LOSSES: dict[str, Callable[[LossConfig, "Catalogue"], Loss]] = {
@@ -101,6 +110,12 @@ def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
         InputError: a loss that would encode every clip of the catalogue at every step.
     """
     items, loss = config.items, config.loss
+    if knows_users_by_id(config.model):
+        if items.kind not in ("auto", "ids"):
+            raise InputError(f"--model {config.model.kind} knows users and items by id; --items {items.kind} is for models of histories.")
+        if config.model.similarity == "cosine":
+            raise InputError(f"--model {config.model.kind} scores by the dot product; leave model.similarity at dot.")
+        items = items.model_copy(update={"kind": "ids"})
     if items.kind == "auto":
         content = has_vectors and config.model.kind not in YARDSTICKS
         items = items.model_copy(update={"kind": "ids+frozen" if content else "ids"})
@@ -130,6 +145,20 @@ def has_content(config: ItemsConfig) -> bool:
     """Does this item encoder look at clips?"""
     assert config.kind != "auto", "resolve auto before building"
     return config.kind != "ids"
+
+
+def learner(config: RecommendConfig, split: Split, content: "Content | None", seed: int) -> Trainable:
+    """What is trained, with fresh weights. Raises as ``item_encoder``."""
+    objective = loss(config.loss, config.items, split)
+    if config.model.kind in _COLLABORATIVE:
+        return CollaborativeLearner(_COLLABORATIVE[config.model.kind](config.model, split.train, len(split.items)), objective)
+    encoder = item_encoder(config.items, config.model, len(split.items), content, seed)
+    return Learner(encoder, user_model(config.model, config.protocol.max_len), objective)
+
+
+def knows_users_by_id(config: ModelConfig) -> bool:
+    """Is it a model of known users, which reads no history?"""
+    return config.kind in _COLLABORATIVE
 
 
 def item_encoder(config: ItemsConfig, model: ModelConfig, num_items: int, content: "Content | None", seed: int = 1) -> nn.Module:

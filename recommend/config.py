@@ -77,7 +77,8 @@ class ModelConfig(Settings):
     """Which user model.
 
     Attributes:
-        kind: ``mamba``, ``mamba2``, ``sasrec``, ``gru4rec``, ``nextitnet``, or one of the yardsticks without learning, ``popularity`` and
+        kind: of histories: ``mamba``, ``mamba2``, ``sasrec``, ``gru4rec``, ``nextitnet``; of users known by id: ``dssm`` (two tables),
+            ``lightgcn`` (layers: of its graph); or one of the yardsticks without learning, ``popularity`` and
             ``item-knn``.
         d_model: width of item and user vectors.
         layers: blocks; of nextitnet each is two, with dilations 1 and 4.
@@ -92,7 +93,7 @@ class ModelConfig(Settings):
             their own length.
     """
 
-    kind: Literal["mamba", "mamba2", "sasrec", "gru4rec", "nextitnet", "popularity", "item-knn"] = "mamba"
+    kind: Literal["mamba", "mamba2", "sasrec", "gru4rec", "nextitnet", "dssm", "lightgcn", "popularity", "item-knn"] = "mamba"
     d_model: int = Field(128, ge=1)
     layers: int = Field(2, ge=1)
     d_state: int = Field(16, ge=1)

@@ -19,7 +19,7 @@ from .protocol import MicroLensProtocol, Split
 from .ranker import Ranks, Scorer, rank_questions, top_k
 from .report import GroupResult, Report, SplitResult, group_names
 from .retrieval import FaissIndex, agreement, faiss_top_k
-from .scorers import VectorScorer
+from .scorers import TableScorer, VectorScorer
 from .sequences import Interactions, Questions
 
 
@@ -45,7 +45,7 @@ def evaluate_run(
     if max(config.k) > len(catalogue):
         raise InputError(f"k = {max(config.k)} is larger than the catalogue of {len(catalogue)} items; choose a k of at most that.")
     scorer = load_scorer(run, device)
-    index = FaissIndex(config.index, scorer.items_ND) if isinstance(scorer, VectorScorer) else None
+    index = FaissIndex(config.index, scorer.items_ND) if isinstance(scorer, VectorScorer | TableScorer) else None
     results, tables = [], []
     for name in splits:
         questions = {"validation": split.validation, "test": split.test}[name]
@@ -89,7 +89,7 @@ def _split_result(
     ks = sorted(set(config.k))
     exact = top_k(scorer, questions, max(ks), num_items=len(counts_N), batch=config.batch)
     lists, agree = exact, None
-    if index is not None and isinstance(scorer, VectorScorer):
+    if index is not None and isinstance(scorer, VectorScorer | TableScorer):
         lists = faiss_top_k(index, scorer, questions, max(ks), batch=config.batch)
         agree = {k: agreement(lists, exact, k) for k in ks}
     return SplitResult(

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..store import memory
 from .batches import TrainBatch, num_batches, train_batches
 from .config import TrainConfig
-from .learner import Learner
+from .learner import Trainable
 from .sequences import Sequences
 
 _STATES = 2  # numbers that AdamW keeps of every weight
@@ -56,7 +56,7 @@ class Forecast:
             )
 
 
-def forecast(learner: Learner, train: Sequences, config: TrainConfig, *, max_len: int, seed: int, processes: int = 1) -> Forecast:
+def forecast(learner: Trainable, train: Sequences, config: TrainConfig, *, max_len: int, seed: int, processes: int = 1) -> Forecast:
     """Run steps over an eighth and a quarter of a batch, and say what whole ones will take.
 
     Args:
@@ -69,9 +69,9 @@ def forecast(learner: Learner, train: Sequences, config: TrainConfig, *, max_len
     seconds, peaks = [], []
     learner.train()
     for size in sizes:  # what is done once, such as compiling a kernel for this size, is no step's cost
-        _step(learner, _batch(train, size, max_len, seed, device), config)
+        _step(learner, _batch(learner, train, size, max_len, seed, device), config)
     for size in sizes:
-        batch = _batch(train, size, max_len, seed, device)
+        batch = _batch(learner, train, size, max_len, seed, device)
         _reset_peak(device)
         began = time.perf_counter()
         _step(learner, batch, config)
@@ -83,10 +83,10 @@ def forecast(learner: Learner, train: Sequences, config: TrainConfig, *, max_len
     kept = (_STATES + bool(config.ema)) * trained
     step_seconds = _extended(sizes, seconds, whole)
     peak = int(_extended(sizes, [float(value) for value in peaks], whole)) + kept
-    return Forecast(step_seconds * num_batches(train, config.batch), peak, _free_bytes(device))
+    return Forecast(step_seconds * num_batches(train, config.batch, learner.first_target), peak, _free_bytes(device))
 
 
-def _step(learner: Learner, batch: TrainBatch, config: TrainConfig) -> None:
+def _step(learner: Trainable, batch: TrainBatch, config: TrainConfig) -> None:
     device = batch.place_P.device.type
     types = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
     with torch.autocast(device, types.get(config.precision), enabled=config.precision in types):
@@ -95,8 +95,9 @@ def _step(learner: Learner, batch: TrainBatch, config: TrainConfig) -> None:
     learner.zero_grad(set_to_none=True)
 
 
-def _batch(train: Sequences, size: int, max_len: int, seed: int, device: torch.device) -> TrainBatch:
-    return next(islice(train_batches(train, batch=size, max_len=max_len, seed=seed, epoch=0), 1)).to(device)
+def _batch(learner: Trainable, train: Sequences, size: int, max_len: int, seed: int, device: torch.device) -> TrainBatch:
+    batches = train_batches(train, batch=size, max_len=max_len, seed=seed, epoch=0, first_target=learner.first_target)
+    return next(islice(batches, 1)).to(device)
 
 
 def _extended(sizes: list[int], values: list[float], to: int) -> float:

@@ -1,18 +1,21 @@
-"""What is trained: an item encoder, a user model and a loss, seen as one module.
+"""What is trained, seen as one module: an item encoder, a user model and a loss; or a model that knows its users by id, and a loss.
 
-Legend: S rows of W places, P predictions, N items, D model width.
+Legend: S rows of W places, P predictions, U users, N items, D model width.
 """
 
+from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn
 
+from ..store.run_folder import RunFolder
 from .batches import EncodedItems, TrainBatch
-from .item_encoders import ItemEncoder
+from .item_encoders import IdItems, ItemEncoder
 from .losses import Loss
 from .models.vector_model import VectorModel
-from .scorers import VectorScorer
+from .scorers import TableScorer, VectorScorer
 
 
 @runtime_checkable
@@ -22,40 +25,38 @@ class HasTrainingOptions(Protocol):
     training_options: dict[str, float]
 
 
-class Learner(nn.Module):
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A part of an item encoder that is of use by itself."""
+
+    def write(self, folder: Path) -> None:
+        """Write files of its own into a run's folder."""
+
+
+class Trainable(nn.Module, ABC):
     """Calling it on a batch gives the loss.
 
-    Args:
-        encoder: an ``ItemEncoder`` that is a module.
-        model: a ``VectorModel`` that is a module.
-        loss: owns its negatives.
+    Attributes:
+        first_target: place in a sequence from which on its items are predicted: 1 for the next item, 0 where every item is.
     """
 
-    def __init__(self, encoder: nn.Module, model: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.model = model
-        self.loss = loss
+    first_target = 1
 
+    @abstractmethod
     def forward(self, batch: TrainBatch) -> torch.Tensor:
-        items = self.encode(self.loss.rows(batch))
-        hidden_SWD = self.model(items.at(batch.inputs_SW), batch.seq_idx_SW)
-        return self.loss(hidden_SWD.flatten(0, 1)[batch.place_P], batch, items)
+        """Mean loss over the predictions of the batch."""
+
+    @abstractmethod
+    def scorer(self) -> VectorScorer | TableScorer:
+        """The state of training as a scorer; puts the module into evaluation mode."""
+
+    @abstractmethod
+    def save(self, run: RunFolder) -> None:
+        """Leave in ``model.safetensors`` all that answering needs, and what else is worth keeping."""
 
     def nothing(self) -> torch.Tensor:
         """The loss of no sequences: 0, with gradients of 0."""
         return torch.stack([parameter.sum() * 0 for parameter in self.parameters() if parameter.requires_grad]).sum()
-
-    def encode(self, rows_R: torch.Tensor | None) -> EncodedItems:
-        """Vectors of the items ``rows_R``, or of the whole catalogue."""
-        encoder = cast(ItemEncoder, self.encoder)
-        return EncodedItems(encoder.all() if rows_R is None else encoder(rows_R), rows_R)
-
-    @torch.inference_mode()
-    def scorer(self) -> VectorScorer:
-        """The state of training as a scorer; puts the module into evaluation mode."""
-        self.eval()
-        return VectorScorer(cast(VectorModel[Any], self.model), self.encode(None).vectors_RD.clone())
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Matrices and tables decay; norms, biases and what parametrises the state space do not. ``peak`` is the learning rate of each.
@@ -75,3 +76,85 @@ class Learner(nn.Module):
                 state_space = name.rsplit(".", 1)[-1] in {"A_log", "D", "dt_bias", "conv_bias"}
                 groups.setdefault((peak, 0.0 if parameter.ndim < 2 or state_space else decay), []).append(parameter)
         return [{"params": found, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), found in groups.items()]
+
+
+class Learner(Trainable):
+    """Histories: the next item from those before it.
+
+    Args:
+        encoder: an ``ItemEncoder`` that is a module.
+        model: a ``VectorModel`` that is a module.
+        loss: owns its negatives.
+    """
+
+    def __init__(self, encoder: nn.Module, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.model = model
+        self.loss = loss
+
+    def forward(self, batch: TrainBatch) -> torch.Tensor:
+        items = self.encode(self.loss.rows(batch))
+        hidden_SWD = self.model(items.at(batch.inputs_SW), batch.seq_idx_SW)
+        return self.loss(hidden_SWD.flatten(0, 1)[batch.place_P], batch, items)
+
+    def encode(self, rows_R: torch.Tensor | None) -> EncodedItems:
+        """Vectors of the items ``rows_R``, or of the whole catalogue."""
+        encoder = cast(ItemEncoder, self.encoder)
+        return EncodedItems(encoder.all() if rows_R is None else encoder(rows_R), rows_R)
+
+    @torch.inference_mode()
+    def scorer(self) -> VectorScorer:
+        self.eval()
+        return VectorScorer(cast(VectorModel[Any], self.model), self.encode(None).vectors_RD.clone())
+
+    def save(self, run: RunFolder) -> None:
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors["items"] = self.scorer().items_ND
+        for module in self.encoder.modules():
+            if isinstance(module, KeepsFiles):
+                module.write(run.path)
+        if not isinstance(self.encoder, IdItems):  # whose table is the vectors themselves
+            run.write_tensors("items.safetensors", self.encoder.state_dict())
+        run.write_tensors("model.safetensors", tensors)
+
+
+class Collaborative(Protocol):
+    """A model of known users: vectors of all users and all items, whose products are scores."""
+
+    def __call__(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(U, D) and (N, D)."""
+
+
+class CollaborativeLearner(Trainable):
+    """Pairs of a user and an item: every item of a training sequence is one, without order.
+
+    Args:
+        model: a ``Collaborative`` that is a module.
+        loss: owns its negatives.
+    """
+
+    first_target = 0
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(U, D) of all users, (N, D) of all items."""
+        return cast(Collaborative, self.model)()
+
+    def forward(self, batch: TrainBatch) -> torch.Tensor:
+        users_UD, items_ND = self.vectors()
+        return self.loss(nn.functional.embedding(batch.users_P, users_UD), batch, EncodedItems(items_ND, None))
+
+    @torch.inference_mode()
+    def scorer(self) -> TableScorer:
+        self.eval()
+        users_UD, items_ND = self.vectors()
+        return TableScorer(users_UD.clone(), items_ND.clone())
+
+    def save(self, run: RunFolder) -> None:
+        scorer = self.scorer()
+        run.write_tensors("model.safetensors", {"users": scorer.users_UD, "items": scorer.items_ND})

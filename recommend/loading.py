@@ -10,7 +10,7 @@ from .checkpoint import RunFolder
 from .config import RecommendConfig
 from .models.vector_model import VectorModel
 from .ranker import Scorer
-from .scorers import VectorScorer
+from .scorers import TableScorer, VectorScorer
 
 
 def load_scorer(run: RunFolder, device: str = "cpu") -> Scorer:
@@ -30,6 +30,8 @@ def load_scorer(run: RunFolder, device: str = "cpu") -> Scorer:
         raise InputError(
             f"{run.path / 'model.safetensors'} holds vectors of {found} items, the catalogue has {len(items)}; train the run again."
         )
+    if build.knows_users_by_id(config.model):
+        return TableScorer(tensors["users"].to(torch.device(device)), vectors_ND.to(torch.device(device)))
     model = build.user_model(config.model, config.protocol.max_len)
     try:
         model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})

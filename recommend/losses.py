@@ -12,11 +12,14 @@ import torch.nn.functional as F
 from ..errors import InputError
 from . import cut_cross_entropy
 from .batches import EncodedItems, TrainBatch
+from .side_by_side import side_by_side
 
 _LOG2_E = 1 / math.log(2)
 # Logits of a tile on a CPU, per thread: 1 MiB of float32 stays in a core's second cache, and the products of such a tile are
 # still fast. Threads wait for each other at every pass over a tile, so each gets as much as one thread alone.
 _TILE_LOGITS = 2**18
+# Positions of a thread, at least: each has a gradient of all items of its own.
+_LEAST_POSITIONS = 64
 
 
 class Loss(Protocol):
@@ -106,7 +109,7 @@ class InBatchSoftmax:
         own_BN[real_BL.nonzero()[:, 0], items.place(own_slots_BL[real_BL])] = True
         user_of_position = batch.valid_BL.nonzero()[:, 0]
         masked_PM = own_BN[:, items.place(candidates_M)][user_of_position]
-        target_P = (batch.first_slot_B[:, None] + torch.arange(1, real_BL.shape[1], device=users_PD.device))[batch.valid_BL]
+        target_P = batch.target_slots_P
         masked_PM[torch.arange(len(target_P), device=target_P.device), target_P] = False
         return F.cross_entropy(logits_PM.masked_fill(masked_PM, -torch.inf), target_P)
 
@@ -126,13 +129,20 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         # Logits in base 2: 2**x takes a third of the time of e**x on a CPU.
         users, items = (users_PD.float() * _LOG2_E).to(dtype), items_ND.to(dtype)
         count = max(len(users), 1)
-        grad_users, grad_items = users.new_zeros(users.shape, dtype=torch.float32), items.new_zeros(items.shape, dtype=torch.float32)
-        # Chunks of one size, and one buffer for all: fresh memory of this size costs more in page faults than arithmetic on it.
-        positions = -(-count // -(-count // positions))
-        buffer = users.new_empty(min(positions, len(users)) * len(items))
-        total = users.new_zeros((), dtype=torch.float32)
-        for chunk, grad_chunk in zip(users.split(positions), grad_users.split(positions), strict=True):
-            total += _softmax_gradients(chunk, items, buffer, grad_chunk, grad_items, 1 / count).sum()
+        grad_users = users.new_zeros(users.shape, dtype=torch.float32)
+        threads = torch.get_num_threads() if users.device.type == "cpu" else 1
+        parts = max(1, min(threads, len(users) // _LEAST_POSITIONS))
+        # Chunks of one size, and one buffer for all: fresh memory of this size costs more in page faults than arithmetic on it. It is
+        # taken here, as what a thread takes goes back to the system with it.
+        positions = max(1, min(positions // parts, -(-len(users) // parts)))
+        calls = [
+            (*part, items, users.new_empty(positions * len(items)), items.new_zeros(items.shape, dtype=torch.float32), 1 / count)
+            for part in zip(users.chunk(parts), grad_users.chunk(parts), strict=True)
+        ]
+        total = torch.stack(side_by_side(_share, calls)).sum()
+        grad_items = calls[0][4]
+        for call in calls[1:]:
+            grad_items += call[4]
         users, own = users.float(), items[targets_P].float()
         total -= (users * own).sum()
         grad_users.sub_(own, alpha=1 / count)
@@ -144,6 +154,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_users, grad_items = ctx.saved_tensors
         return grad_users * grad, grad_items * grad, None, None, None
+
+
+def _share(
+    users_PD: torch.Tensor,
+    grad_users_PD: torch.Tensor,
+    items_ND: torch.Tensor,
+    buffer: torch.Tensor,
+    grad_items_ND: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    """Sum of the log2 of the softmax's denominators over some positions, a chunk that fills the buffer at a time; adds to both
+    gradients."""
+    total = users_PD.new_zeros((), dtype=torch.float32)
+    positions = len(buffer) // len(items_ND)
+    for chunk, grad_chunk in zip(users_PD.split(positions), grad_users_PD.split(positions), strict=True):
+        total += _softmax_gradients(chunk, items_ND, buffer, grad_chunk, grad_items_ND, scale).sum()
+    return total
 
 
 def _softmax_gradients(

@@ -159,7 +159,7 @@ def _each_batch(
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            scores_BN = scorer.score(SequenceBatch.of(questions.histories, rows))
+            scores_BN = scorer.score(SequenceBatch.of(questions.histories, rows, questions.users[rows]))
             assert scores_BN.shape == (len(rows), num_items), (scores_BN.shape, len(rows), num_items)
             if not bool(scores_BN.max() < torch.inf):  # the maximum is NaN if any score is
                 raise VivimError(

@@ -1,7 +1,7 @@
 """A trained run opened for use: histories in, recommendations out, one constant-time step per watched item."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ class UserState:
         watched: rows of everything that was watched, oldest first; not recommended again.
         memory: state of the user model; None for models that read the whole history each time.
         user_1D: user vector after the newest item; None before the first.
+        user: row of a user of training, for models that know their users by id; None: nobody known.
     """
 
     watched: tuple[int, ...]
     memory: Any
     user_1D: torch.Tensor | None
+    user: int | None = None
 
 
 class Recommender:
@@ -55,13 +57,17 @@ class Recommender:
         return Recommender(RunFolder.open(path), device)
 
     @torch.inference_mode()
-    def state(self, history: Iterable[str] = ()) -> UserState:
+    def state(self, history: Iterable[str] = (), user: int | None = None) -> UserState:
         """The state of a user with this history of item ids, oldest first; starts from nothing, reads every item once.
+
+        Args:
+            history: item ids.
+            user: row of the user in training, if it is one.
 
         Raises:
             InputError: an id is not in the catalogue.
         """
-        state = self._empty()
+        state = replace(self._empty(), user=user)
         for id_ in history:
             state = self.step(state, id_)
         return state
@@ -76,9 +82,9 @@ class Recommender:
         row = self.items.row_of(item)
         watched = (*state.watched, row)
         if not isinstance(self.scorer, VectorScorer):
-            return UserState(watched, None, None)
+            return UserState(watched, None, None, state.user)
         user_1D, memory = self.scorer.model.step(self.scorer.items_ND[row : row + 1], state.memory)
-        return UserState(watched, memory, user_1D)
+        return UserState(watched, memory, user_1D, state.user)
 
     @torch.inference_mode()
     def top_k(self, state: UserState, k: int, *, exclude_seen: bool = True) -> list[tuple[str, float]]:
@@ -116,4 +122,5 @@ class Recommender:
             assert state.user_1D is not None
             return state.user_1D @ self.scorer.items_ND.T
         rows = torch.tensor([state.watched[-self.max_len :]])
-        return self.scorer.score(SequenceBatch(rows, torch.tensor([rows.shape[1]])))
+        users = None if state.user is None else torch.tensor([state.user])
+        return self.scorer.score(SequenceBatch(rows, torch.tensor([rows.shape[1]]), users))

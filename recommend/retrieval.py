@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from .ranker import TopK
-from .scorers import VectorScorer
+from .scorers import TableScorer, VectorScorer
 from .sequences import Questions, SequenceBatch
 
 Kind = Literal["flat", "hnsw", "ivf"]
@@ -65,7 +65,7 @@ def _ivf(items_ND: npt.NDArray[np.float32]) -> Any:
 _BUILD: dict[Kind, Callable[[npt.NDArray[np.float32]], Any]] = {"flat": _flat, "hnsw": _hnsw, "ivf": _ivf}
 
 
-def faiss_top_k(index: FaissIndex, scorer: VectorScorer, questions: Questions, k: int, batch: int = 512) -> TopK:
+def faiss_top_k(index: FaissIndex, scorer: VectorScorer | TableScorer, questions: Questions, k: int, batch: int = 512) -> TopK:
     """The ``k`` best unseen items of every question through the index: enough is asked for to be left with k after masking."""
     items = np.full((len(questions), k), -1, np.int32)
     scores = np.full((len(questions), k), -np.inf, np.float32)
@@ -73,7 +73,7 @@ def faiss_top_k(index: FaissIndex, scorer: VectorScorer, questions: Questions, k
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            users_BD = scorer.users(SequenceBatch.of(questions.histories, rows))
+            users_BD = scorer.users(SequenceBatch.of(questions.histories, rows, questions.users[rows]))
             most_seen = int(questions.seen.lengths[rows].max(initial=0))
             found_scores, found = index.search(users_BD, k + most_seen)
             for place, row in enumerate(rows):

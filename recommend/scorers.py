@@ -1,6 +1,6 @@
 """Scoring every item with a trained vector model.
 
-Legend: B histories, L positions, N items, D model width.
+Legend: B histories, L positions, U users, N items, D model width.
 """
 
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ..errors import InputError
 from .models.vector_model import VectorModel
 from .sequences import SequenceBatch
 
@@ -29,6 +30,36 @@ class VectorScorer:
         batch = batch.to(self.items_ND.device)
         hidden_BLD = self.model(F.embedding(batch.items_BL, self.items_ND))
         return hidden_BLD[torch.arange(len(batch), device=hidden_BLD.device), batch.lengths_B - 1]
+
+    def score(self, batch: SequenceBatch) -> torch.Tensor:
+        """(B, N)."""
+        return self.users(batch) @ self.items_ND.T
+
+
+class TableScorer:
+    """A ``Scorer`` of users that are known by id: user vector . item vector, whatever the history.
+
+    Args:
+        users_UD: vectors of the users of training.
+        items_ND: vectors of the whole catalogue, on the same device.
+    """
+
+    def __init__(self, users_UD: torch.Tensor, items_ND: torch.Tensor) -> None:
+        self.users_UD = users_UD
+        self.items_ND = items_ND
+
+    def users(self, batch: SequenceBatch) -> torch.Tensor:
+        """(B, D).
+
+        Raises:
+            InputError: nobody known.
+        """
+        if batch.users_B is None:
+            raise InputError(
+                "this model knows the users it was trained on, by id, and nothing of anybody's history: it can be evaluated, and answers "
+                "`recommend --user ID`. For histories train a model that reads them, such as mamba."
+            )
+        return self.users_UD[batch.users_B.to(self.users_UD.device)]
 
     def score(self, batch: SequenceBatch) -> torch.Tensor:
         """(B, N)."""

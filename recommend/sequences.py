@@ -6,6 +6,7 @@ Items are rows of an ``ItemIndex``, counted from 0. Inside every sequence the ol
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -115,20 +116,23 @@ class SequenceBatch:
     Attributes:
         items_BL: int64 item rows; positions at or beyond ``lengths_B`` hold 0 and mean nothing.
         lengths_B: int64, each at least 1.
+        users_B: int64 rows of the users whose histories these are; None: nobody known.
     """
 
     items_BL: torch.Tensor
     lengths_B: torch.Tensor
+    users_B: torch.Tensor | None = None
 
     @staticmethod
-    def of(sequences: Sequences, rows: npt.NDArray[np.int64]) -> "SequenceBatch":
-        """The sequences ``rows`` as one padded batch on the CPU."""
+    def of(sequences: Sequences, rows: npt.NDArray[np.int64], users: npt.NDArray[np.integer[Any]] | None = None) -> "SequenceBatch":
+        """The sequences ``rows`` as one padded batch on the CPU; ``users`` are those of the rows."""
         lengths = sequences.lengths[rows]
         columns = np.arange(int(lengths.max()) if len(rows) else 0)
         valid = columns[None, :] < lengths[:, None]
         source = np.minimum(sequences.offsets[rows][:, None] + columns[None, :], max(len(sequences.items) - 1, 0))
         items = np.where(valid, sequences.items[source], 0)
-        return SequenceBatch(torch.from_numpy(items.astype(np.int64)), torch.from_numpy(lengths))
+        users_B = None if users is None else torch.from_numpy(users.astype(np.int64))
+        return SequenceBatch(torch.from_numpy(items.astype(np.int64)), torch.from_numpy(lengths), users_B)
 
     def __len__(self) -> int:
         return len(self.lengths_B)
@@ -139,4 +143,5 @@ class SequenceBatch:
         return torch.arange(self.items_BL.shape[1], device=self.items_BL.device)[None, :] < self.lengths_B[:, None]
 
     def to(self, device: torch.device) -> "SequenceBatch":
-        return SequenceBatch(self.items_BL.to(device), self.lengths_B.to(device))
+        users_B = None if self.users_B is None else self.users_B.to(device)
+        return SequenceBatch(self.items_BL.to(device), self.lengths_B.to(device), users_B)

@@ -145,12 +145,10 @@ def _learn(
 ) -> FitResult:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        learner = Learner(
-            build.item_encoder(config.items, config.model, len(split.items), content, seed),
-            build.user_model(config.model, config.protocol.max_len),
-            build.loss(config.loss, config.items, split),
-        )
+        learner = build.learner(config, split, content, seed)
         if config.train.init is not None:
+            if not isinstance(learner, Learner):
+                raise InputError(f"--init: {config.model.kind} knows its users by id and cannot begin with another run; leave it out.")
             for line in begin_with(learner, RunFolder.open(config.train.init), split.items.sha256):
                 progress.say(line)
         max_len = config.protocol.max_len

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import lightning_fabric
@@ -25,8 +24,7 @@ from .batches import TrainBatch, num_batches, train_batches
 from .checkpoint import RunFolder
 from .config import TrainConfig
 from .forecast import forecast
-from .item_encoders import IdItems
-from .learner import Learner
+from .learner import Trainable
 from .metrics import hit_rate, ndcg
 from .processes import Processes
 from .protocol import Split
@@ -39,14 +37,6 @@ class SharesWork(Protocol):
     """A part that the processes of a training compute together."""
 
     processes: Processes
-
-
-@runtime_checkable
-class KeepsFiles(Protocol):
-    """A part of an item encoder that is of use by itself."""
-
-    def write(self, folder: Path) -> None:
-        """Write files of its own into a run's folder."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +112,7 @@ class Training:
     def __init__(
         self,
         fabric: lightning_fabric.Fabric,
-        learner: Learner,
+        learner: Trainable,
         split: Split,
         config: TrainConfig,
         run: RunFolder,
@@ -146,14 +136,14 @@ class Training:
         self.scaled = scaled
         self.average = AveragedModel(self.learner, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
         self.done = Progressed()
-        self.steps = num_batches(split.train, config.batch)
+        self.steps = num_batches(split.train, config.batch, learner.first_target)
 
     @property
-    def judged(self) -> Learner:
+    def judged(self) -> Trainable:
         """What is validated and kept: the running mean of the weights where there is one."""
         if self.average is None:
             return self.learner
-        assert isinstance(self.average.module, Learner)
+        assert isinstance(self.average.module, Trainable)
         return self.average.module
 
     def fit(self, *, resume: bool, after_epoch: Callable[[EpochLog], None] | None = None) -> FitResult:
@@ -207,7 +197,7 @@ class Training:
             self.done = Progressed(epochs)
             if self.processes.first:
                 if self._best() is log:
-                    _save_best(self.judged, self.run)
+                    self.judged.save(self.run)
                 self._save()
                 self._write_log()
             log_metrics(self.fabric, asdict(log))
@@ -234,6 +224,7 @@ class Training:
             seed=self.seed,
             epoch=epoch,
             part=(self.processes.rank, self.processes.count),
+            first_target=self.learner.first_target,
         )
         before, saved, started = done.seconds, time.monotonic(), time.monotonic()
         for batch in islice(batches, done.step, None):
@@ -344,18 +335,6 @@ class Training:
         unpack_optimizer(self.optimizer, tensors)
         self.done = Progressed(**(state | {"epochs": [EpochLog(**entry) for entry in state["epochs"]]}))
         self._write_log()  # the end may have come between the last checkpoint and its line
-
-
-def _save_best(learner: Learner, run: RunFolder) -> None:
-    """model.safetensors: the user model and the vectors of all items, which is all that answering needs."""
-    tensors = {f"model.{k}": v for k, v in learner.model.state_dict().items()}
-    tensors["items"] = learner.scorer().items_ND
-    for module in learner.encoder.modules():
-        if isinstance(module, KeepsFiles):
-            module.write(run.path)
-    if not isinstance(learner.encoder, IdItems):  # whose table is the vectors themselves
-        run.write_tensors("items.safetensors", learner.encoder.state_dict())
-    run.write_tensors("model.safetensors", tensors)
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
