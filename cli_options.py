@@ -140,7 +140,8 @@ Items = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        metavar="mamba|mamba2|sasrec|gru4rec|nextitnet|popularity|item-knn", help="What turns a history into a user; default: mamba."
+        metavar="mamba|mamba2|sasrec|gru4rec|nextitnet|dssm|lightgcn|popularity|item-knn",
+        help="What turns a history into a user; default: mamba.",
     ),
     Sets("model.kind"),
 ]
