@@ -140,7 +140,7 @@ Items = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        metavar="mamba|mamba2|sasrec|gru4rec|nextitnet|dssm|lightgcn|popularity|item-knn",
+        metavar="mamba|mamba2|sasrec|gru4rec|nextitnet|dssm|lightgcn|nfm|deepfm|popularity|item-knn",
         help="What turns a history into a user; default: mamba.",
     ),
     Sets("model.kind"),

@@ -13,13 +13,14 @@ from .adapter import AdapterItems
 from .config import ItemsConfig, LossConfig, ModelConfig, RecommendConfig
 from .content import CatalogueVectors
 from .item_encoders import ContentAndIdItems, ContentVectors, FrozenItems, IdItems
-from .learner import CollaborativeLearner, Learner, Trainable
+from .learner import CollaborativeLearner, Learner, PairLearner, Trainable
 from .losses import FullSoftmax, InBatchSoftmax, Loss
 from .models.collaborative import LightGcn, MatrixFactorisation
 from .models.gru4rec import Gru4RecUserModel
 from .models.item_knn import ItemKnn
 from .models.mamba import MambaUserModel, mamba1, mamba2
 from .models.nextitnet import NextItNetUserModel
+from .models.pairs import DeepFm, Nfm
 from .models.popularity import Popularity
 from .models.sasrec import SasRecUserModel
 from .negatives import ByPopularity, InBatch, Mixed, Negatives, Uniform
@@ -48,6 +49,12 @@ _USER_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
 _COLLABORATIVE: dict[str, Callable[[ModelConfig, Sequences, int], nn.Module]] = {
     "dssm": lambda config, train, items: MatrixFactorisation(len(train), items, config.d_model),
     "lightgcn": lambda config, train, items: LightGcn(train, items, config.d_model, config.layers),
+}
+
+# They score pairs: (configuration, items of history) -> a ``PairModel``.
+_PAIR_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
+    "nfm": lambda config, max_len: Nfm(config),
+    "deepfm": lambda config, max_len: DeepFm(config, max_len),
 }
 
 _LOSSES: dict[str, Callable[[LossConfig, "Catalogue"], Loss]] = {
@@ -116,6 +123,12 @@ def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
         if config.model.similarity == "cosine":
             raise InputError(f"--model {config.model.kind} scores by the dot product; leave model.similarity at dot.")
         items = items.model_copy(update={"kind": "ids"})
+    if scores_pairs(config.model):
+        if loss.kind not in ("auto", "in-batch"):
+            raise InputError(f"--model {config.model.kind} is trained with the items of a step; leave --loss at auto or in-batch.")
+        if config.model.similarity == "cosine":
+            raise InputError(f"--model {config.model.kind} does not score by a product; leave model.similarity at dot.")
+        loss = loss.model_copy(update={"kind": "in-batch"})
     if items.kind == "auto":
         content = has_vectors and config.model.kind not in YARDSTICKS
         items = items.model_copy(update={"kind": "ids+frozen" if content else "ids"})
@@ -153,7 +166,19 @@ def learner(config: RecommendConfig, split: Split, content: "Content | None", se
     if config.model.kind in _COLLABORATIVE:
         return CollaborativeLearner(_COLLABORATIVE[config.model.kind](config.model, split.train, len(split.items)), objective)
     encoder = item_encoder(config.items, config.model, len(split.items), content, seed)
+    if config.model.kind in _PAIR_MODELS:
+        return PairLearner(encoder, pair_model(config.model, config.protocol.max_len), InBatch(train_counts(split), config.loss.negatives))
     return Learner(encoder, user_model(config.model, config.protocol.max_len), objective)
+
+
+def pair_model(config: ModelConfig, max_len: int) -> nn.Module:
+    """A ``PairModel`` with fresh weights."""
+    return _PAIR_MODELS[config.kind](config, max_len)
+
+
+def scores_pairs(config: ModelConfig) -> bool:
+    """Is it a model that scores pairs of a history and an item?"""
+    return config.kind in _PAIR_MODELS
 
 
 def knows_users_by_id(config: ModelConfig) -> bool:

@@ -78,8 +78,8 @@ class ModelConfig(Settings):
 
     Attributes:
         kind: of histories: ``mamba``, ``mamba2``, ``sasrec``, ``gru4rec``, ``nextitnet``; of users known by id: ``dssm`` (two tables),
-            ``lightgcn`` (layers: of its graph); or one of the yardsticks without learning, ``popularity`` and
-            ``item-knn``.
+            ``lightgcn`` (layers: of its graph); of pairs of a history and an item: ``nfm``, ``deepfm``; or one of the yardsticks
+            without learning, ``popularity`` and ``item-knn``.
         d_model: width of item and user vectors.
         layers: blocks; of nextitnet each is two, with dilations 1 and 4.
         d_state: N, state per channel (mamba, mamba2; 64 costs mamba2 little more than 16).
@@ -93,7 +93,9 @@ class ModelConfig(Settings):
             their own length.
     """
 
-    kind: Literal["mamba", "mamba2", "sasrec", "gru4rec", "nextitnet", "dssm", "lightgcn", "popularity", "item-knn"] = "mamba"
+    kind: Literal["mamba", "mamba2", "sasrec", "gru4rec", "nextitnet", "dssm", "lightgcn", "nfm", "deepfm", "popularity", "item-knn"] = (
+        "mamba"
+    )
     d_model: int = Field(128, ge=1)
     layers: int = Field(2, ge=1)
     d_state: int = Field(16, ge=1)

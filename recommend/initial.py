@@ -7,10 +7,10 @@ from torch import nn
 
 from ..errors import InputError
 from .checkpoint import RunFolder
-from .learner import Learner
+from .learner import OverItems
 
 
-def begin_with(learner: Learner, run: RunFolder, catalogue_sha256: str) -> Iterator[str]:
+def begin_with(learner: OverItems, run: RunFolder, catalogue_sha256: str) -> Iterator[str]:
     """Take over what has the same name and shape: the user model, projections, and tables of ids where the catalogue is the same.
 
     Args:

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..store.run_folder import RunFolder
 from .batches import EncodedItems, TrainBatch
 from .item_encoders import IdItems, ItemEncoder
 from .losses import Loss
+from .models.pairs import PairModel
 from .models.vector_model import VectorModel
-from .scorers import TableScorer, VectorScorer
+from .negatives import InBatch
+from .scorers import PairScorer, TableScorer, VectorScorer
 
 
 @runtime_checkable
@@ -47,7 +50,7 @@ class Trainable(nn.Module, ABC):
         """Mean loss over the predictions of the batch."""
 
     @abstractmethod
-    def scorer(self) -> VectorScorer | TableScorer:
+    def scorer(self) -> VectorScorer | TableScorer | PairScorer:
         """The state of training as a scorer; puts the module into evaluation mode."""
 
     @abstractmethod
@@ -78,35 +81,23 @@ class Trainable(nn.Module, ABC):
         return [{"params": found, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), found in groups.items()]
 
 
-class Learner(Trainable):
-    """Histories: the next item from those before it.
+class OverItems(Trainable):
+    """Reads the items of histories through an item encoder.
 
     Args:
         encoder: an ``ItemEncoder`` that is a module.
-        model: a ``VectorModel`` that is a module.
-        loss: owns its negatives.
+        model: a module that reads item vectors.
     """
 
-    def __init__(self, encoder: nn.Module, model: nn.Module, loss: Loss) -> None:
+    def __init__(self, encoder: nn.Module, model: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
         self.model = model
-        self.loss = loss
-
-    def forward(self, batch: TrainBatch) -> torch.Tensor:
-        items = self.encode(self.loss.rows(batch))
-        hidden_SWD = self.model(items.at(batch.inputs_SW), batch.seq_idx_SW)
-        return self.loss(hidden_SWD.flatten(0, 1)[batch.place_P], batch, items)
 
     def encode(self, rows_R: torch.Tensor | None) -> EncodedItems:
         """Vectors of the items ``rows_R``, or of the whole catalogue."""
         encoder = cast(ItemEncoder, self.encoder)
         return EncodedItems(encoder.all() if rows_R is None else encoder(rows_R), rows_R)
-
-    @torch.inference_mode()
-    def scorer(self) -> VectorScorer:
-        self.eval()
-        return VectorScorer(cast(VectorModel[Any], self.model), self.encode(None).vectors_RD.clone())
 
     def save(self, run: RunFolder) -> None:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -117,6 +108,74 @@ class Learner(Trainable):
         if not isinstance(self.encoder, IdItems):  # whose table is the vectors themselves
             run.write_tensors("items.safetensors", self.encoder.state_dict())
         run.write_tensors("model.safetensors", tensors)
+
+
+class Learner(OverItems):
+    """Histories: the next item from those before it.
+
+    Args:
+        encoder: an ``ItemEncoder`` that is a module.
+        model: a ``VectorModel`` that is a module.
+        loss: owns its negatives.
+    """
+
+    def __init__(self, encoder: nn.Module, model: nn.Module, loss: Loss) -> None:
+        super().__init__(encoder, model)
+        self.loss = loss
+
+    def forward(self, batch: TrainBatch) -> torch.Tensor:
+        items = self.encode(self.loss.rows(batch))
+        hidden_SWD = self.model(items.at(batch.inputs_SW), batch.seq_idx_SW)
+        return self.loss(hidden_SWD.flatten(0, 1)[batch.place_P], batch, items)
+
+    @torch.inference_mode()
+    def scorer(self) -> VectorScorer:
+        self.eval()
+        return VectorScorer(cast(VectorModel[Any], self.model), self.encode(None).vectors_RD.clone())
+
+
+class PairLearner(OverItems):
+    """Any item of a sequence from all the others, one drawn at each step, as MicroLens trains its NFM and DeepFM.
+
+    Softmax over the drawn items of the step and the targets of its sequences; logits are corrected by how often an item is drawn, and
+    one's own other items are left out.
+
+    Args:
+        encoder: an ``ItemEncoder`` that is a module.
+        model: a ``PairModel`` that is a module.
+        negatives: draws items of the step.
+    """
+
+    def __init__(self, encoder: nn.Module, model: nn.Module, negatives: InBatch) -> None:
+        super().__init__(encoder, model)
+        self.negatives = negatives
+
+    def forward(self, batch: TrainBatch) -> torch.Tensor:
+        sequences = batch.sequences
+        device = sequences.items_BL.device
+        chance = torch.rand(len(batch.slots_M), generator=torch.Generator().manual_seed(batch.step_seed), dtype=torch.float64)
+        place_B1 = (chance.to(device)[batch.first_slot_B] * sequences.lengths_B).long()[:, None]
+        others_L = torch.arange(sequences.items_BL.shape[1] - 1, device=device)
+        inputs_BL = sequences.items_BL.gather(1, others_L + (others_L >= place_B1))
+        targets_B = sequences.items_BL.gather(1, place_B1)[:, 0]
+        drawn = self.negatives.draw(batch)
+        candidates_M = torch.cat([drawn.rows_M, targets_B])
+        rows_R = torch.cat([sequences.items_BL[sequences.valid_BL], candidates_M]).unique()
+        items = self.encode(rows_R)
+        model, lengths_B = cast(PairModel, self.model), sequences.lengths_B - 1
+        read = model.read(items.at(inputs_BL.where(others_L < lengths_B[:, None], targets_B[:, None])), lengths_B)
+        logits_BM = model.scores(read, items.at(candidates_M)) - drawn.log_q_N[candidates_M]
+        own_BR = torch.zeros(len(targets_B), len(rows_R), dtype=torch.bool, device=device)
+        own_BR[sequences.valid_BL.nonzero()[:, 0], items.place(sequences.items_BL[sequences.valid_BL])] = True
+        masked_BM = own_BR[:, items.place(candidates_M)]
+        target_B = len(drawn.rows_M) + torch.arange(len(targets_B), device=device)
+        masked_BM[torch.arange(len(targets_B), device=device), target_B] = False
+        return F.cross_entropy(logits_BM.masked_fill(masked_BM, -torch.inf).float(), target_B)
+
+    @torch.inference_mode()
+    def scorer(self) -> PairScorer:
+        self.eval()
+        return PairScorer(cast(PairModel, self.model), self.encode(None).vectors_RD.clone())
 
 
 class Collaborative(Protocol):
@@ -147,7 +206,7 @@ class CollaborativeLearner(Trainable):
 
     def forward(self, batch: TrainBatch) -> torch.Tensor:
         users_UD, items_ND = self.vectors()
-        return self.loss(nn.functional.embedding(batch.users_P, users_UD), batch, EncodedItems(items_ND, None))
+        return self.loss(F.embedding(batch.users_P, users_UD), batch, EncodedItems(items_ND, None))
 
     @torch.inference_mode()
     def scorer(self) -> TableScorer:

@@ -8,9 +8,10 @@ from ..errors import InputError
 from . import build
 from .checkpoint import RunFolder
 from .config import RecommendConfig
+from .models.pairs import PairModel
 from .models.vector_model import VectorModel
 from .ranker import Scorer
-from .scorers import TableScorer, VectorScorer
+from .scorers import PairScorer, TableScorer, VectorScorer
 
 
 def load_scorer(run: RunFolder, device: str = "cpu") -> Scorer:
@@ -32,10 +33,13 @@ def load_scorer(run: RunFolder, device: str = "cpu") -> Scorer:
         )
     if build.knows_users_by_id(config.model):
         return TableScorer(tensors["users"].to(torch.device(device)), vectors_ND.to(torch.device(device)))
-    model = build.user_model(config.model, config.protocol.max_len)
+    pairs = build.scores_pairs(config.model)
+    model = (build.pair_model if pairs else build.user_model)(config.model, config.protocol.max_len)
     try:
         model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
     except RuntimeError as error:
         raise InputError(f"{run.path / 'model.safetensors'} does not fit the run's configuration: {error}") from error
     model = model.to(device).eval()
+    if pairs:
+        return PairScorer(cast(PairModel, model), vectors_ND.to(torch.device(device)))
     return VectorScorer(cast(VectorModel[Any], model), vectors_ND.to(torch.device(device)))

@@ -9,8 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import InputError
+from .models.pairs import PairModel
 from .models.vector_model import VectorModel
 from .sequences import SequenceBatch
+
+# Numbers of (B, M, D) at a time: those of 64 MiB.
+_PAIR_NUMBERS = 2**24
 
 
 class VectorScorer:
@@ -64,3 +68,23 @@ class TableScorer:
     def score(self, batch: SequenceBatch) -> torch.Tensor:
         """(B, N)."""
         return self.users(batch) @ self.items_ND.T
+
+
+class PairScorer:
+    """A ``Scorer``: every pair of a history and an item on its own, some items at a time.
+
+    Args:
+        model: in evaluation mode.
+        items_ND: vectors of the whole catalogue, on the model's device.
+    """
+
+    def __init__(self, model: PairModel, items_ND: torch.Tensor) -> None:
+        self.model = model
+        self.items_ND = items_ND
+
+    def score(self, batch: SequenceBatch) -> torch.Tensor:
+        """(B, N)."""
+        batch = batch.to(self.items_ND.device)
+        read = self.model.read(F.embedding(batch.items_BL, self.items_ND), batch.lengths_B)
+        at_once = max(1, _PAIR_NUMBERS // (len(batch) * self.items_ND.shape[1]))
+        return torch.cat([self.model.scores(read, some_MD) for some_MD in self.items_ND.split(at_once)], 1)

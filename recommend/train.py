@@ -21,7 +21,7 @@ from .checkpoint import RunFolder
 from .config import RecommendConfig
 from .content import CatalogueVectors, lay_out
 from .initial import begin_with
-from .learner import Learner
+from .learner import OverItems
 from .processes import Processes, start
 from .protocol import MicroLensProtocol, Split
 from .sequences import Interactions
@@ -147,7 +147,7 @@ def _learn(
         torch.manual_seed(seed)
         learner = build.learner(config, split, content, seed)
         if config.train.init is not None:
-            if not isinstance(learner, Learner):
+            if not isinstance(learner, OverItems):
                 raise InputError(f"--init: {config.model.kind} knows its users by id and cannot begin with another run; leave it out.")
             for line in begin_with(learner, RunFolder.open(config.train.init), split.items.sha256):
                 progress.say(line)

@@ -6,29 +6,19 @@ import numpy as np
 import pytest
 import torch
 from vivim.errors import InputError
-from vivim.progress import SILENT
 from vivim.recommend.batches import TrainBatch, train_batches
 from vivim.recommend.build import resolved
-from vivim.recommend.checkpoint import RunFolder
-from vivim.recommend.config import EvaluateConfig, RecommendConfig
-from vivim.recommend.evaluation import evaluate_run
+from vivim.recommend.config import RecommendConfig
 from vivim.recommend.learner import CollaborativeLearner
 from vivim.recommend.losses import FullSoftmax, InBatchSoftmax
 from vivim.recommend.models.collaborative import LightGcn, MatrixFactorisation
 from vivim.recommend.recommender import Recommender
-from vivim.recommend.sequences import Interactions, SequenceBatch, Sequences
-from vivim.recommend.train import train_run
-from vivim.store import ItemIndex
+from vivim.recommend.sequences import SequenceBatch, Sequences
 
 KINDS = ["dssm", "lightgcn"]
 
 
-def sequences_of(*lists):
-    offsets = np.cumsum([0, *map(len, lists)]).astype(np.int64)
-    return Sequences(offsets, np.array([item for items in lists for item in items], np.int32))
-
-
-TRAIN = sequences_of([0, 2, 1], [2], [3, 0], [], [1, 1, 4])
+TRAIN = Sequences(np.array([0, 3, 4, 6, 6, 9]), np.array([0, 2, 1, 2, 3, 0, 1, 1, 4], np.int32))
 
 
 def dense_light_gcn(train, items, tables, layers):
@@ -90,19 +80,6 @@ def test_in_batch_softmax_of_pairs_by_hand():
     torch.testing.assert_close(CollaborativeLearner(model, InBatchSoftmax(counts))(batch), total / 3)
 
 
-def blocks(shuffled=False, users=240, items=60, groups=6, seed=0):
-    """Everybody watches only items of one group, in no order; in the shuffled copy it is anybody's items."""
-    rng = np.random.default_rng(seed)
-    group_of = rng.integers(0, groups, users)
-    rows = [rng.permutation(np.arange(g, items, groups))[:8] for g in group_of]
-    if shuffled:
-        everything = rng.permutation(np.concatenate(rows)).reshape(users, 8)
-        rows = [np.unique(row) for row in everything]
-    histories = sequences_of(*rows)
-    names = [ItemIndex(f"{kind}{k:03d}" for k in range(count)) for kind, count in (("u", users), ("i", items))]
-    return Interactions(names[0], names[1], histories, None, "made by a test", "0" * 64)
-
-
 def config(kind, **train):
     sections = {"kind": kind, "d_model": 16, "layers": 2}
     return {
@@ -112,30 +89,20 @@ def config(kind, **train):
     }
 
 
-def fit(data, out, conf, **options):
-    arguments = {"seed": 1, "device": "cpu", "resume": False, "progress": SILENT, "data_location": {"path": "made by a test"}} | options
-    return train_run(data, None, RecommendConfig.model_validate(conf), out, **arguments)
-
-
-def hit_rate_of(run, data):
-    report = evaluate_run(RunFolder.open(run), data, EvaluateConfig(k=(4,)), splits=("test",), progress=SILENT)
-    return report.splits[0].metrics["hit_rate@4"].value
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_model_of_pairs_finds_the_group_of_its_users_and_nothing_where_there_is_none(tmp_path, kind):
+def test_a_model_of_pairs_finds_the_group_of_its_users_and_nothing_where_there_is_none(tmp_path, kind, planted):
     """Of ten items of a group six are masked, so that knowing the group means the target is among four; chance is 4 of 54."""
     for name, shuffled in (("true", False), ("shuffled", True)):
-        data = blocks(shuffled)
-        fit(data, tmp_path / name, config(kind))
-        rate = hit_rate_of(tmp_path / name, data)
+        data = planted.blocks(shuffled)
+        planted.fit(data, tmp_path / name, config(kind))
+        rate = planted.hit_rate_of(tmp_path / name, data)
         assert rate < 0.2 if shuffled else rate > 0.9, (name, rate)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_answers_for_its_users_and_says_why_not_for_histories(tmp_path, kind):
-    data = blocks()
-    fit(data, tmp_path / "run", config(kind, epochs=2))
+def test_a_run_answers_for_its_users_and_says_why_not_for_histories(tmp_path, kind, planted):
+    data = planted.blocks()
+    planted.fit(data, tmp_path / "run", config(kind, epochs=2))
     recommender = Recommender.open(tmp_path / "run")
     watched = [data.items.ids[row] for row in data.histories[3]]
     best = recommender.top_k(recommender.state(watched, user=3), 5)
@@ -145,17 +112,17 @@ def test_a_run_answers_for_its_users_and_says_why_not_for_histories(tmp_path, ki
     assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
 
 
-def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path):
-    data, conf = blocks(), config("lightgcn", epochs=3)
-    fit(data, tmp_path / "whole", conf)
+def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path, planted):
+    data, conf = planted.blocks(), config("lightgcn", epochs=3)
+    planted.fit(data, tmp_path / "whole", conf)
 
     def stop(log):
         if log.epoch == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(Exception, match="--resume"):
-        fit(data, tmp_path / "cut", conf, after_epoch=stop)
-    fit(data, tmp_path / "cut", conf, resume=True)
+        planted.fit(data, tmp_path / "cut", conf, after_epoch=stop)
+    planted.fit(data, tmp_path / "cut", conf, resume=True)
     assert (tmp_path / "cut/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
 
 
@@ -171,11 +138,11 @@ def test_what_does_not_go_with_users_by_id_is_refused(change, says):
         resolved(RecommendConfig.model_validate(config("dssm") | change), has_vectors=True)
 
 
-def test_beginning_with_another_run_is_refused(tmp_path):
-    data = blocks()
-    fit(data, tmp_path / "one", config("dssm", epochs=1))
+def test_beginning_with_another_run_is_refused(tmp_path, planted):
+    data = planted.blocks()
+    planted.fit(data, tmp_path / "one", config("dssm", epochs=1))
     with pytest.raises(InputError, match="leave it out"):
-        fit(data, tmp_path / "two", config("dssm", epochs=1, init=str(tmp_path / "one")))
+        planted.fit(data, tmp_path / "two", config("dssm", epochs=1, init=str(tmp_path / "one")))
 
 
 def test_full_softmax_of_pairs_counts_each_pair_once():
