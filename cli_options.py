@@ -140,8 +140,8 @@ Items = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        metavar="mamba|mamba2|sasrec|gru4rec|nextitnet|dssm|lightgcn|nfm|deepfm|popularity|item-knn",
-        help="What turns a history into a user; default: mamba.",
+        metavar="mamba|sasrec|gru4rec|...",
+        help="What turns a history into a user; all stand in pipeline.yaml. Default: mamba.",
     ),
     Sets("model.kind"),
 ]

@@ -256,10 +256,10 @@ def _interval(estimate: "Estimate") -> str:
 
 
 def _open_store(workspace: Workspace, config: "RecommendConfig", embeddings: Path | None) -> "EmbeddingStore | None":
-    from .recommend.build import YARDSTICKS, needs_vectors
+    from .recommend.build import looks_at_nothing, needs_vectors
     from .store import EmbeddingStore
 
-    if not needs_vectors(config.items) or config.model.kind in YARDSTICKS:
+    if not needs_vectors(config.items) or looks_at_nothing(config.model):
         return None
     return EmbeddingStore.open(embeddings or workspace.last_embeddings())
 

@@ -15,7 +15,9 @@ from .content import CatalogueVectors
 from .item_encoders import ContentAndIdItems, ContentVectors, FrozenItems, IdItems
 from .learner import CollaborativeLearner, Learner, PairLearner, Trainable
 from .losses import FullSoftmax, InBatchSoftmax, Loss
+from .models.bm25 import Bm25
 from .models.collaborative import LightGcn, MatrixFactorisation
+from .models.content_mean import ContentMean
 from .models.gru4rec import Gru4RecUserModel
 from .models.item_knn import ItemKnn
 from .models.mamba import MambaUserModel, mamba1, mamba2
@@ -23,6 +25,7 @@ from .models.nextitnet import NextItNetUserModel
 from .models.pairs import DeepFm, Nfm
 from .models.popularity import Popularity
 from .models.sasrec import SasRecUserModel
+from .models.youtube import YoutubeUserModel
 from .negatives import ByPopularity, InBatch, Mixed, Negatives, Uniform
 from .protocol import Split
 from .sampled_losses import BinaryCrossEntropy, Bpr, GeneralisedBce, SampledSoftmax
@@ -34,8 +37,11 @@ if TYPE_CHECKING:
 
     Content = CatalogueVectors | CatalogueFrames
 
+Yardstick = Popularity | ItemKnn | Bm25 | ContentMean
+
 # Yardsticks are counted, not learned.
-YARDSTICKS: dict[str, type[Popularity] | type[ItemKnn]] = {"popularity": Popularity, "item-knn": ItemKnn}
+_COUNTED: dict[str, type[Popularity] | type[ItemKnn] | type[Bm25]] = {"popularity": Popularity, "item-knn": ItemKnn, "bm25": Bm25}
+YARDSTICKS: dict[str, type[Yardstick]] = {**_COUNTED, "content-mean": ContentMean}
 
 _USER_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
     "mamba": lambda config, max_len: MambaUserModel(config, mamba1),
@@ -43,6 +49,7 @@ _USER_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
     "sasrec": lambda config, max_len: SasRecUserModel(config, max_len),
     "gru4rec": lambda config, max_len: Gru4RecUserModel(config),
     "nextitnet": lambda config, max_len: NextItNetUserModel(config),
+    "youtube": lambda config, max_len: YoutubeUserModel(config),
 }
 
 # They know their users by id: (configuration, training sequences, N) -> a ``Collaborative``.
@@ -129,6 +136,10 @@ def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
         if config.model.similarity == "cosine":
             raise InputError(f"--model {config.model.kind} does not score by a product; leave model.similarity at dot.")
         loss = loss.model_copy(update={"kind": "in-batch"})
+    if config.model.kind == "content-mean":
+        if items.kind not in ("auto", "frozen") or not has_vectors:
+            raise InputError("--model content-mean looks at stored vectors; give --embeddings FILE.h5, and leave --items out.")
+        items = items.model_copy(update={"kind": "frozen"})
     if items.kind == "auto":
         content = has_vectors and config.model.kind not in YARDSTICKS
         items = items.model_copy(update={"kind": "ids+frozen" if content else "ids"})
@@ -142,6 +153,19 @@ def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
             "with few loss.negatives."
         )
     return config.model_copy(update={"items": items, "loss": loss})
+
+
+def yardstick(config: ModelConfig, split: Split, content: "Content | None") -> Yardstick:
+    """What is counted over the training sequences, or looks at content."""
+    if config.kind == "content-mean":
+        assert isinstance(content, CatalogueVectors)
+        return ContentMean.of(content)
+    return _COUNTED[config.kind].fit(split.train, len(split.items))
+
+
+def looks_at_nothing(config: ModelConfig) -> bool:
+    """Does it use no content, whatever the items?"""
+    return config.kind in _COUNTED
 
 
 def needs_vectors(config: ItemsConfig) -> bool:

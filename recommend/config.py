@@ -77,9 +77,9 @@ class ModelConfig(Settings):
     """Which user model.
 
     Attributes:
-        kind: of histories: ``mamba``, ``mamba2``, ``sasrec``, ``gru4rec``, ``nextitnet``; of users known by id: ``dssm`` (two tables),
-            ``lightgcn`` (layers: of its graph); of pairs of a history and an item: ``nfm``, ``deepfm``; or one of the yardsticks
-            without learning, ``popularity`` and ``item-knn``.
+        kind: of histories: ``mamba``, ``mamba2``, ``sasrec``, ``gru4rec``, ``nextitnet``, ``youtube``; of users known by id: ``dssm``
+            (two tables), ``lightgcn`` (layers: of its graph); of pairs of a history and an item: ``nfm``, ``deepfm``; or one of the
+            yardsticks without learning: ``popularity``, ``item-knn``, ``bm25``, ``content-mean``.
         d_model: width of item and user vectors.
         layers: blocks; of nextitnet each is two, with dilations 1 and 4.
         d_state: N, state per channel (mamba, mamba2; 64 costs mamba2 little more than 16).
@@ -93,9 +93,10 @@ class ModelConfig(Settings):
             their own length.
     """
 
-    kind: Literal["mamba", "mamba2", "sasrec", "gru4rec", "nextitnet", "dssm", "lightgcn", "nfm", "deepfm", "popularity", "item-knn"] = (
-        "mamba"
-    )
+    kind: Literal[
+        "mamba", "mamba2", "sasrec", "gru4rec", "nextitnet", "youtube", "dssm", "lightgcn", "nfm", "deepfm",
+        "popularity", "item-knn", "bm25", "content-mean",
+    ] = "mamba"  # fmt: skip
     d_model: int = Field(128, ge=1)
     layers: int = Field(2, ge=1)
     d_state: int = Field(16, ge=1)

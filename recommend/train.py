@@ -101,8 +101,7 @@ def train_run(
         if config.model.kind in build.YARDSTICKS:
             result = None
             if processes.first:
-                yardstick = build.YARDSTICKS[config.model.kind].fit(split.train, len(split.items))
-                run.write_tensors("model.safetensors", yardstick.tensors())
+                run.write_tensors("model.safetensors", build.yardstick(config.model, split, content).tensors())
         else:
             result = _learn(fabric, split, content, config, run, seed=seed, resume=resume, progress=progress, after_epoch=after_epoch)
         peak_mb = max(before_mb, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
@@ -115,7 +114,7 @@ def train_run(
 
 def _content(config: RecommendConfig, store: EmbeddingStore | None, split: Split, progress: Progress) -> "build.Content | None":
     """What the item encoder looks at, laid out along the catalogue."""
-    if config.model.kind in build.YARDSTICKS:
+    if build.looks_at_nothing(config.model):
         return None
     content: build.Content | None = None
     if build.needs_frames(config.items):

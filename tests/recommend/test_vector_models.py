@@ -9,6 +9,7 @@ from vivim.recommend.models.gru4rec import Gru4RecUserModel
 from vivim.recommend.models.mamba import MambaUserModel, mamba2
 from vivim.recommend.models.nextitnet import NextItNetUserModel
 from vivim.recommend.models.sasrec import SasRecUserModel
+from vivim.recommend.models.youtube import YoutubeUserModel
 from vivim.recommend.similarity import ScaledUsers
 
 MODELS = {
@@ -17,6 +18,7 @@ MODELS = {
     "mamba2": lambda: MambaUserModel(ModelConfig(kind="mamba2", d_model=16, d_state=8, headdim=8), mamba2),
     "gru4rec": lambda: Gru4RecUserModel(ModelConfig(kind="gru4rec", d_model=16)),
     "nextitnet": lambda: NextItNetUserModel(ModelConfig(kind="nextitnet", d_model=16, layers=1)),
+    "youtube": lambda: YoutubeUserModel(ModelConfig(kind="youtube", d_model=16, layers=1)),
     "cosine": lambda: ScaledUsers(MambaUserModel(ModelConfig(d_model=16, d_state=8)), 0.1, unit=True),
     "sasrec": lambda: SasRecUserModel(ModelConfig(kind="sasrec", d_model=16), max_len=12),
 }
