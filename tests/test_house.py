@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("ssm", "store", "extract", "recommend", "serve", "demo")
+ROOMS = ("ssm", "store", "extract", "recommend", "suites", "serve", "demo")
 FOUNDATION = {"", "errors", "progress", "settings"}  # "" is the package itself, for its version
 
 MAY_IMPORT = {
     "ssm": set(),
     "store": set(),
+    "suites": {"store", "recommend"},
     "extract": {"ssm", "store"},
     "recommend": {"ssm", "store"},
     "serve": {"recommend", "store"},
