@@ -2,7 +2,8 @@
 
     python benchmarks/ladder.py --work DIR [--seeds 3] [--viewers 400] [--world 7] [--out benchmarks/results/ladder.json]
 
-Every rung has the same Mamba user model, as many epochs, of which validation chooses the best, and begins with the same random nano encoder (its seed is that of the run); each training is a
+Every rung has the same Mamba user model, as many epochs, of which validation chooses the best, and begins with the same random nano
+encoder (its seed is that of the run); each training is a
 process of its own, which tells its peak memory. ``end-to-end`` rungs begin with the run of ``frozen``. Test HR@10 is given over all
 questions, and over those whose target nobody watched in training (cold).
 """
