@@ -17,6 +17,7 @@ ml-100k, trained until validation no longer rises. Each is a process of its own.
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is loaded, as the command line does
 
 import torch
 from vivim.allocator import keep_freed_memory
@@ -108,8 +111,9 @@ def one(options: argparse.Namespace, kind: str, name: str, seed: int) -> dict[st
     return last_line([*command, "--epochs", str(options.epochs), "--patience", str(options.patience), "--seed", str(seed)])
 
 
-def last_line(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run(command, capture_output=True, text=True)
+def last_line(command: list[str], without: tuple[str, ...] = ()) -> dict[str, Any]:
+    environment = {name: value for name, value in os.environ.items() if name not in without}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -132,7 +136,8 @@ def recbole(options: argparse.Namespace, file: Path, model: str, name: str, *, a
         "--width",
         str(width),
     ]
-    found = last_line([*command, *["--anomaly"] * anomaly, *["--evaluate"] * evaluate])
+    # Threads wait as torch's do by default: what our command line sets is ours.
+    found = last_line([*command, *["--anomaly"] * anomaly, *["--evaluate"] * evaluate], without=("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"))
     times = sorted(epoch["seconds"] for epoch in found["epochs"])
     seconds = times[len(times) // 2]
     best = max((e for e in found["epochs"] if "validation" in e), key=lambda e: e["validation"]["ndcg@10"], default=None)
