@@ -1,0 +1,130 @@
+"""What a suite is: rows of a table, each a configuration, over the same data and protocol."""
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from ..errors import InputError
+from ..recommend.config import RecommendConfig
+from ..settings import Settings
+
+Sections = dict[str, dict[str, Any]]
+
+
+class Row(Settings):
+    """One line of the table.
+
+    Attributes:
+        name: as the published tables have it, where they have it.
+        kind: class of models that it is compared within.
+        ours: is it a model of this project, and not one of the table's baselines?
+        note: what is to be known of it.
+        seeds: trainings with other seeds; None: the suite's.
+        config: sections ``items``, ``model``, ``loss`` and ``train`` as in pipeline.yaml, over the suite's.
+    """
+
+    name: str = Field(min_length=1)
+    kind: str = Field(min_length=1)
+    ours: bool = False
+    note: str = ""
+    seeds: int | None = Field(None, ge=1)
+    config: Sections = Field(default_factory=dict)
+
+    @property
+    def slug(self) -> str:
+        """Its folder."""
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.kind} {self.name}".lower().replace("+", " plus ")).strip("-")
+
+
+class Suite(Settings):
+    """Rows, and what they share.
+
+    Attributes:
+        name: of the suite.
+        about: what it is, in a sentence.
+        k: list lengths.
+        seeds: trainings of a row.
+        config: sections of every row, ``protocol`` among them: rows of one table have one protocol.
+        rows: the lines.
+    """
+
+    name: str
+    about: str = ""
+    k: tuple[int, ...] = (10, 20)
+    seeds: int = Field(1, ge=1)
+    config: Sections = Field(default_factory=dict)
+    rows: tuple[Row, ...] = Field(min_length=1)
+
+    def seeds_of(self, row: Row) -> int:
+        """How many trainings a row has."""
+        return row.seeds or self.seeds
+
+    def config_of(self, row: Row) -> RecommendConfig:
+        """The whole configuration of a row.
+
+        Raises:
+            InputError: a section or an option that there is not; the message names the row.
+        """
+        if "protocol" in row.config:
+            raise InputError(f"row {row.name} of the suite {self.name} has a protocol of its own; it belongs to the suite, for all rows.")
+        names = self.config.keys() | row.config.keys()
+        merged = {name: {**self.config.get(name, {}), **row.config.get(name, {})} for name in names}
+        try:
+            return RecommendConfig.model_validate(merged)
+        except ValidationError as error:
+            raise InputError(f"row {row.name} of the suite {self.name}: {_first(error)}") from error
+
+    def check(self) -> "Suite":
+        """Itself, if every row can be configured and no two share a folder.
+
+        Raises:
+            InputError: as ``config_of``, or two rows of one name.
+        """
+        slugs: dict[str, str] = {}
+        for row in self.rows:
+            self.config_of(row)
+            if slugs.setdefault(row.slug, row.name) != row.name or [r.slug for r in self.rows].count(row.slug) > 1:
+                raise InputError(f"the suite {self.name} has two rows of class {row.kind} that are called {row.name}; rename one.")
+        return self
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the suites that come along."""
+    return tuple(sorted(path.name.removesuffix(".yaml") for path in files(__package__).iterdir() if path.name.endswith(".yaml")))
+
+
+def suite_of(content: Mapping[str, Any], source: str) -> Suite:
+    """A suite from what a YAML file holds.
+
+    Raises:
+        InputError: it is none; the message names what is wrong.
+    """
+    try:
+        return Suite.model_validate(content).check()
+    except ValidationError as error:
+        raise InputError(f"{source} is no suite: {_first(error)}") from error
+
+
+def place_of(name: str) -> Path:
+    """The file of a suite that comes along, or of one's own.
+
+    Raises:
+        InputError: there is none.
+    """
+    own = Path(name)
+    if own.suffix in {".yaml", ".yml"}:
+        if not own.is_file():
+            raise InputError(f"the suite {name} is not there; give a YAML file, or one of: {', '.join(shipped())}.")
+        return own
+    if name not in shipped():
+        raise InputError(f"there is no suite {name}; give one of {', '.join(shipped())}, or a YAML file.")
+    return Path(str(files(__package__).joinpath(f"{name}.yaml")))
+
+
+def _first(error: ValidationError) -> str:
+    found = error.errors()[0]
+    return f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
