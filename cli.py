@@ -186,6 +186,23 @@ def evaluate(
     return run_evaluate(call.pipeline, call.progress, run=run, split=split.value if split else None)
 
 
+@command("benchmark")
+def benchmark(
+    call: Call,
+    action: Annotated[opt.BenchmarkAction, typer.Argument(help="run: train and measure a suite; table: only make its table.")],
+    what: Annotated[str, typer.Argument(metavar="SUITE|FOLDER", help="run: a suite that comes along, or a YAML file; table: a folder.")],
+    interactions: opt.Interactions = None,
+    embeddings: opt.Embeddings = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="run: folder of the runs; one that is there is gone on with.")] = None,
+) -> "Summary":
+    """Train every row of a table under one protocol, and make the table."""
+    from .stage_benchmark import run_suite, show_table
+
+    if action is opt.BenchmarkAction.table:
+        return show_table(Path(what))
+    return run_suite(call.pipeline, call.progress, suite=what, embeddings=embeddings, out=out)
+
+
 @command("recommend")
 def recommend(
     call: Call,

@@ -28,6 +28,13 @@ class SplitName(StrEnum):
     validation = "validation"
 
 
+class BenchmarkAction(StrEnum):
+    """What to do with a suite."""
+
+    run = "run"
+    table = "table"
+
+
 @dataclass(frozen=True)
 class Sets:
     """Marks an option that sets the configuration key ``key``; its text is checked there, with one message for all ways to set it.

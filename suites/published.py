@@ -5,13 +5,15 @@ it was measured here.
 """
 
 import csv
-import math
 from dataclasses import dataclass
 from importlib.resources import files
 
+from ..errors import VivimError
+from ..recommend.metrics import arithmetic_check
+
 METRICS = ("hit_rate@10", "ndcg@10", "hit_rate@20", "ndcg@20")
 README, PAPER = "MicroLens README", "paper"
-_DIGIT = 1e-4  # two printed numbers of four digits, each up to half a digit off, differ by a digit more or less than was measured
+_ROUNDING = 0.00005  # of four printed digits
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,13 @@ class PublishedRow:
 
     @property
     def possible(self) -> bool:
-        """Can one evaluation have given all four numbers?
-
-        With one target per user every hit between rank 11 and rank 20 adds between 1 / log2(21) and 1 / log2(12) to NDCG.
-        """
-        gain = self.metrics["ndcg@20"] - self.metrics["ndcg@10"]
-        hits = self.metrics["hit_rate@20"] - self.metrics["hit_rate@10"]
-        return (hits - _DIGIT) / math.log2(21) <= gain + _DIGIT and gain - _DIGIT <= (hits + _DIGIT) / math.log2(12)
+        """Can one evaluation have given all four numbers? See ``arithmetic_check``."""
+        m = self.metrics
+        try:
+            arithmetic_check(m["hit_rate@10"], m["ndcg@10"], m["hit_rate@20"], m["ndcg@20"], 10, 20, rounding=_ROUNDING)
+        except VivimError:
+            return False
+        return True
 
 
 def published() -> tuple[PublishedRow, ...]:

@@ -1,13 +1,16 @@
 """Suites: what may stand in one, and running it row by row, also after it was cut short."""
 
 import json
+from pathlib import Path
 
 import pytest
+from vivim.cli import main
 from vivim.errors import InputError, Interrupted
 from vivim.progress import SILENT, SilentProgress
 from vivim.strict_yaml import read
 from vivim.suites.runner import measured, run_suite
 from vivim.suites.suite import place_of, shipped, suite_of
+from vivim.suites.table import table_of, write_table
 
 SMALL = {
     "name": "small",
@@ -95,3 +98,79 @@ def test_a_row_that_was_trained_otherwise_is_not_taken_for_this_one(planted, tmp
     (outcome,) = run(suite(rows=[changed]), data, tmp_path)
     assert outcome.done == "failed"
     assert "model.d_model 8 (now 16)" in outcome.error
+
+
+def evaluated(rows, data, out):
+    which = suite(rows=rows, k=[2, 4])
+    run(which, data, out)
+    return which
+
+
+ROWS = [
+    {"name": "popularity", "kind": "no learning", "config": {"model": {"kind": "popularity"}}},
+    {"name": "DSSM", "kind": "IDRec (CF)", "note": "two tables", "seeds": 2, "config": {"model": {"kind": "dssm", "d_model": 8}}},
+    {"name": "NFM", "kind": "IDRec (CF)", "config": {"model": {"kind": "nfm", "d_model": 8}}},
+    {"name": "Vivim-CF", "kind": "IDRec (CF)", "ours": True, "config": {"model": {"kind": "lightgcn", "d_model": 8, "layers": 1}}},
+]
+
+
+def test_the_table_holds_what_the_runs_measured(planted, tmp_path):
+    data = planted.blocks(users=80)
+    evaluated(ROWS, data, tmp_path)
+    table = write_table(tmp_path)
+    one = json.loads((tmp_path / "idrec-cf-nfm/seed-1/results.json").read_text())["splits"]
+    line = table.lines[2]
+    for split in ("validation", "test"):
+        for metric in ("hit_rate@2", "ndcg@4"):
+            assert line.cells[split, metric].estimate.as_dict() == pytest.approx(one[split]["metrics"][metric])
+            assert line.cells[split, metric].sd is None
+    seeds = [json.loads((tmp_path / f"idrec-cf-dssm/seed-{n}/results.json").read_text())["splits"] for n in (1, 2)]
+    values = [found["test"]["metrics"]["ndcg@4"]["value"] for found in seeds]
+    cell = table.lines[1].cells["test", "ndcg@4"]
+    assert cell.estimate.value == pytest.approx(sum(values) / 2)
+    assert cell.sd == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    # Ours against the baseline that is best in validation, on the same users.
+    best = max(table.lines[1:3], key=lambda line: line.cells["validation", "ndcg@4"].estimate.value)
+    (hits, gain) = table.tested
+    assert (gain.row, gain.baseline, gain.metric) == ("Vivim-CF", best.row.name, "ndcg@2")
+    assert hits.found.difference == pytest.approx(table.lines[3].gains["hit_rate@2"].mean() - best.gains["hit_rate@2"].mean())
+    page = (tmp_path / "table.md").read_text()
+    assert "| 0.0361†‡ |" in page and "| 0.0313† |" in page and "DSSM: two tables" in page
+    assert "<script" not in (tmp_path / "table.html").read_text()
+    lines = (tmp_path / "table.csv").read_text().splitlines()
+    assert len(lines) == 1 + 4 * 2 * 4
+
+
+def test_rows_under_different_protocols_are_not_put_in_one_table(planted, tmp_path):
+    data = planted.blocks(users=80)
+    which = evaluated(ROWS[:1], data, tmp_path)
+    other = suite_of(SMALL | {"k": [2, 4], "config": {"protocol": {"max_len": 3}}, "rows": ROWS[1:2]}, "other")
+    run(other, data, tmp_path)
+    both = which.model_copy(update={"rows": (*which.rows, *other.rows)})
+    (tmp_path / "suite.json").write_text(both.model_dump_json())
+    with pytest.raises(InputError, match="different protocol cards"):
+        table_of(tmp_path)
+
+
+def test_a_folder_without_a_suite_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no suite"):
+        table_of(tmp_path)
+    run(suite(rows=[{"name": "A", "kind": "x", "config": {"model": {"kind": "content-mean"}}}]), None, tmp_path)
+    with pytest.raises(InputError, match="nothing of the suite"):
+        table_of(tmp_path)
+
+
+def test_a_suite_as_it_is_typed(planted, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = planted.blocks(users=60)
+    lines = [f"{u + 1}\t{' '.join(str(item + 1) for item in row)}" for u, row in enumerate(data.histories)]
+    Path("pairs.tsv").write_text("\n".join(lines) + "\n")
+    rows = [*ROWS[:1], {"name": "A", "kind": "x", "config": {"model": {"kind": "content-mean"}}}]
+    Path("mine.yaml").write_text(json.dumps(SMALL | {"rows": rows}))  # JSON is YAML
+    command = ["benchmark", "run", "mine.yaml", "--interactions", "pairs.tsv", "--out", "done", "--device", "cpu"]
+    assert main(command) == 1  # a row failed
+    said = capsys.readouterr().out
+    assert "1 trainings of small done, 0 were there, 1 failed" in said
+    assert main(["benchmark", "table", "done"]) == 0
+    assert "1 of 2 rows are measured" in capsys.readouterr().out
+    assert main(["benchmark", "run", "nothing", "--interactions", "pairs.tsv"]) == 2
