@@ -17,7 +17,7 @@ def run_suite(pipeline: Pipeline, progress: Progress, *, suite: str, embeddings:
     from .recommend.readers import read_interactions
     from .store import EmbeddingStore
     from .strict_yaml import read
-    from .suites.runner import run_suite as run
+    from .suites.runner import SuiteRun
     from .suites.suite import place_of, suite_of
 
     place = place_of(suite)
@@ -28,15 +28,15 @@ def run_suite(pipeline: Pipeline, progress: Progress, *, suite: str, embeddings:
     if embeddings is None and pipeline.data.interactions is None and workspace.has_embeddings():
         embeddings = workspace.last_embeddings()
     folder = out or pipeline.runs / f"suite-{wanted.name}"
-    outcomes = run(
+    outcomes = SuiteRun(
         wanted,
         read_interactions(str(path), **columns),
         EmbeddingStore.open(embeddings) if embeddings else None,
         folder,
-        device=pick_device(pipeline.device),
-        progress=progress,
-        data_location={"path": str(path)} | columns,
-    )
+        pick_device(pipeline.device),
+        progress,
+        {"path": str(path)} | columns,
+    ).run()
     failed = [outcome for outcome in outcomes if outcome.done == "failed"]
     if len(failed) == len(outcomes):
         raise InputError(f"no row of {suite} could be trained; the first: {failed[0].error}")

@@ -12,7 +12,8 @@ from .vivim import Vivim
 
 @dataclass(frozen=True)
 class MixedPrecision:
-    """An encoder under torch's bfloat16 autocast. Scans stay in float32; on a CPU so do the convolutions before them.
+    """An encoder under torch's bfloat16 autocast. The state of a scan stays in float32; on a CPU so do all of it and the
+    convolution before it.
 
     Random-weight b0 and nano on a CPU: vectors differ from float32 ones by about 4e-3 of their length, so the two are never mixed in
     one file. Measured to be faster for b0 on a CPU with AVX512_BF16; other hardware has not been measured.

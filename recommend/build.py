@@ -121,20 +121,19 @@ def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
     little; else over what a step has encoded anyway.
 
     Raises:
-        InputError: a loss that would encode every clip of the catalogue at every step.
+        InputError: a model with items, a loss or a similarity that it cannot have; a loss that would encode every clip of the catalogue
+            at every step.
     """
     items, loss = config.items, config.loss
+    if (knows_users_by_id(config.model) or scores_pairs(config.model)) and config.model.similarity == "cosine":
+        raise InputError(f"--model {config.model.kind} has scores of its own; leave model.similarity at dot.")
     if knows_users_by_id(config.model):
         if items.kind not in ("auto", "ids"):
             raise InputError(f"--model {config.model.kind} knows users and items by id; --items {items.kind} is for models of histories.")
-        if config.model.similarity == "cosine":
-            raise InputError(f"--model {config.model.kind} scores by the dot product; leave model.similarity at dot.")
         items = items.model_copy(update={"kind": "ids"})
     if scores_pairs(config.model):
         if loss.kind not in ("auto", "in-batch"):
             raise InputError(f"--model {config.model.kind} is trained with the items of a step; leave --loss at auto or in-batch.")
-        if config.model.similarity == "cosine":
-            raise InputError(f"--model {config.model.kind} does not score by a product; leave model.similarity at dot.")
         loss = loss.model_copy(update={"kind": "in-batch"})
     if config.model.kind == "content-mean":
         if items.kind not in ("auto", "frozen") or not has_vectors:
@@ -186,13 +185,13 @@ def has_content(config: ItemsConfig) -> bool:
 
 def learner(config: RecommendConfig, split: Split, content: "Content | None", seed: int) -> Trainable:
     """What is trained, with fresh weights. Raises as ``item_encoder``."""
-    objective = loss(config.loss, config.items, split)
     if config.model.kind in _COLLABORATIVE:
-        return CollaborativeLearner(_COLLABORATIVE[config.model.kind](config.model, split.train, len(split.items)), objective)
+        model = _COLLABORATIVE[config.model.kind](config.model, split.train, len(split.items))
+        return CollaborativeLearner(model, loss(config.loss, config.items, split))
     encoder = item_encoder(config.items, config.model, len(split.items), content, seed)
     if config.model.kind in _PAIR_MODELS:
         return PairLearner(encoder, pair_model(config.model, config.protocol.max_len), InBatch(train_counts(split), config.loss.negatives))
-    return Learner(encoder, user_model(config.model, config.protocol.max_len), objective)
+    return Learner(encoder, user_model(config.model, config.protocol.max_len), loss(config.loss, config.items, split))
 
 
 def pair_model(config: ModelConfig, max_len: int) -> nn.Module:

@@ -134,7 +134,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         parts = max(1, min(threads, len(users) // _LEAST_POSITIONS))
         # Chunks of one size, and one buffer for all: fresh memory of this size costs more in page faults than arithmetic on it. It is
         # taken here, as what a thread takes goes back to the system with it.
-        positions = max(1, min(positions // parts, -(-len(users) // parts)))
+        share = max(1, -(-len(users) // parts))
+        positions = -(-share // -(-share // max(1, positions // parts)))
         calls = [
             (*part, items, users.new_empty(positions * len(items)), items.new_zeros(items.shape, dtype=torch.float32), 1 / count)
             for part in zip(users.chunk(parts), grad_users.chunk(parts), strict=True)

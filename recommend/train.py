@@ -21,7 +21,7 @@ from .checkpoint import RunFolder
 from .config import RecommendConfig
 from .content import CatalogueVectors, lay_out
 from .initial import begin_with
-from .learner import OverItems
+from .learner import OverItems, PairLearner
 from .processes import Processes, start
 from .protocol import MicroLensProtocol, Split
 from .sequences import Interactions
@@ -145,6 +145,8 @@ def _learn(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         learner = build.learner(config, split, content, seed)
+        if isinstance(learner, PairLearner) and fabric.world_size > 1:
+            raise InputError(f"{config.model.kind} is trained by one process: its batch norm and its draws are those of a whole step.")
         if config.train.init is not None:
             if not isinstance(learner, OverItems):
                 raise InputError(f"--init: {config.model.kind} knows its users by id and cannot begin with another run; leave it out.")

@@ -10,7 +10,7 @@ from ..errors import Interrupted, VivimError
 from ..progress import Progress
 from ..recommend import build
 from ..recommend.checkpoint import RunFolder
-from ..recommend.config import EvaluateConfig
+from ..recommend.config import EvaluateConfig, RecommendConfig
 from ..recommend.evaluation import evaluate_run
 from ..recommend.sequences import Interactions
 from ..recommend.train import train_run
@@ -38,71 +38,86 @@ class Outcome:
     error: str = ""
 
 
-def run_suite(
-    suite: Suite,
-    interactions: Interactions,
-    store: EmbeddingStore | None,
-    out: Path,
-    *,
-    device: str,
-    progress: Progress,
-    data_location: dict[str, Any],
-) -> list[Outcome]:
-    """Every row with every seed: ``out/ROW/seed-N`` is a run as ``train-rec`` leaves it, with its results.
+@dataclass(frozen=True)
+class SuiteRun:
+    """A suite and what it is run on: ``folder/ROW/seed-N`` is a run as ``train-rec`` leaves it, with its results.
 
-    Called again, it goes on: finished rows stay, an interrupted training is resumed, a failed one is tried again. A row that fails is
-    told and does not stop the others.
-
-    Raises:
-        Interrupted: Ctrl-C; what is finished is kept.
+    Attributes:
+        suite: rows.
+        interactions: who watched what.
+        store: stored item vectors, for rows that look at them.
+        folder: of the runs.
+        device: that trains.
+        progress: told of every row.
+        data_location: how to read the interactions again, kept in every run.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "suite.json", json.dumps(suite.model_dump(mode="json"), indent=2) + "\n")
-    outcomes = []
-    for row in suite.rows:
-        for seed in range(1, suite.seeds_of(row) + 1):
-            outcome = _one(suite, row, seed, interactions, store, out, device, progress, data_location)
-            outcomes.append(outcome)
-            progress.say(f"{row.name}, seed {seed}: {outcome.done}{': ' + outcome.error if outcome.error else ''}")
-    return outcomes
 
+    suite: Suite
+    interactions: Interactions
+    store: EmbeddingStore | None
+    folder: Path
+    device: str
+    progress: Progress
+    data_location: dict[str, Any]
 
-def _one(
-    suite: Suite,
-    row: Row,
-    seed: int,
-    interactions: Interactions,
-    store: EmbeddingStore | None,
-    out: Path,
-    device: str,
-    progress: Progress,
-    data_location: dict[str, Any],
-) -> Outcome:
-    folder = out / row.slug / f"seed-{seed}"
-    config = suite.config_of(row)
-    try:
-        config = build.resolved(config, has_vectors=store is not None)
-        begun = (folder / "run.json").exists()
-        if begun and is_measured(folder) and RunFolder.open(folder).info()["config"] == config.model_dump(mode="json"):
-            return Outcome(row, seed, folder, "before")
-        uses = build.needs_vectors(config.items) and not build.looks_at_nothing(config.model)
-        train_run(
-            interactions,
-            store if uses else None,
-            config,
-            folder,
-            seed=seed,
-            device=device,
-            resume=begun,
-            progress=progress,
-            data_location=data_location,
+    def run(self) -> list[Outcome]:
+        """Every row with every seed.
+
+        Called again, it goes on: finished rows stay, an interrupted training is resumed, a failed one is tried again. A row that fails
+        is told and does not stop the others.
+
+        Raises:
+            Interrupted: Ctrl-C; what is finished is kept.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / "suite.json", json.dumps(self.suite.model_dump(mode="json"), indent=2) + "\n")
+        outcomes = []
+        for row in self.suite.rows:
+            for seed in range(1, self.suite.seeds_of(row) + 1):
+                outcome = self._one(row, seed)
+                outcomes.append(outcome)
+                self.progress.say(f"{row.name}, seed {seed}: {outcome.done}{': ' + outcome.error if outcome.error else ''}")
+        return outcomes
+
+    def _one(self, row: Row, seed: int) -> Outcome:
+        run = self.folder / row.slug / f"seed-{seed}"
+        try:
+            config = build.resolved(self.suite.config_of(row), has_vectors=self.store is not None)
+            uses = build.needs_vectors(config.items) and not build.looks_at_nothing(config.model)
+            store = self.store if uses else None
+            if self._is_this(run, config, store):
+                return Outcome(row, seed, run, "before")
+            # Of another configuration, other interactions or other vectors: refused there, with the difference.
+            train_run(
+                self.interactions,
+                store,
+                config,
+                run,
+                seed=seed,
+                device=self.device,
+                resume=(run / "run.json").exists(),
+                progress=self.progress,
+                data_location=self.data_location,
+            )
+            measure = EvaluateConfig(k=self.suite.k)
+            evaluate_run(RunFolder.open(run), self.interactions, measure, device=self.device, progress=self.progress)
+        except Interrupted:
+            raise
+        except VivimError as error:
+            return Outcome(row, seed, run, "failed", str(error))
+        return Outcome(row, seed, run, "now")
+
+    def _is_this(self, run: Path, config: RecommendConfig, store: EmbeddingStore | None) -> bool:
+        """Is the run measured, and was it trained as it would be now?"""
+        if not (run / "run.json").exists() or not is_measured(run):
+            return False
+        info = RunFolder.open(run).info()
+        vectors = (info["embeddings"] or {}).get("sha256")
+        return (
+            bool(info["config"] == config.model_dump(mode="json"))
+            and info["card"]["dataset_sha256"] == self.interactions.sha256
+            and vectors == (store.sha256 if store else None)
         )
-        evaluate_run(RunFolder.open(folder), interactions, EvaluateConfig(k=suite.k), device=device, progress=progress)
-    except Interrupted:
-        raise
-    except VivimError as error:
-        return Outcome(row, seed, folder, "failed", str(error))
-    return Outcome(row, seed, folder, "now")
 
 
 def is_measured(folder: Path) -> bool:

@@ -53,6 +53,23 @@ def test_two_processes_learn_what_one_learns(tmp_path, loss):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dssm", "lightgcn"])
+def test_two_processes_learn_pairs_as_one_does(tmp_path, kind):
+    conf = config("in-batch", epochs=2) | {"model": {"kind": kind, "d_model": 16, "layers": 2}}
+    for processes in (1, 2):
+        done = launch(tmp_path / str(processes), conf, processes)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_models_of_pairs_are_refused_in_several_processes(tmp_path):
+    done = launch(tmp_path / "run", config("auto") | {"model": {"kind": "nfm", "d_model": 16}}, 2)
+    assert done.returncode != 0
+    assert "is trained by one process" in done.stderr
+
+
+@pytest.mark.slow
 def test_two_processes_train_the_encoder_as_one_does(tmp_path, frames):
     items = {"kind": "end-to-end", "end_to_end": {"frames": str(frames), "size": "nano", "clips_at_once": 8, "drop_path": 0.0}}
     for processes in (1, 2):

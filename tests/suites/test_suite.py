@@ -1,6 +1,7 @@
 """Suites: what may stand in one, and running it row by row, also after it was cut short."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from vivim.cli import main
 from vivim.errors import InputError, Interrupted
 from vivim.progress import SILENT, SilentProgress
 from vivim.strict_yaml import read
-from vivim.suites.runner import measured, run_suite
+from vivim.suites.runner import SuiteRun, measured
 from vivim.suites.suite import place_of, shipped, suite_of
 from vivim.suites.table import table_of, write_table
 
@@ -29,7 +30,7 @@ def suite(**changes):
 
 
 def run(which, data, out, progress=SILENT):
-    return run_suite(which, data, None, out, device="cpu", progress=progress, data_location={"path": "made by a test"})
+    return SuiteRun(which, data, None, out, "cpu", progress, {"path": "made by a test"}).run()
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -89,6 +90,14 @@ def test_a_row_that_fails_is_told_and_the_others_are_run(planted, tmp_path):
     outcomes = run(suite(rows=rows), planted.blocks(users=60), tmp_path)
     assert [outcome.done for outcome in outcomes] == ["failed", "now"]
     assert "looks at stored vectors" in outcomes[0].error
+
+
+def test_rows_over_other_interactions_are_not_taken_for_these(planted, tmp_path):
+    data = planted.blocks(users=60)
+    run(suite(rows=SMALL["rows"][:2]), data, tmp_path)
+    outcomes = run(suite(rows=SMALL["rows"][:2]), replace(data, sha256="1" * 64), tmp_path)
+    assert {outcome.done for outcome in outcomes} == {"failed"}
+    assert all("another interactions file" in outcome.error for outcome in outcomes)
 
 
 def test_a_row_that_was_trained_otherwise_is_not_taken_for_this_one(planted, tmp_path):
