@@ -60,15 +60,11 @@ def show_table(folder: Path) -> Summary:
 
     table = write_table(folder)
     first = f"@{min(table.suite.k)}"
-    rows = [
-        (
-            line.row.kind,
-            line.row.name,
-            str(line.seeds),
-            *(str(line.cells["test", f"{name}{first}"]) for name in ("hit_rate", "ndcg")),
-        )
-        for line in table.lines
-    ]
+    rows = []
+    for line in table.lines:
+        hits, gain = (line.cells["test", f"{name}{first}"].estimate for name in ("hit_rate", "ndcg"))
+        interval = f"[{hits.low:.4f}, {hits.high:.4f}]"
+        rows.append((line.row.kind, line.row.name, str(line.seeds), f"{hits.value:.4f}", interval, f"{gain.value:.4f}"))
     data: dict[str, Any] = {
         "folder": str(folder),
         "rows": [
@@ -83,7 +79,7 @@ def show_table(folder: Path) -> Summary:
         headline=f"{table.suite.name}: {len(table.lines)} of {len(table.suite.rows)} rows are measured",
         data=data,
         tables=[
-            TableOf("Test", ("class", "model", "seeds", f"HR{first}", f"NDCG{first}"), rows),
+            TableOf("Test", ("class", "model", "seeds", f"HR{first}", "95 %", f"NDCG{first}"), rows),
             *(
                 [TableOf("Against the best baseline of the class", ("model", "baseline", "metric", "difference", "p"), tested)]
                 if tested

@@ -57,7 +57,6 @@ class Line:
         gains: metric -> (U,) of the test, mean over seeds, by which rows are compared.
         seconds_per_epoch: median over seeds; None without epochs.
         epochs: to the best one, median over seeds.
-        peak_memory_mb: largest.
     """
 
     row: Row
@@ -66,7 +65,6 @@ class Line:
     gains: dict[str, npt.NDArray[np.float64]]
     seconds_per_epoch: float | None
     epochs: float | None
-    peak_memory_mb: int | None
 
 
 @dataclass(frozen=True)
@@ -103,14 +101,14 @@ class Table:
 
     def header(self) -> list[str]:
         ours = [f"{split} {_short(metric)}" for split in _SPLITS for metric in self.metrics]
-        return ["class", "model", "seeds", *ours, f"{README} HR@10", f"{PAPER} HR@10", "s/epoch", "epochs to best", "MiB"]
+        return ["class", "model", "seeds", *ours, f"{README} HR@10", f"{PAPER} HR@10", "s/epoch", "epochs to best"]
 
     def rows(self) -> list[list[str]]:
         """As text, class by class."""
         found = []
         for line in self.lines:
             numbers = [str(line.cells[split, metric]) for split in _SPLITS for metric in self.metrics]
-            cost = (line.seconds_per_epoch, line.epochs, line.peak_memory_mb)
+            cost = (line.seconds_per_epoch, line.epochs)
             name = f"**{line.row.name}**" if line.row.ours else line.row.name
             quoted = [_printed(line.row.name, source) for source in (README, PAPER)]
             found.append([line.row.kind, name, str(line.seeds), *numbers, *quoted, *("-" if x is None else f"{x:g}" for x in cost)])
@@ -229,10 +227,9 @@ def _line(suite: Suite, row: Row, runs: Sequence[Path], results: Sequence[dict[s
                 if split == "test":
                     gains[metric] = mean_U
     fits = [result["run"]["fit"] for result in results if result["run"].get("fit")]
-    memory = [result["run"]["peak_memory_mb"] for result in results if result["run"].get("peak_memory_mb")]
     seconds = round(statistics.median(fit["seconds_per_epoch"] for fit in fits), 1) if fits else None
     epochs = statistics.median(fit["best_epoch"] for fit in fits) if fits else None
-    return Line(row, len(runs), cells, gains, seconds, epochs, max(memory, default=None))
+    return Line(row, len(runs), cells, gains, seconds, epochs)
 
 
 def _tests(lines: Sequence[Line]) -> list[Tested]:
