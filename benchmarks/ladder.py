@@ -48,8 +48,8 @@ RUNGS: dict[str, tuple[str, int]] = {
     "ids+frozen": ("ids+frozen", 0),
     "adapter": ("adapter", 0),
     "end-to-end, last stage": ("end-to-end", 1),
-    "end-to-end, last two": ("end-to-end", 2),
     "end-to-end, all": ("end-to-end", 4),
+    "end-to-end, last two": ("end-to-end", 2),
     "ids+end-to-end, all": ("ids+end-to-end", 4),
 }
 
@@ -153,9 +153,11 @@ def main() -> None:
     record = provenance()
     record["command"] = f"ladder.py --seeds {options.seeds} --viewers {options.viewers} --world {options.world} --epochs {options.epochs}"
     rows: list[dict[str, Any]] = []
-    for seed in range(1, options.seeds + 1):
+    seeds = range(1, options.seeds + 1)
+    for seed in seeds:
         extract(clips, options.work, seed)
-        for rung in options.rungs:
+    for rung in options.rungs:
+        for seed in seeds:
             command = [sys.executable, __file__, "--work", str(options.work), "--viewers", str(options.viewers)]
             done = subprocess.run([*command, "--epochs", str(options.epochs), "--one", rung, str(seed)], capture_output=True, text=True)
             if done.returncode:
