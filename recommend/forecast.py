@@ -1,6 +1,6 @@
 """What a training will take, from steps that are run before it begins.
 
-Two small steps, forward and backward, tell what grows with the batch and what does not. No weight is touched.
+Steps of growing size, forward and backward: the last of them is a whole one, unless it might not fit. No weight is touched.
 
 Legend: B sequences of a batch.
 """
@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
 import torch
 
 from ..errors import InputError
@@ -21,6 +22,7 @@ from .sequences import Sequences
 
 _STATES = 2  # numbers that AdamW keeps of every weight
 _ROOM = 0.95  # of what is free; the rest is left to the system
+_WORST = 4.0  # times what the last doubling of a batch added, if it grows with the square
 
 
 @dataclass(frozen=True)
@@ -57,20 +59,27 @@ class Forecast:
 
 
 def forecast(learner: Trainable, train: Sequences, config: TrainConfig, *, max_len: int, seed: int, processes: int = 1) -> Forecast:
-    """Run steps over an eighth and a quarter of a batch, and say what whole ones will take.
+    """Run steps over an eighth, a quarter, half of a batch and a whole one, and say what whole ones take.
+
+    A size is left out, and those above it, when memory that grows with the square of the batch (in-batch negatives) would not hold it;
+    then the whole is told from the curve through those that were run.
 
     Args:
         learner: on its device.
         processes: that share every batch.
     """
     whole = -(-min(config.batch, len(train)) // processes)
-    sizes = sorted({max(1, whole // 8), max(1, whole // 4)})
+    sizes = sorted({max(1, whole // 8), max(1, whole // 4), max(1, whole // 2), whole})
     device = next(learner.parameters()).device
-    seconds, peaks = [], []
+    free = _free_bytes(device)
+    seconds: list[float] = []
+    peaks: list[float] = []
     learner.train()
-    for size in sizes:  # what is done once, such as compiling a kernel for this size, is no step's cost
+    for size in sizes[:2]:  # what is done once, such as compiling a kernel, is no step's cost
         _step(learner, _batch(learner, train, size, max_len, seed, device), config)
     for size in sizes:
+        if free is not None and len(peaks) > 1 and peaks[-1] + _WORST * (peaks[-1] - peaks[-2]) > _ROOM * free:
+            break
         batch = _batch(learner, train, size, max_len, seed, device)
         _reset_peak(device)
         began = time.perf_counter()
@@ -78,12 +87,11 @@ def forecast(learner: Trainable, train: Sequences, config: TrainConfig, *, max_l
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)
-        peaks.append(_peak_bytes(device))
+        peaks.append(float(_peak_bytes(device)))
     trained = sum(parameter.numel() * parameter.element_size() for parameter in learner.parameters() if parameter.requires_grad)
     kept = (_STATES + bool(config.ema)) * trained
-    step_seconds = _extended(sizes, seconds, whole)
-    peak = int(_extended(sizes, [float(value) for value in peaks], whole)) + kept
-    return Forecast(step_seconds * num_batches(train, config.batch, learner.first_target), peak, _free_bytes(device))
+    step_seconds, peak = _extended(sizes, seconds, whole), int(_extended(sizes, peaks, whole)) + kept
+    return Forecast(step_seconds * num_batches(train, config.batch, learner.first_target), peak, free)
 
 
 def _step(learner: Trainable, batch: TrainBatch, config: TrainConfig) -> None:
@@ -101,11 +109,18 @@ def _batch(learner: Trainable, train: Sequences, size: int, max_len: int, seed: 
 
 
 def _extended(sizes: list[int], values: list[float], to: int) -> float:
-    """Along the line through the two; never below the larger."""
-    if len(sizes) == 1:
-        return values[0] * max(1.0, to / sizes[0])
-    slope = max(0.0, (values[1] - values[0]) / (sizes[1] - sizes[0]))
-    return values[1] + slope * (to - sizes[1])
+    """What was measured last if it is ``to``; else along the curve through the last three, where it rises faster than the line."""
+    done = len(values)
+    sizes = sizes[:done]
+    if sizes[-1] == to:
+        return values[-1]
+    if done == 1:
+        return values[0] * to / sizes[0]
+    slope = max(0.0, (values[-1] - values[-2]) / (sizes[-1] - sizes[-2]))
+    line = values[-1] + slope * (to - sizes[-1])
+    if done == 2:
+        return line
+    return max(line, float(np.polyval(np.polyfit(sizes[-3:], values[-3:], 2), to)))
 
 
 def _reset_peak(device: torch.device) -> None:

@@ -1,0 +1,75 @@
+"""What a training will take, foretold from learners whose memory is known by construction."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from vivim.errors import InputError
+from vivim.recommend import forecast as module
+from vivim.recommend.batches import TrainBatch
+from vivim.recommend.config import TrainConfig
+from vivim.recommend.forecast import Forecast, forecast
+from vivim.recommend.learner import Trainable
+from vivim.recommend.sequences import Sequences
+
+BATCH = 64
+MIB = 2**20
+
+
+class Holds(Trainable):
+    """Holds ``mib(B)`` MiB during a step of B sequences, and notes B."""
+
+    def __init__(self, mib: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.mib = mib
+        self.sizes: list[int] = []
+
+    def forward(self, batch: TrainBatch) -> torch.Tensor:
+        self.sizes.append(len(batch.sequences))
+        held = torch.ones(1 + int(self.mib(len(batch.sequences)) * MIB), dtype=torch.uint8)
+        return self.weight.sum() * float(held[0])
+
+    def scorer(self) -> Any:
+        raise NotImplementedError
+
+    def save(self, run: Any) -> None:
+        raise NotImplementedError
+
+
+def told(learner: Holds) -> Forecast:
+    offsets = np.arange(0, 3 * BATCH + 3, 3, dtype=np.int64)[: BATCH + 1]
+    train = Sequences(offsets, np.zeros(offsets[-1], np.int32))
+    return forecast(learner, train, TrainConfig(batch=BATCH), max_len=10, seed=1)
+
+
+@pytest.mark.parametrize("power", [0, 1, 2], ids=["constant", "linear", "quadratic"])
+def test_a_whole_step_is_what_is_told(power: int) -> None:
+    whole = 384
+    base = told(Holds(lambda size: 0)).peak_bytes
+    learner = Holds(lambda size: whole * (size / BATCH) ** power)
+    assert told(learner).peak_bytes - base == pytest.approx(whole * MIB, rel=0.1)  # malloc may keep what a smaller step freed
+    assert learner.sizes[2:] == [8, 16, 32, 64]  # after the two that warm up
+
+
+def test_a_step_that_may_not_fit_is_told_from_smaller_ones_and_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = {8: 2 * MIB, 16: 8 * MIB, 32: 32 * MIB}  # 128 MiB of a whole batch, by the square
+    learner = Holds(lambda size: 0)
+    monkeypatch.setattr(module, "_peak_bytes", lambda device: peaks[learner.sizes[-1]])
+    monkeypatch.setattr(module, "_free_bytes", lambda device: 100 * MIB)
+    found = told(learner)
+    assert max(learner.sizes) == 32
+    assert found.peak_bytes == pytest.approx(128 * MIB, rel=1e-6)
+    with pytest.raises(InputError, match=r"would need about 0\.1 GiB"):
+        found.require_room()
+
+
+def test_a_line_is_prolonged_as_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = Holds(lambda size: 0)
+    monkeypatch.setattr(module, "_peak_bytes", lambda device: (10 + learner.sizes[-1]) * MIB)
+    monkeypatch.setattr(module, "_free_bytes", lambda device: 50 * MIB)  # 26 after 16; 32 might take 58
+    found = told(learner)
+    assert max(learner.sizes) == 16
+    assert found.peak_bytes == pytest.approx(74 * MIB, rel=1e-6)
