@@ -11,11 +11,13 @@ shipped (importing its models leaves torch's anomaly detection on) and with that
 ml-100k, trained until validation no longer rises. Each is a process of its own.
 
 ``interactions_per_second``  training interactions (targets) over the seconds of an epoch's steps
+``seconds_to_common_ndcg``   [x, seconds of training until validation NDCG@10 is x], x being what every model trained to its best reaches
 ``floor``                    (microlens-50k, ours) the three matrix products of the full softmax, at the rate of a large product
                              measured in the same run: what no implementation without sampling can go below
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -83,6 +85,7 @@ def ours(kind: str, name: str, data: Path, work: Path, epochs: int, patience: in
         "best_epoch": done.fit.best.epoch,
         "seconds_to_best": round(sum(log.train_seconds for log in done.fit.epochs[: done.fit.best.epoch]), 1),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "curve": curve([(log.train_seconds, log.ndcg_10) for log in done.fit.epochs]),
     }
     for split in report.splits:
         row[split.name] = {key: round(split.metrics[key].value, 4) for key in ("hit_rate@10", "ndcg@10")}
@@ -93,6 +96,21 @@ def ours(kind: str, name: str, data: Path, work: Path, epochs: int, patience: in
     row["floor_seconds"] = round(floor_seconds(positions, len(done.split.items), width), 2)
     row["of_floor"] = round(row["floor_seconds"] / seconds, 3)
     return row
+
+
+def curve(epochs: list[tuple[float, float]]) -> list[list[float]]:
+    """Seconds of training until then and validation NDCG@10, after each epoch."""
+    total = itertools.accumulate(seconds for seconds, _ in epochs)
+    return [[round(seconds, 1), round(ndcg, 4)] for seconds, (_, ndcg) in zip(total, epochs, strict=True)]
+
+
+def seconds_to_common(rows: list[dict[str, Any]]) -> None:
+    """Seconds until the validation NDCG@10 that all of ``rows`` with a curve reach: the least of their best."""
+    measured = [row for row in rows if row.get("curve")]
+    if measured:
+        common = min(max(ndcg for _, ndcg in row["curve"]) for row in measured)
+        for row in measured:
+            row["seconds_to_common_ndcg"] = [common, next(seconds for seconds, ndcg in row["curve"] if ndcg >= common)]
 
 
 def floor_seconds(positions: int, items: int, width: int) -> float:
@@ -149,6 +167,7 @@ def recbole(options: argparse.Namespace, file: Path, model: str, name: str, *, a
         "best_epoch": best and best["epoch"],
         "seconds_to_best": best and round(sum(e["seconds"] for e in found["epochs"][: best["epoch"]]), 1),
         "peak_mb": found["peak_mb"],
+        "curve": curve([(e["seconds"], e["validation"]["ndcg@10"]) for e in found["epochs"] if "validation" in e]),
         "validation": best and {"hit_rate@10": best["validation"]["hit@10"], "ndcg@10": best["validation"]["ndcg@10"]},
         "test": found["test_of_best"] and {"hit_rate@10": found["test_of_best"]["hit@10"], "ndcg@10": found["test_of_best"]["ndcg@10"]},
     }
@@ -183,6 +202,7 @@ def main() -> None:
     def add(name: str, row: dict[str, Any]) -> None:
         """Kept at once: what is measured is not lost with what comes after."""
         tables[name].append(row)
+        seconds_to_common(tables[name])
         print(name, json.dumps(row), flush=True)
         if options.out:
             options.out.write_text(json.dumps({"tables": tables, "provenance": record}, indent=2) + "\n", encoding="utf-8")
