@@ -136,12 +136,13 @@ def main() -> None:
     parser.add_argument("--viewers", type=int, default=400)
     parser.add_argument("--world", type=int, default=7, help="seed of the world")
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rungs", nargs="+", default=list(RUNGS))
     parser.add_argument("--one", nargs=2, metavar=("RUNG", "SEED"), help="train this one alone, and print what came of it")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     keep_freed_memory()  # as the command line does
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     files = WorldFiles(options.work / f"viewers-{options.viewers}")
     if options.one:
         rung, seed = options.one
@@ -151,7 +152,9 @@ def main() -> None:
     files.folder.mkdir(exist_ok=True)
     write_tables(build_world(WorldConfig(viewers=options.viewers, seed=options.world)), files)
     record = provenance()
-    record["command"] = f"ladder.py --seeds {options.seeds} --viewers {options.viewers} --world {options.world} --epochs {options.epochs}"
+    record["command"] = (
+        f"ladder.py --seeds {options.seeds} --viewers {options.viewers} --world {options.world} --epochs {options.epochs} --threads {options.threads}"
+    )
     rows: list[dict[str, Any]] = []
     seeds = range(1, options.seeds + 1)
     for seed in seeds:
@@ -159,7 +162,11 @@ def main() -> None:
     for rung in options.rungs:
         for seed in seeds:
             command = [sys.executable, __file__, "--work", str(options.work), "--viewers", str(options.viewers)]
-            done = subprocess.run([*command, "--epochs", str(options.epochs), "--one", rung, str(seed)], capture_output=True, text=True)
+            done = subprocess.run(
+                [*command, "--epochs", str(options.epochs), "--threads", str(options.threads), "--one", rung, str(seed)],
+                capture_output=True,
+                text=True,
+            )
             if done.returncode:
                 sys.exit(done.stderr)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
