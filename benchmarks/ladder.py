@@ -153,7 +153,8 @@ def main() -> None:
     write_tables(build_world(WorldConfig(viewers=options.viewers, seed=options.world)), files)
     record = provenance()
     record["command"] = (
-        f"ladder.py --seeds {options.seeds} --viewers {options.viewers} --world {options.world} --epochs {options.epochs} --threads {options.threads}"
+        f"ladder.py --seeds {options.seeds} --viewers {options.viewers} --world {options.world} --epochs {options.epochs} "
+        f"--threads {options.threads}"
     )
     rows: list[dict[str, Any]] = []
     seeds = range(1, options.seeds + 1)
