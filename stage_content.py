@@ -14,13 +14,17 @@ from .workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .content import ItemIds, TitlesDone, VectorFile
+    from .content.item_ids import ItemIds
+    from .content.titles_to_vectors import TitlesDone
+    from .content.vector_files import VectorFile
     from .store import EmbeddingStore, FailedClip, Health
 
 
 def run_extract_text(pipeline: Pipeline, progress: Progress, *, out: Path | None) -> Summary:
     """Titles to an embedding file, which is remembered."""
-    from .content import TextModel, embed_titles, find_model, read_item_titles
+    from .content.model_folder import find_model
+    from .content.text_model import TextModel
+    from .content.titles_to_vectors import embed_titles, read_item_titles
 
     path = find_titles(pipeline)
     if path is None:
@@ -72,7 +76,8 @@ def run_import(
     out: Path | None,
 ) -> Summary:
     """Vectors that others have made to an embedding file, which is remembered."""
-    from .content import import_vectors, open_vectors
+    from .content.import_vectors import import_vectors
+    from .content.vector_files import open_vectors
 
     opened = open_vectors(vectors)
     of_rows = _ids_of(opened, ids, first_id)
@@ -105,7 +110,7 @@ def _ids_of(opened: "VectorFile", ids: Path | None, first_id: int | None) -> "It
     Raises:
         InputError: ids are said twice.
     """
-    from .content import ItemIds
+    from .content.item_ids import ItemIds
 
     given = [option for option, value in (("--ids", ids), ("--first-id", first_id)) if value is not None]
     if opened.ids is not None and given:
@@ -147,7 +152,8 @@ def _covered(pipeline: Pipeline, store: "EmbeddingStore") -> tuple[dict[str, Any
 def _text_notes(done: "TitlesDone") -> list[str]:
     notes = _unknown(done.failures, "title")
     if done.repeated:
-        notes.append(f"{len(done.repeated):,} items have a second title, as {done.repeated[0]!r}; the first was taken")
+        items = "1 item has" if len(done.repeated) == 1 else f"{len(done.repeated):,} items have"
+        notes.append(f"{items} a second title, as {done.repeated[0]!r}; the first was taken")
     if done.kept:
         notes.append(f"{done.kept:,} vectors of items that the titles do not name were in the file and stay")
     return notes

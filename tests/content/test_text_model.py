@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from vivim.content import TextConfig, TextModel, find_model
+from vivim.content.config import TextConfig
+from vivim.content.model_folder import find_model
+from vivim.content.text_model import TextModel
 from vivim.errors import InputError
 
 TEXTS = [

@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 import pytest
-from vivim.content import TextConfig, embed_titles, read_item_titles
-from vivim.content.titles_to_vectors import _CHUNK
+from vivim.content.config import TextConfig
+from vivim.content.titles_to_vectors import _CHUNK, embed_titles, read_item_titles
 from vivim.errors import InputError, Interrupted, RecipeMismatch
 from vivim.progress import SILENT
 from vivim.recommend.titles import Titles

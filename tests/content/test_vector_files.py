@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vivim.content import open_vectors
-from vivim.content.vector_files import _members
+from vivim.content.vector_files import _members, open_vectors
 from vivim.errors import InputError
 
 MATRIX = np.array([[1.5, -2, 0.25], [0, 3, 1e-3], [7, 8, 9], [1e30, 0, -1]], np.float32)
