@@ -5,6 +5,7 @@ import pytest
 from vivim.content.config import TextConfig
 from vivim.content.model_folder import find_model
 from vivim.content.text_model import TextModel
+from vivim.content.titles_to_vectors import read_item_titles
 from vivim.errors import InputError
 
 TEXTS = [
@@ -92,3 +93,13 @@ def test_damaged_weights_are_refused(minilm, tmp_path):
     (tmp_path / "model.safetensors").write_bytes((minilm.folder / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(InputError, match=r"could not be loaded: .*Fetch it again"):
         TextModel(find_model(str(tmp_path)), TextConfig())
+
+
+@pytest.mark.shared
+def test_real_titles_of_one_subject_are_nearest_to_each_other(model, shared_data):
+    titles = read_item_titles(shared_data / "microlens-50k" / "MicroLens-50k_titles.csv").by_id
+    # Twice each: cooking intestines, the game Peace elite, Iron Man, the animation Baki.
+    pairs = [("2", "13989"), ("28", "15145"), ("29", "18538"), ("11", "15029")]
+    vectors = model.encode([titles[item] for pair in pairs for item in pair])
+    cosines = vectors @ vectors.T - 2 * np.eye(8)
+    assert cosines.argmax(1).tolist() == [1, 0, 3, 2, 5, 4, 7, 6]

@@ -135,3 +135,11 @@ def test_what_is_no_file_of_titles(tmp_path, content, message):
 def test_titles_in_any_script_are_titles(tmp_path):
     (tmp_path / "titles.csv").write_text("1,猫在跑\n2,кот\n3,123\n", encoding="utf-8")
     assert read_item_titles(tmp_path / "titles.csv").by_id == {"1": "猫在跑", "2": "кот", "3": "123"}
+
+
+@pytest.mark.shared
+def test_every_item_of_microlens_50k_has_a_title(shared_data):
+    found = read_item_titles(shared_data / "microlens-50k" / "MicroLens-50k_titles.csv")
+    assert len(found.by_id) == 19_220
+    assert all(found.by_id.values())
+    assert found.repeated == ()
