@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from ..errors import InputError
 from ..recommend.readers import SYNONYMS
 from ..recommend.tables import DELIMITERS, first_lines, header_of, load_bytes, read_parquet, read_table
@@ -46,7 +48,7 @@ class ItemIds:
         data, sha256 = load_bytes(path)
         if data.startswith(b"PAR1"):
             frame = read_parquet(path, data)
-            ids = [str(value) for value in frame[id_column(path, frame.columns)].to_list()]
+            ids = as_text(path, frame[id_column(path, frame.columns)])
         elif any(delimiter in first_lines(data, 1)[0] for delimiter in DELIMITERS):
             names, delimiter, kind = header_of(path, first_lines(data, 1)[0])
             column = id_column(path, names)
@@ -72,6 +74,17 @@ def id_column(path: Path, names: list[str]) -> str:
         fits = f"{' and '.join(map(repr, found))} could each be the item" if found else f"none is called {', '.join(ID_NAMES[:3])}"
         raise InputError(f"{path}: found columns {', '.join(map(repr, names))}; {fits}. Keep one column, or rename them.")
     return found[0]
+
+
+def as_text(path: Path, column: pl.Series) -> list[str]:
+    """The ids of a Parquet column; one that is absent is empty, and refused where ids are checked.
+
+    Raises:
+        InputError: neither text nor whole numbers: a number with a fraction has no one way to be written.
+    """
+    if not (column.dtype.is_integer() or column.dtype in (pl.String, pl.Categorical, pl.Enum)):
+        raise InputError(f"{path}: the column {column.name!r} holds {column.dtype}; ids are text or whole numbers. Convert it.")
+    return column.cast(pl.String).fill_null("").to_list()
 
 
 def _lines(path: Path, data: bytes) -> list[str]:

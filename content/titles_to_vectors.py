@@ -6,7 +6,7 @@ Shapes: B titles encoded at once, D width of their vectors.
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -106,8 +106,8 @@ def embed_titles(titles: Titles, model: TextEncoder, out: Path, config: TextConf
     file = EmbeddingFile(out, recipe, model.dim)
     before = file.hashes
     part = _Part(out.with_name(out.name + ".part"), recipe, model.dim, every_seconds=60 * config.keep_minutes)
-    part.give(file)
     hashes = {id_: hashlib.sha256(title.encode()).hexdigest() for id_, title in titles.by_id.items() if title}
+    part.give(file, hashes)
     there = file.hashes
     todo = [id_ for id_, sha256 in hashes.items() if there.get(id_) != sha256]
     failures = [FailedClip(id_, EMPTY, "the title is empty") for id_, title in titles.by_id.items() if not title]
@@ -155,10 +155,11 @@ class _Part:
         self._file = EmbeddingFile(path, recipe, dim)
         self._kept_at, self._took = time.monotonic(), 0.0
 
-    def give(self, file: EmbeddingFile) -> None:
-        """What an interrupted run has left, to the file."""
+    def give(self, file: EmbeddingFile, hashes: Mapping[str, str]) -> None:
+        """To the file, what an interrupted run has left of the titles with these hashes."""
         if self.path.exists():
-            file.add(EmbeddingStore.open(self.path, allow_empty=True).rows)
+            rows = EmbeddingStore.open(self.path, allow_empty=True).rows
+            file.add(rows.take([row for row, id_ in enumerate(rows.ids) if hashes.get(id_) == rows.sha256[row]]))
 
     def add(self, rows: Rows) -> None:
         """Take rows in, and keep all once in a while; that takes at most a tenth of the time."""

@@ -17,7 +17,7 @@ import polars as pl
 from ..errors import InputError
 from ..recommend.tables import load_bytes, read_parquet
 from ..store.recipe import Dtype
-from .item_ids import ItemIds, id_column
+from .item_ids import ItemIds, as_text, id_column
 
 _ALLOWED = 'Expected a .npy of (items, numbers), a .json of {"item": [numbers]}, or Parquet with a column of lists.'
 _JSON_SPACE = " \t\r\n"
@@ -94,6 +94,8 @@ def _numpy(path: Path) -> VectorFile:
 def _parquet(path: Path) -> VectorFile:
     data, sha256 = load_bytes(path)
     frame = read_parquet(path, data)
+    if not frame.height:
+        raise InputError(f"{path} holds no rows.")
     lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]
     if len(lists) != 1:
         raise InputError(f"{path}: the columns {', '.join(map(repr, lists)) or 'none'} hold lists; expected one, the vectors.")
@@ -102,7 +104,7 @@ def _parquet(path: Path) -> VectorFile:
     ids = None
     if others:
         column = id_column(path, others)
-        ids = ItemIds(tuple(str(value) for value in frame[column].to_list()), {"file": path.name, "column": column})
+        ids = ItemIds(tuple(as_text(path, frame[column])), {"file": path.name, "column": column})
     lengths = vectors.list.len() if isinstance(vectors.dtype, pl.List) else vectors.arr.len()
     odd = lengths.ne_missing(lengths[0]).arg_true()
     if lengths[0] is None or len(odd):

@@ -56,6 +56,15 @@ def test_what_would_put_rows_in_the_wrong_place_is_refused(tmp_path, content, me
         ItemIds.read(tmp_path / "ids")
 
 
+@pytest.mark.parametrize(
+    ("column", "message"), [([1.0, 2.0], "holds Float64; ids are text or whole numbers"), ([1, None], "1 ids are empty")]
+)
+def test_parquet_ids_that_are_none(tmp_path, column, message):
+    pl.DataFrame({"item": column}).write_parquet(tmp_path / "ids")
+    with pytest.raises(InputError, match=message):
+        ItemIds.read(tmp_path / "ids")
+
+
 def test_no_such_file(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         ItemIds.read(tmp_path / "ids")

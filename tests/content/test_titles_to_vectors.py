@@ -90,6 +90,15 @@ def test_an_interrupted_run_is_gone_on_with(tmp_path):
     assert not (tmp_path / "t.h5.part").exists()
 
 
+def test_titles_that_are_gone_since_an_interrupted_run_do_not_come_back(tmp_path):
+    many = {f"i{k:04d}": "ab" for k in range(_CHUNK + 1)}
+    with pytest.raises(Interrupted):
+        embed(Titles(many, ()), Stopped(), tmp_path / "t.h5")
+    done = embed(titles(i0000="ab", i0001="cd", new="ef"), Letters(), tmp_path / "t.h5")
+    assert EmbeddingStore.open(tmp_path / "t.h5").ids.ids == ("i0000", "i0001", "new")
+    assert (done.embedded, done.unchanged, done.kept) == (2, 1, 0)
+
+
 def test_what_is_done_is_kept_once_in_a_while(tmp_path, monkeypatch):
     monkeypatch.setattr("vivim.content.titles_to_vectors._CHUNK", 10)
     found = []

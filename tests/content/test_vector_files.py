@@ -124,6 +124,8 @@ def test_text_that_is_no_vectors(tmp_path, text, message):
         ({"a": [[0.5, 1.0], [0.5]]}, "row 2 holds 1 numbers, the first 2"),
         ({"a": [[0.5, 1.0], None]}, "row 2 holds no numbers"),
         ({"a": [["x"]]}, "lists of String"),
+        ({"item": [0.5], "a": [[0.5]]}, "holds Float64; ids are text or whole numbers"),
+        ({"a": []}, "holds no rows"),
         ({"first": [1], "a": [[0.5]], "second": [2]}, "none is called item"),
     ],
 )
