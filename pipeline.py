@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from . import strict_yaml
+from .content.config import TextConfig
 from .errors import InputError
 from .extract.config import ExtractConfig
 from .extract.pretrain.config import PretrainConfig
@@ -55,6 +56,7 @@ class Pipeline(Settings):
         pretrain: training the encoder on masks before stage one.
         selfsup: training it on clips alone, for catalogues without masks.
         extract: stage one.
+        text: titles to vectors.
         protocol: who is trained on what, who is asked what.
         items: how an item becomes a vector.
         model: which user model.
@@ -72,6 +74,7 @@ class Pipeline(Settings):
     pretrain: PretrainConfig = PretrainConfig()
     selfsup: SelfSupConfig = SelfSupConfig()
     extract: ExtractConfig = ExtractConfig()
+    text: TextConfig = TextConfig()
     protocol: ProtocolConfig = ProtocolConfig()
     items: ItemsConfig = ItemsConfig()
     model: ModelConfig = ModelConfig()

@@ -334,7 +334,7 @@ def _train_data(done: "TrainSummary") -> dict[str, Any]:
 def _train_notes(store: "EmbeddingStore | None", done: "TrainSummary") -> list[str]:
     notes = [f"run: {done.run}"]
     if store is not None and done.coverage is not None:
-        notes.append(f"{done.coverage:.1%} of the items have a vector in {store.path}; encoder weights: {store.recipe.weights['source']}")
+        notes.append(f"{done.coverage:.1%} of the items have a vector in {store.path}; {store.recipe.origin_words}")
     ks = [k for k in (10, 20) if k <= len(done.split.items)] or [len(done.split.items)]
     if done.split.dropped_users:
         notes.append(f"{done.split.dropped_users:,} users have too few interactions and were left out")

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import InputError
-from ..store import Recipe
+from ..store import AnyRecipe, Recipe
 from .config import ExtractConfig
 from .load_report import LoadReport
 from .vivim import Vivim, VivimConfig
@@ -16,7 +16,18 @@ from .weights import load_weights
 RANDOM = "random"
 
 
-def config_of(recipe: Recipe, path: Path) -> ExtractConfig:
+def of_clips(recipe: AnyRecipe, path: Path) -> Recipe:
+    """The recipe, if it is one of clips.
+
+    Raises:
+        InputError: the vectors of ``path`` were made from something else.
+    """
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"{path} holds vectors made from {recipe.made_from}; only files of vivim extract can be verified.")
+    return recipe
+
+
+def config_of(recipe: AnyRecipe, path: Path) -> ExtractConfig:
     """The configuration that vectors of this recipe are extracted with; what changes no vector has its default.
 
     Args:
@@ -26,6 +37,7 @@ def config_of(recipe: Recipe, path: Path) -> ExtractConfig:
     Raises:
         InputError: the recipe is not one of ``vivim extract``, or of another version of it.
     """
+    recipe = of_clips(recipe, path)
     encoder, preprocessing = recipe.encoder, recipe.preprocessing
     if encoder.get("kind") != "vivim":
         raise InputError(f"{path} was made by an encoder of kind {encoder.get('kind')!r}; only files of vivim extract can be verified.")
@@ -50,7 +62,7 @@ def config_of(recipe: Recipe, path: Path) -> ExtractConfig:
         ) from error
 
 
-def encoder_of(recipe: Recipe, weights: str, path: Path) -> tuple[Vivim, LoadReport]:
+def encoder_of(recipe: AnyRecipe, weights: str, path: Path) -> tuple[Vivim, LoadReport]:
     """The encoder of a recipe, in evaluation mode, and where its weights come from.
 
     Args:
@@ -61,6 +73,7 @@ def encoder_of(recipe: Recipe, weights: str, path: Path) -> tuple[Vivim, LoadRep
     Raises:
         InputError: other weights are needed, or these are not the ones: their tensors have another hash.
     """
+    recipe = of_clips(recipe, path)
     source, sha256 = str(recipe.weights.get("source")), str(recipe.weights.get("sha256"))
     config = config_of(recipe, path).encoder
     drawn = re.fullmatch(r"random seed (\d+)", source)

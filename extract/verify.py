@@ -15,6 +15,7 @@ from ..store import EmbeddingStore
 from .clip import Clip, ClipRef, EmbeddingBatch, Failure
 from .clips import Catalogue
 from .reader import Unchanged
+from .remake import of_clips
 from .shard_loop import ClipEncoder, Decode, Tally, run_shard
 from .verification import ROUNDING, TOLERANCE, RowCheck, Verification
 
@@ -177,7 +178,7 @@ def _compare(store: EmbeddingStore, remade: _Remade) -> list[RowCheck]:
             nearest_row=int(nearest_S[k]),
             nearest_deviation=float(distances_S[k] / lengths_S[k]),
             explained=ROUNDING[store.recipe.dtype],
-            tolerance=TOLERANCE[str(store.recipe.encoder.get("precision", "32-true"))],
+            tolerance=TOLERANCE[str(of_clips(store.recipe, store.path).encoder.get("precision", "32-true"))],
             note=remade.notes[int(row)],
         )
         for k, row in enumerate(rows_S)

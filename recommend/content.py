@@ -50,7 +50,7 @@ def lay_out(store: EmbeddingStore, catalogue: ItemIndex, min_coverage: float) ->
     """
     vectors, present = store.lookup(catalogue.ids)
     hint = _shift_hint(store.ids, catalogue) if not present.all() else ""
-    spans = _SPANS if store.recipe.encoder.get("pooling") == "frames" else 1
+    spans = _SPANS if store.recipe.spans else 1
     found = CatalogueVectors(torch.from_numpy(vectors).float(), torch.from_numpy(present), store.sha256, hint, spans)
     advice = f"{hint + ' ' if hint else ''}Extract the missing clips, lower items.min_coverage, or do without vectors: --items ids."
     require_coverage(found.present_N, catalogue, min_coverage, f"vector in {store.path}", store.ids.ids, advice)

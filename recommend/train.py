@@ -179,7 +179,7 @@ def _describe(
         embeddings = {
             "path": str(store.path.resolve()),
             "sha256": content.store_sha256,
-            "weights": store.recipe.weights,
+            "weights": store.recipe.origin,
             "coverage": content.coverage,
             "missing": content.missing,
         }

@@ -4,22 +4,26 @@ from .embedding_file import EmbeddingFile, write_embeddings
 from .embedding_store import EmbeddingStore
 from .health import Health, effective_rank, measure_health
 from .item_index import ItemIndex
-from .recipe import Recipe, differences
+from .recipe import AnyRecipe, ImportedRecipe, Recipe, TextRecipe, differences, read_recipe
 from .rows import FailedClip, Rows, RowsById, content_sha256, vector_faults
 
 __all__ = [
+    "AnyRecipe",
     "EmbeddingFile",
     "EmbeddingStore",
     "FailedClip",
     "Health",
+    "ImportedRecipe",
     "ItemIndex",
     "Recipe",
     "Rows",
     "RowsById",
+    "TextRecipe",
     "content_sha256",
     "differences",
     "effective_rank",
     "measure_health",
+    "read_recipe",
     "vector_faults",
     "write_embeddings",
 ]

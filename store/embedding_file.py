@@ -21,7 +21,7 @@ from .embedding_store import FORMAT_VERSION, EmbeddingStore
 from .failpoints import failpoint
 from .hdf5_checks import text_attribute
 from .item_index import ItemIndex
-from .recipe import Recipe, differences
+from .recipe import AnyRecipe, differences
 from .rows import FailedClip, Rows, RowsById, content_sha256, vector_faults
 
 MAX_ID_BYTES = 1024
@@ -46,7 +46,7 @@ class EmbeddingFile:
         InputError: the file exists and is damaged, or the place cannot be written.
     """
 
-    def __init__(self, path: Path | str, recipe: Recipe, dim: int) -> None:
+    def __init__(self, path: Path | str, recipe: AnyRecipe, dim: int) -> None:
         self.path = Path(path)
         self.recipe = recipe
         self.dim = dim
@@ -99,7 +99,7 @@ class EmbeddingFile:
         return write_embeddings(self.path, self.recipe, self._content.rows(self.dim), self._content.failures)
 
 
-def write_embeddings(path: Path, recipe: Recipe, rows: Rows, failures: Sequence[FailedClip]) -> str:
+def write_embeddings(path: Path, recipe: AnyRecipe, rows: Rows, failures: Sequence[FailedClip]) -> str:
     """Write a whole embedding file atomically and return its content hash.
 
     Raises:
@@ -137,7 +137,7 @@ def _in_words(error: OSError | RuntimeError) -> str:
     return str(error) if isinstance(error, OSError) else f"HDF5 could not finish it ({error})"
 
 
-def _write(path: Path, recipe: Recipe, rows: Rows, failures: Sequence[FailedClip], sha256: str) -> None:
+def _write(path: Path, recipe: AnyRecipe, rows: Rows, failures: Sequence[FailedClip], sha256: str) -> None:
     with h5py.File(path, "w", libver=("v110", "v110")) as file:
         file.attrs["format"] = text_attribute(FORMAT_VERSION)
         file.attrs["recipe"] = text_attribute(recipe.to_json())
@@ -192,13 +192,15 @@ def _check_place(path: Path) -> None:
         raise InputError(f"the embedding file cannot be written into {path.parent}: {error}. Choose another place.") from error
 
 
-def check_recipe(store: EmbeddingStore, recipe: Recipe, dim: int) -> None:
+def check_recipe(store: EmbeddingStore, recipe: AnyRecipe, dim: int) -> None:
     """Refuse to mix vectors that were made in different ways.
 
     Raises:
         RecipeMismatch: with every field that differs.
     """
     fields = [f"  {name}: {_short(old)} in the file, {_short(new)} now" for name, old, new in differences(store.recipe, recipe)]
+    if store.recipe.made_from != recipe.made_from:  # then no field is the same, and naming each says nothing
+        fields = [f"  made from: {store.recipe.made_from} in the file, {recipe.made_from} now"]
     if store.dim != dim:
         fields.append(f"  vector width: {store.dim} in the file, {dim} now")
     if fields:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from .hdf5_checks import check_group, open_checked, read_column, read_text
 from .item_index import ItemIndex
-from .recipe import Recipe
+from .recipe import AnyRecipe, read_recipe
 from .rows import FailedClip, Rows, content_sha256, vector_faults
 
 _In = TypeVar("_In")
@@ -44,7 +44,7 @@ class EmbeddingStore:
     ids: ItemIndex
     vectors_ND: npt.NDArray[np.float32] = field(repr=False)
     rows: Rows = field(repr=False)
-    recipe: Recipe
+    recipe: AnyRecipe
     failures: tuple[FailedClip, ...]
     sha256: str
 
@@ -66,7 +66,7 @@ class EmbeddingStore:
             if version != FORMAT_VERSION:
                 raise InputError(f"{path} has the format {version!r}; this vivim reads {FORMAT_VERSION!r}. Extract again or update vivim.")
             check_group(file, COLUMNS | {"failures"}, path)
-            recipe = _with_name(path, Recipe.from_json, read_text(file, "recipe", path))
+            recipe = _with_name(path, read_recipe, read_text(file, "recipe", path))
             rows = _read_rows(file, path)
             failures = _read_failures(file, path)
             sha256 = read_text(file, "sha256", path)
@@ -134,7 +134,7 @@ def _read_failures(file: h5py.File, path: Path) -> tuple[FailedClip, ...]:
     return tuple(FailedClip(*row) for row in zip(ids, kinds, messages, strict=True))
 
 
-def _check_vectors(rows: Rows, recipe: Recipe, path: Path) -> None:
+def _check_vectors(rows: Rows, recipe: AnyRecipe, path: Path) -> None:
     faults = vector_faults(rows.vectors_ND)
     if faults:
         first = "; ".join(f"the vector of {rows.ids[row]!r} {why}" for row, why in list(faults.items())[:5])

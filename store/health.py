@@ -68,10 +68,15 @@ class Health:
     short: int
     rounding: float | None
 
-    def lines(self) -> list[tuple[str, str]]:
-        """(what, value) for people."""
+    def lines(self, items: str = "clips", sources: str = "files") -> list[tuple[str, str]]:
+        """(what, value) for people.
+
+        Args:
+            items: what has a vector.
+            sources: what the vectors were made from, as the rows' hashes have it.
+        """
         near, same = self.near, self.same
-        looked_at = f"{near.looked_at:,} clips" + (f" drawn at random from {near.rows:,}" if near.looked_at < near.rows else "")
+        looked_at = f"{near.looked_at:,} {items}" + (f" drawn at random from {near.rows:,}" if near.looked_at < near.rows else "")
         lines = [
             ("vectors", f"{self.rows:,} of {self.dim} dimensions, {self.dtype}"),
             ("norm, min / median / max", " / ".join(f"{self.norms[name]:.4g}" for name in ("min", "median", "max"))),
@@ -79,17 +84,22 @@ class Health:
             ("deviation", f"{self.deviation:.3g} of the length (0: all alike)"),
             ("effective rank", f"{self.effective_rank:.1f} of at most {self._most_rank}"),
             ("dead dimensions", f"{self.dead_dimensions} of {self.dim}"),
-            ("clips with a near twin", f"{near.found:,} of {looked_at} ({near.share:.1%}, cosine {near.cosine} or more)"),
-            ("files under several ids", f"{same.files:,} ({same.clips:,} clips)" if same.files else "none"),
-            ("short clips", f"{self.short:,} (frames repeat)" if self.short else "none"),
+            (f"{items} with a near twin", f"{near.found:,} of {looked_at} ({near.share:.1%}, cosine {near.cosine} or more)"),
+            (f"{sources} under several ids", f"{same.files:,} ({same.clips:,} {items})" if same.files else "none"),
         ]
+        if items == "clips":
+            lines.append(("short clips", f"{self.short:,} (frames repeat)" if self.short else "none"))
         if self.rounding is not None:
             lines.append(("rounding to float16", f"{self.rounding:.1e} of the length"))
         return lines
 
     def warnings(self) -> list[str]:
         """What should be looked into before training, a sentence or two each; empty if all is well."""
-        return list(self._warnings())
+        return [*self.warnings_of_the_space(), *self._warnings_of_rows()]
+
+    def warnings_of_the_space(self) -> list[str]:
+        """Those that hold wherever the vectors come from: that they hardly differ, or in few directions."""
+        return list(self._warnings_of_the_space())
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -107,8 +117,7 @@ class Health:
     def _flat(self) -> bool:
         return self._most_rank >= FLAT_FROM and self.effective_rank < max(2.0, FLAT * self._most_rank)
 
-    def _warnings(self) -> Iterator[str]:
-        near, same = self.near, self.same
+    def _warnings_of_the_space(self) -> Iterator[str]:
         if self._collapsed:
             yield (
                 f"The vectors have collapsed: they differ from their mean by {self.deviation:.2%} of their length. Use other weights; "
@@ -121,6 +130,9 @@ class Health:
             )
         elif self.rows > 1 and self.dead_dimensions > DEAD_SHARE * self.dim:
             yield f"{self.dead_dimensions} of {self.dim} dimensions are the same for all clips: they carry nothing."
+
+    def _warnings_of_rows(self) -> Iterator[str]:
+        near, same = self.near, self.same
         # In a few directions cosines are high whatever the clips are.
         if near.share > TWINS_SHARE and self._most_rank >= FLAT_FROM and not self._collapsed and not self._flat:
             of = "clips looked at" if near.looked_at < near.rows else "clips"

@@ -79,6 +79,14 @@ class Rows:
         )
 
     @classmethod
+    def without_frames(
+        cls, ids: Sequence[str], vectors_ND: npt.NDArray[np.float32] | npt.NDArray[np.float16], sha256: Sequence[str]
+    ) -> "Rows":
+        """Rows that were made from no frames: nobody decoded, and the one time of each is NaN."""
+        count = len(ids)
+        return cls(tuple(ids), vectors_ND, tuple(sha256), np.full((count, 1), np.nan), ("",) * count, np.zeros(count, bool))
+
+    @classmethod
     def empty(cls, dim: int, frames: int) -> "Rows":
         """No rows, of width D = ``dim`` and T = ``frames``."""
         return cls((), np.zeros((0, dim), np.float32), (), np.zeros((0, frames)), (), np.zeros(0, bool))

@@ -60,6 +60,8 @@ def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixtu
         "pretrain",
         "scan",
         "extract",
+        "extract-text",
+        "import-embeddings",
         "merge",
         "verify",
         "convert-weights",
@@ -140,7 +142,18 @@ def test_every_option_marked_to_set_a_key_names_one_that_exists() -> None:
     marks = [
         mark.key for kind in vars(cli_options).values() for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, cli_options.Sets)
     ]
-    for function in (cli.pretrain, cli.scan, cli.extract, cli.train_rec, cli.evaluate, cli.recommend, cli.check_data, cli.doctor):
+    for function in (
+        cli.pretrain,
+        cli.scan,
+        cli.extract,
+        cli.extract_text,
+        cli.import_embeddings,
+        cli.train_rec,
+        cli.evaluate,
+        cli.recommend,
+        cli.check_data,
+        cli.doctor,
+    ):
         for annotation in function.__annotations__.values():
             found = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, cli_options.Sets)]
             marks += [key for mark in found for key in (mark.key, mark.with_clips) if key]

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("ssm", "store", "extract", "recommend", "suites", "serve", "demo")
+ROOMS = ("ssm", "store", "extract", "recommend", "suites", "content", "serve", "demo")
 FOUNDATION = {"", "errors", "progress", "settings"}  # "" is the package itself, for its version
 
 MAY_IMPORT = {
     "ssm": set(),
     "store": set(),
     "suites": {"store", "recommend"},
+    "content": {"store", "recommend"},
     "extract": {"ssm", "store"},
     "recommend": {"ssm", "store"},
     "serve": {"recommend", "store"},
@@ -34,6 +35,8 @@ OPTIONAL = {
     "umap",
     "torchcodec",
     "huggingface_hub",
+    "sentence_transformers",
+    "transformers",
     "optuna",
 }
 
