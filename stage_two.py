@@ -143,8 +143,8 @@ def run_recommend(
     pipeline: Pipeline, progress: Progress, *, run: Path | None, user: str | None, k: int, history: list[str] | None
 ) -> Summary:
     """The best unseen items for a user of the data, or for a history given by hand."""
+    from .recommend.build import protocol_of
     from .recommend.config import RecommendConfig
-    from .recommend.protocol import MicroLensProtocol
     from .recommend.recommender import Recommender
     from .recommend.scorers import TableScorer
 
@@ -161,7 +161,7 @@ def run_recommend(
         if len(history) < len(watched):
             notes.append(f"{len(watched) - len(history)} items of the history are not in the catalogue of this run and were left out.")
         if isinstance(recommender.scorer, TableScorer):
-            split = MicroLensProtocol(RecommendConfig.model_validate(folder.info()["config"]).protocol).split(interactions)
+            split = protocol_of(RecommendConfig.model_validate(folder.info()["config"]).protocol).split(interactions)
             row = split.users.row_of(user)
     assert history is not None
     # The newest items are what the model was trained to read; everything watched is left out of the list.
@@ -336,6 +336,8 @@ def _train_notes(store: "EmbeddingStore | None", done: "TrainSummary") -> list[s
     if store is not None and done.coverage is not None:
         notes.append(f"{done.coverage:.1%} of the items have a vector in {store.path}; encoder weights: {store.recipe.weights['source']}")
     ks = [k for k in (10, 20) if k <= len(done.split.items)] or [len(done.split.items)]
+    if done.split.leakage is not None and done.split.leakage.line:
+        notes.append(done.split.leakage.line)
     if done.split.dropped_users:
         notes.append(f"{done.split.dropped_users:,} users have too few interactions and were left out")
     return [*notes, f"next: {program()} evaluate --run {done.run} --k {' '.join(map(str, ks))}"]

@@ -11,11 +11,12 @@ from ..errors import InputError
 from ..progress import Progress
 from ..store.provenance import provenance
 from ..store.run_folder import write_atomically
+from . import build
 from .checkpoint import RunFolder
 from .config import EvaluateConfig, RecommendConfig
 from .loading import load_scorer
 from .metrics import accuracy, coverage, hit_rate, mean_popularity, ndcg
-from .protocol import MicroLensProtocol, Split
+from .protocol import Split
 from .ranker import Ranks, Scorer, rank_questions, top_k
 from .report import GroupResult, Report, SplitResult, group_names
 from .retrieval import FaissIndex, agreement, faiss_top_k
@@ -39,7 +40,7 @@ def evaluate_run(
     """
     info = run.info()
     trained = RecommendConfig.model_validate(info["config"])
-    split = MicroLensProtocol(trained.protocol).split(interactions)
+    split = build.protocol_of(trained.protocol).split(interactions)
     catalogue, counts_N = run.catalogue()
     _refuse_other_data(run, info, split)
     if max(config.k) > len(catalogue):

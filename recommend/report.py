@@ -126,10 +126,18 @@ def short_name(metric: str) -> str:
     return metric.replace("hit_rate", "HR").replace("ndcg", "NDCG").replace("mrr", "MRR")
 
 
+# How each protocol divides, in the fields of its card.
+_DIVIDES = {
+    "microlens": "last {keep_last} kept, leave one out",
+    "leave-one-out": "whole histories, leave one out",
+    "temporal": "training before {validation_from}, validation before {test_from}, then test (UTC), the first of each user in a span",
+}
+
+
 def card_line(card: dict[str, Any]) -> str:
     """The protocol in one sentence."""
     return (
-        f"protocol {card['protocol']}: last {card['keep_last']} kept, leave one out, input {card['max_len']}, full ranking of "
+        f"protocol {card['protocol']}: {_DIVIDES[card['protocol']].format(**card)}, input {card['max_len']}, full ranking of "
         f"{card['items']:,} items for {card['users']:,} users; {card['seen_rule']}; ties: {card['tie_rule']}; order: {card['ordering']}"
     )
 
