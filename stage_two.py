@@ -234,15 +234,24 @@ def read_again(location: dict[str, Any]) -> "Interactions":
 
 
 def report_tables(report: "Report") -> list[TableOf]:
-    """A report's numbers with their intervals; per split one table over all, one by how often the target was seen in training."""
+    """A report's numbers with their intervals: per split one table over all and one by kinds of questions, at the shortest length; then
+    one of what the lists are like."""
     tables = []
+    first = report.ks[0]
     columns = ("K", "HR@K", "95 %", "NDCG@K", "95 %")
     for s in report.splits:
         mrr = s.metrics["mrr"]
         title = f"{s.name}: {s.questions:,} users, MRR {mrr.value:.4f} {_interval(mrr)}"
         tables.append(TableOf(title, columns, [_metrics_row(s.metrics, k) for k in report.ks]))
-        rows = [(g.name, f"{g.questions:,}", *_metrics_row(g.metrics, k)) for g in s.groups for k in report.ks]
-        tables.append(TableOf(f"{s.name}, by how often training saw the target", ("seen", "users", *columns), rows))
+        rows = [
+            (f"{kind} {g.name}", f"{g.questions:,}", *_metrics_row(g.metrics, first)[1:])
+            for kind, groups in (("seen", s.groups), ("past", s.history_groups))
+            for g in groups
+        ]
+        title = f"{s.name}; seen: times training saw the target; past: items watched before it"
+        tables.append(TableOf(title, ("", "users", f"HR@{first}", "95 %", f"NDCG@{first}", "95 %"), rows))
+    header, *rows_of_lists = report.list_rows()
+    tables.append(TableOf("Top-K lists beside accuracy (docs/recommend.md, metrics)", header, rows_of_lists))
     return tables
 
 
