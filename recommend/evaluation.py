@@ -18,7 +18,7 @@ from .config import EvaluateConfig, RecommendConfig
 from .loading import load_scorer
 from .metrics import accuracy, coverage, gini, hit_rate, intra_list_diversity, mean_popularity, ndcg
 from .protocol import Split
-from .ranker import Ranks, Scorer, rank_questions, top_k
+from .ranker import Ranks, Scorer, TopK, rank_and_list
 from .report import GroupResult, Report, SplitResult, group_names, history_names
 from .retrieval import FaissIndex, agreement, faiss_top_k
 from .scorers import TableScorer, VectorScorer, item_vectors
@@ -51,8 +51,8 @@ def evaluate_run(
     results, tables = [], []
     for name in splits:
         questions = {"validation": split.validation, "test": split.test}[name]
-        ranks = rank_questions(scorer, questions, num_items=len(catalogue), batch=config.batch, progress=progress)
-        results.append(_split_result(name, scorer, index, questions, ranks, counts_N, config))
+        ranks, exact = rank_and_list(scorer, questions, max(config.k), num_items=len(catalogue), batch=config.batch, progress=progress)
+        results.append(_split_result(name, scorer, index, questions, ranks, exact, counts_N, config))
         tables.append(_rank_table(name, split, questions, ranks))
     report = Report(
         model=f"{trained.model.kind}, {trained.items.kind}" if "fit" in info else trained.model.kind,
@@ -86,11 +86,11 @@ def _split_result(
     index: FaissIndex | None,
     questions: Questions,
     ranks: Ranks,
+    exact: TopK,
     counts_N: npt.NDArray[np.int64],
     config: EvaluateConfig,
 ) -> SplitResult:
     ks = sorted(set(config.k))
-    exact = top_k(scorer, questions, max(ks), num_items=len(counts_N), batch=config.batch)
     lists, agree = exact, None
     if index is not None and isinstance(scorer, VectorScorer | TableScorer):
         lists = faiss_top_k(index, scorer, questions, max(ks), batch=config.batch)

@@ -58,7 +58,7 @@ def measured(script, tmp_path, monkeypatch, bias):
 
 def test_what_is_measured_is_written_and_the_two_agree(script, tmp_path, monkeypatch, capsys):
     found = measured(script, tmp_path, monkeypatch, bias=0)
-    assert set(found["seconds"]) == {"floor", "ranks", "metrics", "lists", "flat", "beside", "diversity", "recbole", "recbole with lists"}
+    assert set(found["seconds"]) == {"floor", "ranks", "metrics", "both", "flat", "beside", "diversity", "recbole", "recbole with lists"}
     accurate = found["seconds"]["ranks"] + found["seconds"]["metrics"]
     assert found["ratios"]["recbole over ranks and metrics"] == pytest.approx(2 / accurate, abs=1e-3)
     assert found["flat_equals_exact"] == 1
