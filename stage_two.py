@@ -248,7 +248,7 @@ def report_tables(report: "Report") -> list[TableOf]:
             for kind, groups in (("seen", s.groups), ("past", s.history_groups))
             for g in groups
         ]
-        title = f"{s.name}; seen: times training saw the target; past: items watched before it"
+        title = f"{s.name}; seen: target's views in training; past: items watched before it"
         tables.append(TableOf(title, ("", "users", f"HR@{first}", "95 %", f"NDCG@{first}", "95 %"), rows))
     header, *rows_of_lists = report.list_rows()
     tables.append(TableOf("Top-K lists beside accuracy (docs/recommend.md, metrics)", header, rows_of_lists))

@@ -68,10 +68,11 @@ class TemporalProtocol:
 
     def _cuts(self, times_ms: npt.NDArray[np.int64]) -> tuple[int, int]:
         """Unix milliseconds at which validation and test begin."""
-        ordered, total = np.sort(times_ms), len(times_ms)
-        test = round(total * (1 - self.config.test_share))
-        validation = round(total * (1 - self.config.test_share - self.config.validation_share))
-        return int(ordered[min(validation, total - 1)]), int(ordered[min(test, total - 1)])
+        total = len(times_ms)
+        shares = (self.config.test_share + self.config.validation_share, self.config.test_share)
+        first, second = (min(round(total * (1 - share)), total - 1) for share in shares)
+        ordered = np.partition(times_ms, (first, second))
+        return int(ordered[first]), int(ordered[second])
 
     def _require_questions(self, interactions: Interactions, parts: Division, cuts: tuple[int, int]) -> None:
         missing = [
@@ -93,8 +94,7 @@ class TemporalProtocol:
 
 def _count_before(times_ms: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], cut: int) -> npt.NDArray[np.int64]:
     """(U,) how many interactions of each user are before ``cut``."""
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    return np.bincount(owner[times_ms < cut], minlength=len(sizes)).astype(np.int64)
+    return np.add.reduceat(times_ms < cut, np.cumsum(sizes) - sizes, dtype=np.int64)  # nobody has none
 
 
 def _asked(place: npt.NDArray[np.int64], end: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -124,7 +124,7 @@ def test_against_a_plain_loop(histories: list[Watched], validation_share: float,
     kept = {f"u{n}": history for n, history in enumerate(histories) if len(history) >= 3}
     assume(kept)
     times = sorted(time for history in kept.values() for _, time in history)
-    first = times[min(round(len(times) * (1 - test_share - validation_share)), len(times) - 1)]
+    first = times[min(round(len(times) * (1 - (test_share + validation_share))), len(times) - 1)]
     second = times[min(round(len(times) * (1 - test_share)), len(times) - 1)]
     train = [[f"i{item}" for item, time in history if time < first] for history in kept.values()]
     asked: dict[str, list[tuple[str, list[str], str]]] = {"validation": [], "test": []}
