@@ -143,8 +143,8 @@ def run_recommend(
     pipeline: Pipeline, progress: Progress, *, run: Path | None, user: str | None, k: int, history: list[str] | None
 ) -> Summary:
     """The best unseen items for a user of the data, or for a history given by hand."""
+    from .recommend.build import protocol_of
     from .recommend.config import RecommendConfig
-    from .recommend.protocol import MicroLensProtocol
     from .recommend.recommender import Recommender
     from .recommend.scorers import TableScorer
 
@@ -161,7 +161,7 @@ def run_recommend(
         if len(history) < len(watched):
             notes.append(f"{len(watched) - len(history)} items of the history are not in the catalogue of this run and were left out.")
         if isinstance(recommender.scorer, TableScorer):
-            split = MicroLensProtocol(RecommendConfig.model_validate(folder.info()["config"]).protocol).split(interactions)
+            split = protocol_of(RecommendConfig.model_validate(folder.info()["config"]).protocol).split(interactions)
             row = split.users.row_of(user)
     assert history is not None
     # The newest items are what the model was trained to read; everything watched is left out of the list.
@@ -234,15 +234,24 @@ def read_again(location: dict[str, Any]) -> "Interactions":
 
 
 def report_tables(report: "Report") -> list[TableOf]:
-    """A report's numbers with their intervals; per split one table over all, one by how often the target was seen in training."""
+    """A report's numbers with their intervals: per split one table over all and one by kinds of questions, at the shortest length; then
+    one of what the lists are like."""
     tables = []
+    first = report.ks[0]
     columns = ("K", "HR@K", "95 %", "NDCG@K", "95 %")
     for s in report.splits:
         mrr = s.metrics["mrr"]
         title = f"{s.name}: {s.questions:,} users, MRR {mrr.value:.4f} {_interval(mrr)}"
         tables.append(TableOf(title, columns, [_metrics_row(s.metrics, k) for k in report.ks]))
-        rows = [(g.name, f"{g.questions:,}", *_metrics_row(g.metrics, k)) for g in s.groups for k in report.ks]
-        tables.append(TableOf(f"{s.name}, by how often training saw the target", ("seen", "users", *columns), rows))
+        rows = [
+            (f"{kind} {g.name}", f"{g.questions:,}", *_metrics_row(g.metrics, first)[1:])
+            for kind, groups in (("seen", s.groups), ("past", s.history_groups))
+            for g in groups
+        ]
+        title = f"{s.name}; seen: target's views in training; past: items watched before it"
+        tables.append(TableOf(title, ("", "users", f"HR@{first}", "95 %", f"NDCG@{first}", "95 %"), rows))
+    header, *rows_of_lists = report.list_rows()
+    tables.append(TableOf("Top-K lists beside accuracy (docs/recommend.md, metrics)", header, rows_of_lists))
     return tables
 
 
@@ -336,6 +345,8 @@ def _train_notes(store: "EmbeddingStore | None", done: "TrainSummary") -> list[s
     if store is not None and done.coverage is not None:
         notes.append(f"{done.coverage:.1%} of the items have a vector in {store.path}; {store.recipe.origin_words}")
     ks = [k for k in (10, 20) if k <= len(done.split.items)] or [len(done.split.items)]
+    if done.split.leakage is not None and done.split.leakage.line:
+        notes.append(done.split.leakage.line)
     if done.split.dropped_users:
         notes.append(f"{done.split.dropped_users:,} users have too few interactions and were left out")
     return [*notes, f"next: {program()} evaluate --run {done.run} --k {' '.join(map(str, ks))}"]

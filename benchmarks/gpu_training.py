@@ -21,7 +21,6 @@ from vivim.recommend.config import EndToEndConfig, ItemsConfig, LossConfig, Mode
 from vivim.recommend.end_to_end import EndToEndItems
 from vivim.recommend.forecast import forecast
 from vivim.recommend.learner import Learner
-from vivim.recommend.protocol import MicroLensProtocol
 from vivim.recommend.sequences import Interactions, Sequences
 from vivim.recommend.train import train_run
 from vivim.store import ItemIndex
@@ -106,7 +105,7 @@ def time_end_to_end() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"matrix_flops_bfloat16": matrix}]
     frames, pixels = (2, 32) if DRY else (5, 224)
     data = interactions(40, 30, 300) if DRY else interactions(2000, 5000, 14000)
-    split = MicroLensProtocol(ProtocolConfig()).split(data)
+    split = build.protocol_of(ProtocolConfig()).split(data)
     for size, batch, at_once, checkpointing in (("nano", 4, 4, True),) if DRY else STEPS:
         encoder = load_weights("random", VivimConfig.of_size(size), seed=1, segmentation=False)  # type: ignore[arg-type]
         config = EndToEndConfig(clips_at_once=at_once, checkpointing=checkpointing)
@@ -218,7 +217,7 @@ def check_forecast() -> list[dict[str, Any]]:
             "loss": {"kind": "sampled"}, "train": {"batch": 16 if DRY else 512},
         }
     )  # fmt: skip
-    split = MicroLensProtocol(config.protocol).split(data)
+    split = build.protocol_of(config.protocol).split(data)
     forget_peak()
     learner = Learner(
         build.item_encoder(config.items, config.model, len(split.items), None), build.user_model(config.model, 10),

@@ -30,7 +30,7 @@ from vivim.recommend import build
 from vivim.recommend.batches import TrainBatch, train_batches
 from vivim.recommend.config import ItemsConfig, LossConfig, ModelConfig, ProtocolConfig
 from vivim.recommend.learner import Learner
-from vivim.recommend.protocol import MicroLensProtocol, Split
+from vivim.recommend.protocol import Split
 from vivim.recommend.readers import read_interactions
 from vivim.store.provenance import provenance
 
@@ -170,7 +170,7 @@ def main() -> None:
     interactions = read_interactions(options.interactions)
     results, softmax = [], {}
     for window, config in WINDOWS.items():
-        split = MicroLensProtocol(config).split(interactions)
+        split = build.protocol_of(config).split(interactions)
         softmax[window] = softmax_and_floor(split, config.max_len, options.batch, options.rounds)
         for precision, values in softmax[window].items():
             print(f"{window}, softmax {precision}: {values['softmax']} ms, floor {values['floor']} ms", flush=True)

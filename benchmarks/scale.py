@@ -26,7 +26,6 @@ from vivim.recommend.batches import train_batches
 from vivim.recommend.config import ModelConfig, RecommendConfig
 from vivim.recommend.forecast import forecast
 from vivim.recommend.learner import Learner
-from vivim.recommend.protocol import MicroLensProtocol
 from vivim.recommend.sequences import Interactions, Sequences
 from vivim.store import ItemIndex, memory
 from vivim.store.provenance import provenance
@@ -86,7 +85,7 @@ def catalogue(items: int, width: int, batch: int) -> dict[str, Any]:
         "train": {"batch": batch},
     }
     config = RecommendConfig.model_validate(sections)
-    split = MicroLensProtocol(config.protocol).split(data)
+    split = build.protocol_of(config.protocol).split(data)
     encoder = build.item_encoder(config.items, config.model, len(split.items), None)
     learner = Learner(encoder, build.user_model(config.model, 10), build.loss(config.loss, config.items, split))
     expected = forecast(learner, split.train, config.train, max_len=10, seed=1)

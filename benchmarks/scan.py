@@ -32,8 +32,8 @@ import torch
 import torch.nn.functional as F
 from vivim.allocator import keep_freed_memory
 from vivim.recommend.batches import TrainBatch, train_batches
+from vivim.recommend.build import protocol_of
 from vivim.recommend.config import ProtocolConfig
-from vivim.recommend.protocol import MicroLensProtocol
 from vivim.recommend.readers import read_interactions
 from vivim.ssm import FORWARD, REVERSE, Backend, Order, available_backends, selective_scan, time_major
 from vivim.ssm.native import library
@@ -81,7 +81,7 @@ QUICK = (Case("quick", (1, 392, 64, 16)), Case("quick, three walks", (2, 24, 48,
 
 def packed_case(interactions: Path) -> Case:
     """A training batch of 256 histories as the recommender packs it, at its inner width."""
-    split = MicroLensProtocol(ProtocolConfig()).split(read_interactions(interactions))
+    split = protocol_of(ProtocolConfig()).split(read_interactions(interactions))
     batch: TrainBatch = next(iter(train_batches(split.train, batch=256, max_len=10, seed=0, epoch=1)))
     assert batch.seq_idx_SW is not None
     rows, places = batch.inputs_SW.shape

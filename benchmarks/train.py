@@ -33,10 +33,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is loaded, as t
 import torch
 from vivim.allocator import keep_freed_memory
 from vivim.progress import SILENT
+from vivim.recommend.build import protocol_of
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import EvaluateConfig, ProtocolConfig, RecommendConfig
 from vivim.recommend.evaluation import evaluate_run
-from vivim.recommend.protocol import MicroLensProtocol
 from vivim.recommend.readers import read_interactions
 from vivim.recommend.sequences import Interactions
 from vivim.recommend.train import train_run
@@ -213,7 +213,7 @@ def main() -> None:
         if options.recbole:
             file, protocol, _ = SETS[name]
             interactions = read_interactions(str(options.data / file))
-            kept = MicroLensProtocol(protocol).split(interactions)
+            kept = protocol_of(protocol).split(interactions)
             assert len(kept.users) == len(interactions.users), "RecBole would train on users that the protocol leaves out"
             inter = write_inter(interactions, protocol, options.work / "recbole", name)
             for model in THEIRS:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from .build import protocol_of
 from .config import ProtocolConfig
 from .oddities import Oddity, OddityKind, about_ids, history_oddities, id_oddities, partner_oddities, split_oddities, user_item_pairs
-from .protocol import MicroLensProtocol, Split
+from .protocol import Split
 from .sequences import Interactions
 from .titles import read_titles
 
@@ -57,16 +57,13 @@ def audit(
         protocol: how it will be divided; default: MicroLens.
 
     Raises:
-        InputError: the titles file cannot be read.
+        InputError: the titles file cannot be read, or the protocol cannot divide these interactions (they have no times).
     """
     config = protocol or ProtocolConfig()
     facts = _table_one(interactions)
     oddities = [*id_oddities(interactions.items), *history_oddities(interactions, config.min_interactions)]
-    try:
-        split = MicroLensProtocol(config).split(interactions)
-    except InputError:
-        pass  # every user is too short, which is among the oddities
-    else:
+    if interactions.histories.lengths.max(initial=0) >= config.min_interactions:  # else nobody is left, which is among the oddities
+        split = protocol_of(config).split(interactions)
         facts |= _split_facts(split)
         oddities += split_oddities(interactions, split)
     if titles is not None:

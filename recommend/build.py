@@ -10,7 +10,7 @@ from torch import nn
 
 from ..errors import InputError
 from .adapter import AdapterItems
-from .config import ItemsConfig, LossConfig, ModelConfig, RecommendConfig
+from .config import ItemsConfig, LossConfig, ModelConfig, ProtocolConfig, RecommendConfig
 from .content import CatalogueVectors
 from .item_encoders import ContentAndIdItems, ContentVectors, FrozenItems, IdItems
 from .learner import CollaborativeLearner, Learner, PairLearner, Trainable
@@ -27,10 +27,11 @@ from .models.popularity import Popularity
 from .models.sasrec import SasRecUserModel
 from .models.youtube import YoutubeUserModel
 from .negatives import ByPopularity, InBatch, Mixed, Negatives, Uniform
-from .protocol import Split
+from .protocol import LeaveOneOutProtocol, MicroLensProtocol, Protocol, Split
 from .sampled_losses import BinaryCrossEntropy, Bpr, GeneralisedBce, SampledSoftmax
 from .sequences import Sequences
 from .similarity import ScaledUsers, UnitItems
+from .temporal import TemporalProtocol
 
 if TYPE_CHECKING:
     from .end_to_end import CatalogueFrames
@@ -77,6 +78,15 @@ _LOSSES: dict[str, Callable[[LossConfig, "Catalogue"], Loss]] = {
     "bpr": lambda config, catalogue: Bpr(catalogue.negatives(config)),
 }
 
+_PROTOCOLS: dict[str, Callable[[ProtocolConfig], Protocol]] = {
+    "microlens": MicroLensProtocol,
+    "leave-one-out": LeaveOneOutProtocol,
+    "temporal": TemporalProtocol,
+}
+
+# Options of one protocol alone.
+_PROTOCOL_OPTIONS = {"keep_last": "microlens", "validation_share": "temporal", "test_share": "temporal"}
+
 _COSINE_TEMPERATURE = 0.05
 
 
@@ -112,6 +122,22 @@ class Catalogue:
             case "mixed":
                 half = max(1, config.negatives // 2)
                 return Mixed(uniform(half), InBatch(self.train_counts_N, half))
+
+
+def protocol_of(config: ProtocolConfig) -> Protocol:
+    """What divides the interactions.
+
+    Raises:
+        InputError: an option was changed that this protocol does not have, or shares that leave nothing to train on.
+    """
+    for option, owner in _PROTOCOL_OPTIONS.items():
+        value = getattr(config, option)
+        if config.name != owner and value != ProtocolConfig.model_fields[option].default:
+            raise InputError(
+                f"protocol.{option} = {value} is an option of protocol.name {owner}, and this is {config.name}, where it would do nothing; "
+                "leave it out."
+            )
+    return _PROTOCOLS[config.name](config)
 
 
 def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
@@ -187,7 +213,8 @@ def learner(config: RecommendConfig, split: Split, content: "Content | None", se
     """What is trained, with fresh weights. Raises as ``item_encoder``."""
     if config.model.kind in _COLLABORATIVE:
         model = _COLLABORATIVE[config.model.kind](config.model, split.train, len(split.items))
-        return CollaborativeLearner(model, loss(config.loss, config.items, split))
+        known_U = torch.from_numpy(split.train.lengths > 0)
+        return CollaborativeLearner(model, loss(config.loss, config.items, split), known_U)
     encoder = item_encoder(config.items, config.model, len(split.items), content, seed)
     if config.model.kind in _PAIR_MODELS:
         return PairLearner(encoder, pair_model(config.model, config.protocol.max_len), InBatch(train_counts(split), config.loss.negatives))

@@ -12,18 +12,23 @@ class ProtocolConfig(Settings):
     """Who is trained on what, who is asked what (MicroLens: last 13, leave one out, input 10, window masked).
 
     Attributes:
-        name: ``microlens``, the only one so far.
-        keep_last: newest interactions kept per user.
+        name: ``microlens`` (leave one out in the newest part of every history), ``leave-one-out`` (in whole histories), ``temporal``
+            (trained on what came before a moment, asked about what came after it; needs times).
+        keep_last: newest interactions kept per user (microlens).
         max_len: items of history shown to the model.
         min_interactions: users with fewer are left out.
         full_catalogue: rank every item of the file, also those that no kept window contains.
+        validation_share: of the interactions, those in the validation span (temporal).
+        test_share: of the interactions, the newest, those in the test span (temporal).
     """
 
-    name: Literal["microlens"] = "microlens"
+    name: Literal["microlens", "leave-one-out", "temporal"] = "microlens"
     keep_last: int = Field(13, ge=3)
     max_len: int = Field(10, ge=1)
     min_interactions: int = Field(3, ge=3)
     full_catalogue: bool = False
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    test_share: float = Field(0.1, gt=0, lt=1)
 
 
 class EndToEndConfig(Settings):

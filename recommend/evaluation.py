@@ -1,5 +1,6 @@
 """From a run to its report: exact ranks for the numbers, FAISS for the lists."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,16 @@ from ..errors import InputError
 from ..progress import Progress
 from ..store.provenance import provenance
 from ..store.run_folder import write_atomically
+from . import build
 from .checkpoint import RunFolder
 from .config import EvaluateConfig, RecommendConfig
 from .loading import load_scorer
-from .metrics import accuracy, coverage, hit_rate, mean_popularity, ndcg
-from .protocol import MicroLensProtocol, Split
-from .ranker import Ranks, Scorer, rank_questions, top_k
-from .report import GroupResult, Report, SplitResult, group_names
+from .metrics import accuracy, coverage, gini, hit_rate, intra_list_diversity, mean_popularity, ndcg
+from .protocol import Split
+from .ranker import Ranks, Scorer, TopK, rank_and_list
+from .report import GroupResult, Report, SplitResult, group_names, history_names
 from .retrieval import FaissIndex, agreement, faiss_top_k
-from .scorers import TableScorer, VectorScorer
+from .scorers import TableScorer, VectorScorer, item_vectors
 from .sequences import Interactions, Questions
 
 
@@ -39,7 +41,7 @@ def evaluate_run(
     """
     info = run.info()
     trained = RecommendConfig.model_validate(info["config"])
-    split = MicroLensProtocol(trained.protocol).split(interactions)
+    split = build.protocol_of(trained.protocol).split(interactions)
     catalogue, counts_N = run.catalogue()
     _refuse_other_data(run, info, split)
     if max(config.k) > len(catalogue):
@@ -49,8 +51,8 @@ def evaluate_run(
     results, tables = [], []
     for name in splits:
         questions = {"validation": split.validation, "test": split.test}[name]
-        ranks = rank_questions(scorer, questions, num_items=len(catalogue), batch=config.batch, progress=progress)
-        results.append(_split_result(name, scorer, index, questions, ranks, counts_N, config))
+        ranks, exact = rank_and_list(scorer, questions, max(config.k), num_items=len(catalogue), batch=config.batch, progress=progress)
+        results.append(_split_result(name, scorer, index, questions, ranks, exact, counts_N, config))
         tables.append(_rank_table(name, split, questions, ranks))
     report = Report(
         model=f"{trained.model.kind}, {trained.items.kind}" if "fit" in info else trained.model.kind,
@@ -60,6 +62,7 @@ def evaluate_run(
         card=split.card.as_dict(),
         provenance=provenance(),
         run={key: info.get(key) for key in ("config", "seed", "fit", "embeddings", "peak_memory_mb", "provenance")},
+        leakage=split.leakage,
     )
     run.write_json("results.json", report.as_dict())
     write_atomically(run.path / "results.md", report.markdown())
@@ -83,32 +86,37 @@ def _split_result(
     index: FaissIndex | None,
     questions: Questions,
     ranks: Ranks,
+    exact: TopK,
     counts_N: npt.NDArray[np.int64],
     config: EvaluateConfig,
 ) -> SplitResult:
     ks = sorted(set(config.k))
-    exact = top_k(scorer, questions, max(ks), num_items=len(counts_N), batch=config.batch)
     lists, agree = exact, None
     if index is not None and isinstance(scorer, VectorScorer | TableScorer):
         lists = faiss_top_k(index, scorer, questions, max(ks), batch=config.batch)
         agree = {k: agreement(lists, exact, k) for k in ks}
+    vectors_ND = item_vectors(scorer)
     return SplitResult(
         name=name,
         questions=len(questions),
         metrics=accuracy(ranks, ks),
         coverage={k: coverage(lists, k) for k in ks},
         mean_popularity={k: mean_popularity(lists, k, counts_N) for k in ks},
-        groups=_groups(questions, ranks, counts_N, ks),
+        gini={k: gini(lists, k) for k in ks},
+        diversity=None if vectors_ND is None else {k: intra_list_diversity(lists, k, vectors_ND) for k in ks},
+        groups=_groups(counts_N[questions.targets], group_names(), ranks, ks),
+        history_groups=_groups(questions.seen.lengths, history_names(), ranks, ks),
         index_agreement=agree,
     )
 
 
-def _groups(questions: Questions, ranks: Ranks, counts_N: npt.NDArray[np.int64], ks: list[int]) -> tuple[GroupResult, ...]:
-    """Accuracy by how often the target occurs in training; groups without questions are left out."""
-    frequency = counts_N[questions.targets]
+def _groups(
+    number_Q: npt.NDArray[np.int64], buckets: Sequence[tuple[str, int, int]], ranks: Ranks, ks: list[int]
+) -> tuple[GroupResult, ...]:
+    """Accuracy of the questions whose number lies in each bucket (name, least, most); those without questions are left out."""
     groups = []
-    for name, least, most in group_names():
-        chosen = (frequency >= least) & (frequency <= most)
+    for name, least, most in buckets:
+        chosen = (number_Q >= least) & (number_Q <= most)
         if not chosen.any():
             continue
         some = Ranks(ranks.rank[chosen], ranks.num_items)

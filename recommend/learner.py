@@ -191,14 +191,17 @@ class CollaborativeLearner(Trainable):
     Args:
         model: a ``Collaborative`` that is a module.
         loss: owns its negatives.
+        known_U: bool, users with something in training; None: all. The others, who came later (protocol temporal), were never moved
+            from where they began; they answer as the mean of the known.
     """
 
     first_target = 0
 
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
+    def __init__(self, model: nn.Module, loss: Loss, known_U: torch.Tensor | None = None) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
+        self.known_U = known_U
 
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(U, D) of all users, (N, D) of all items."""
@@ -212,7 +215,11 @@ class CollaborativeLearner(Trainable):
     def scorer(self) -> TableScorer:
         self.eval()
         users_UD, items_ND = self.vectors()
-        return TableScorer(users_UD.clone(), items_ND.clone())
+        users_UD = users_UD.clone()
+        if self.known_U is not None and not self.known_U.all():
+            known_U = self.known_U.to(users_UD.device)
+            users_UD[~known_U] = users_UD[known_U].mean(0)
+        return TableScorer(users_UD, items_ND.clone())
 
     def save(self, run: RunFolder) -> None:
         scorer = self.scorer()

@@ -2,6 +2,8 @@
 
 One target per question. An interval covers 95 % and is about the users: had other users of the same kind been asked.
 It does not cover another seed, split or data set.
+
+Shapes: Q questions, K places of a list, N items, D width of item vectors.
 """
 
 import itertools
@@ -12,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+import torch.nn.functional as F
 
 from ..errors import VivimError
 from .ranker import Ranks, TopK
 
 Z_95 = 1.959963984540054
 RESAMPLES = 1000
+_VECTOR_NUMBERS = 2**23  # of (lists, K, D) at a time: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,50 @@ def mean_popularity(lists: TopK, k: int, train_counts: npt.NDArray[np.int64]) ->
     assert len(train_counts) == lists.num_items
     shown = items[items >= 0]
     return float(train_counts[shown].mean()) if len(shown) else 0.0
+
+
+def gini(lists: TopK, k: int) -> float:
+    """Gini coefficient of how often each item of the catalogue stands in the first-``k`` lists; never recommended items count.
+
+    0: all equally often; (N - 1) / N: one item alone. With counts x in ascending order it is
+    sum over i of (2 i - N - 1) x_i / (N sum x), i from 1. Source: Gini 1912; for lists Ge et al., "Beyond accuracy" (RecSys 2010).
+    """
+    items = lists.items[:, :k]
+    assert items.shape[1] == k, (lists.items.shape, k)
+    times_N = np.sort(np.bincount(items[items >= 0], minlength=lists.num_items))
+    total = int(times_N.sum())
+    if not total:
+        return 0.0
+    weights_N = 2 * np.arange(1, lists.num_items + 1) - lists.num_items - 1
+    return int(weights_N @ times_N) / (lists.num_items * total)
+
+
+def intra_list_diversity(lists: TopK, k: int, vectors_ND: torch.Tensor) -> float:
+    """Mean over lists of the mean of 1 - cosine over the pairs of items in a first-``k`` list; lists of fewer than 2 items are left out.
+
+    0: all items of a list point the same way; 1: they are orthogonal. An item whose vector is 0 has cosine 0 to everything. Numbers of
+    two models are of two spaces, unless their vectors are the same. Source: Ziegler et al., "Improving recommendation lists through
+    topic diversification" (WWW 2005), with cosines.
+
+    Args:
+        vectors_ND: of the whole catalogue, on any device.
+    """
+    items = torch.from_numpy(lists.items[:, :k].astype(np.int64))
+    assert items.shape[1] == k, (lists.items.shape, k)
+    assert len(vectors_ND) == lists.num_items
+    # The first row stands for places without an item.
+    unit_ND = F.pad(F.normalize(vectors_ND.detach().double().cpu(), dim=1), (0, 0, 1, 0))
+    total, counted = 0.0, 0
+    for part_BK in items.split(max(1, _VECTOR_NUMBERS // (k * unit_ND.shape[1]))):
+        listed_B = (part_BK >= 0).sum(1)
+        vectors_BKD = unit_ND[part_BK + 1]
+        # Of all ordered pairs: the square of the sum, less every item with itself.
+        cosines_B = vectors_BKD.sum(1).square().sum(1) - vectors_BKD.square().sum((1, 2))
+        pairs_B = (listed_B * (listed_B - 1)).double()
+        enough_B = listed_B >= 2
+        total += float((1 - cosines_B[enough_B] / pairs_B[enough_B]).sum())
+        counted += int(enough_B.sum())
+    return total / counted if counted else 0.0
 
 
 def _need(questions: int, k: int) -> None:

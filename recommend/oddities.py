@@ -39,6 +39,7 @@ class OddityKind(StrEnum):
     ITEMS_NOT_RANKED = "items not ranked"
     ITEMS_NEVER_TRAINED = "items never trained"
     TARGETS_NEVER_TRAINED = "targets never trained"
+    TRAINED_ON_LATER = "trained on later"
     FLOAT_IDS = "ids look like floats"
     MISSING_WORD_IDS = "ids spell a missing value"
     SAME_NUMBER_IDS = "ids are the same number"
@@ -92,6 +93,7 @@ def split_oddities(interactions: Interactions, split: Split) -> list[Oddity]:
     cold = int((~trained[split.test.targets]).sum())
     best = 1 - cold / len(split.test)
     dropped, untrained = len(interactions.items) - len(split.items), int((~trained).sum())
+    leakage = split.leakage
     return [
         *_counted(OddityKind.ONE_USER, int(len(split.users) == 1), "users to learn from", "A recommender needs at least two."),
         *_counted(OddityKind.ITEMS_NOT_RANKED, dropped, "items in no kept window", "They are not ranked."),
@@ -105,6 +107,7 @@ def split_oddities(interactions: Interactions, split: Split) -> list[Oddity]:
         *_counted(
             OddityKind.REPEATED_TARGETS, split.card.repeated_test, "test targets watched before in the window", "They are certain misses."
         ),
+        *([Oddity(OddityKind.TRAINED_ON_LATER, leakage.later, leakage.line)] if leakage and leakage.line else []),
     ]
 
 

@@ -3,7 +3,7 @@
 ``Protocol`` turns ``Interactions`` into a ``Split``; the ``ProtocolCard`` of a split is what makes two results
 comparable: results with different cards are never put beside each other.
 
-Shapes: U users kept, V users of the file, total interactions.
+Shapes: U users kept, total interactions.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,12 +13,14 @@ from typing import Protocol as TypingProtocol
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
 from ..store.item_index import ItemIndex
 from .config import ProtocolConfig
+from .division import Division, ask, assert_in_time_order, assert_no_leak, last_two, repeated_targets, take
+from .leakage import Leakage, measure_leakage
 from .sequences import Interactions, Questions, Sequences
 
 SEEN_RULE = "items of the window before the target are masked; a target that repeats one of them counts as a miss"
+ALL_SEEN_RULE = "all items watched before the target are masked; a target that repeats one of them counts as a miss"
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,13 @@ class ProtocolCard:
     """What a number depends on besides the model.
 
     Attributes:
-        protocol: name, for example ``"microlens"``.
+        protocol: name, for example ``"microlens"``. What a protocol does not have is None, and left out of ``as_dict``.
         dataset_sha256: hash of the interactions file.
         catalogue_sha256: hash of the ordered catalogue ids.
         users: users asked on test.
         items: size of the catalogue that is ranked.
         interactions: interactions left after truncation.
-        keep_last: interactions kept per user, the newest.
+        keep_last: interactions kept per user, the newest (microlens).
         max_len: history length shown to the model.
         min_interactions: users with fewer are left out.
         seen_rule: which items are masked when ranking.
@@ -40,6 +42,9 @@ class ProtocolCard:
         ordering: how events of one user are ordered.
         repeated_validation: validation questions whose target the user had watched before in the window: certain misses.
         repeated_test: the same of the test questions.
+        users_validation: users asked on validation, where they are not those asked on test (temporal).
+        validation_from: time (UTC) of the first cut: training is before it (temporal).
+        test_from: time (UTC) of the second cut: validation is before it, test from it on (temporal).
     """
 
     protocol: str
@@ -48,7 +53,7 @@ class ProtocolCard:
     users: int
     items: int
     interactions: int
-    keep_last: int
+    keep_last: int | None
     max_len: int
     min_interactions: int
     seen_rule: str
@@ -56,9 +61,12 @@ class ProtocolCard:
     ordering: str = "time, then order in the file (stable)"
     repeated_validation: int = 0
     repeated_test: int = 0
+    users_validation: int | None = None
+    validation_from: str | None = None
+    test_from: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -68,11 +76,13 @@ class Split:
     Attributes:
         users: external ids of the users kept; rows used by ``train`` and ``Questions.users``.
         items: the catalogue, in the order of model rows.
-        train: one training sequence per user row, oldest first; may be shorter than 2 for users with little history.
-        validation: asked for early stopping and tuning; question q is about user row q.
-        test: asked once; question q is about user row q.
+        train: one training sequence per user row, oldest first; may be shorter than 2 for users with little history, and empty
+            (temporal) for users who came later.
+        validation: asked for early stopping and tuning, in the order of the user rows.
+        test: asked once, in the order of the user rows. Leave one out asks every user, temporal those who were there.
         card: what the numbers depend on.
         dropped_users: users left out because their history is too short.
+        leakage: how far training looks past the test; None where the file has no times.
     """
 
     users: ItemIndex
@@ -82,6 +92,7 @@ class Split:
     test: Questions
     card: ProtocolCard
     dropped_users: int
+    leakage: Leakage | None = None
 
 
 class Protocol(TypingProtocol):
@@ -111,92 +122,70 @@ class MicroLensProtocol:
         Raises:
             InputError: no user has ``min_interactions``.
         """
-        config = self.config
-        offsets, lengths = interactions.histories.offsets, interactions.histories.lengths
-        kept = np.flatnonzero(lengths >= config.min_interactions)
-        if not len(kept):
-            raise InputError(
-                f"{interactions.source}: none of {len(lengths):,} users has the {config.min_interactions} interactions that training, "
-                f"validation and test need; the longest history has {int(lengths.max(initial=0))}. Bring longer histories"
-                " or, if it is above 3, lower protocol.min_interactions."
-            )
-        sizes = np.minimum(lengths[kept], config.keep_last)
-        window = take(interactions.histories, offsets[kept + 1] - sizes, sizes)
-        rows = np.arange(len(interactions.items)) if config.full_catalogue else np.unique(window.items)
-        new_row = np.full(len(interactions.items), -1, np.int32)
-        new_row[rows] = np.arange(len(rows), dtype=np.int32)
-        window = Sequences(window.offsets, new_row[window.items])
-        validation, test = _ask(window, 2, config.max_len), _ask(window, 1, config.max_len)
-        train = take(window, window.offsets[:-1], sizes - 2)
-        assert_in_time_order(interactions)
-        assert_no_leak(window, train, validation, test)
-        users = ItemIndex(interactions.users.ids[row] for row in kept)
-        items = ItemIndex(interactions.items.ids[row] for row in rows)
-        card = ProtocolCard(
-            protocol=config.name,
-            dataset_sha256=interactions.sha256,
-            catalogue_sha256=items.sha256,
-            users=len(users),
-            items=len(items),
-            interactions=len(window.items),
-            keep_last=config.keep_last,
-            max_len=config.max_len,
-            min_interactions=config.min_interactions,
-            seen_rule=SEEN_RULE,
-            ordering="order in the file" if interactions.times_ms is None else ProtocolCard.ordering,
-            repeated_validation=int(repeated_targets(validation).sum()),
-            repeated_test=int(repeated_targets(test).sum()),
-        )
-        return Split(users, items, train, validation, test, card, dropped_users=len(lengths) - len(kept))
+        keep = self.config.keep_last
+        return divide(interactions, self.config, last_two(interactions, self.config, keep), SEEN_RULE, keep_last=keep)
 
 
-def take(sequences: Sequences, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Sequences:
-    """Stretches of the flat ``sequences.items``: new sequence s is ``items[starts[s] : starts[s] + lengths[s]]``; both (S,)."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    flat = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-    return Sequences(offsets, sequences.items[flat])
+class LeaveOneOutProtocol:
+    """Leave one out in whole histories: what most libraries of sequential recommendation do.
+
+    The last item of every history is the test target, the one before it the validation target, all the rest is for training.
+    A model is shown at most the ``max_len`` items before the target; everything watched before it is masked when ranking. The
+    catalogue is what the users kept have watched, or every item of the file.
+    """
+
+    def __init__(self, config: ProtocolConfig) -> None:
+        self.config = config
+
+    def split(self, interactions: Interactions) -> Split:
+        """Divide.
+
+        Raises:
+            InputError: no user has ``min_interactions``.
+        """
+        return divide(interactions, self.config, last_two(interactions, self.config, None), ALL_SEEN_RULE)
 
 
-def repeated_targets(questions: Questions) -> npt.NDArray[np.bool_]:
-    """(Q,) True where the target is among the seen items, that is, masked and a certain miss."""
-    owner = np.repeat(np.arange(len(questions)), questions.seen.lengths)
-    hit = questions.seen.items == questions.targets[owner]
-    return np.bincount(owner[hit], minlength=len(questions)).astype(np.bool_)
+def divide(interactions: Interactions, config: ProtocolConfig, parts: Division, seen_rule: str, **own: Any) -> Split:
+    """Cut the histories where ``parts`` says.
 
-
-def _ask(window: Sequences, from_end: int, max_len: int) -> Questions:
-    """The item ``from_end`` places from the end of every window, asked after what came before it."""
-    targets = window.offsets[1:] - from_end
-    before = targets - window.offsets[:-1]
-    shown = np.minimum(before, max_len)
-    return Questions(
-        users=np.arange(len(window), dtype=np.int32),
-        histories=take(window, targets - shown, shown),
-        targets=window.items[targets],
-        seen=take(window, window.offsets[:-1], before),
+    Args:
+        seen_rule: for the card.
+        own: fields of the card that only this protocol has.
+    """
+    assert_in_time_order(interactions)
+    window = take(interactions.histories, parts.starts, parts.sizes)
+    rows = np.arange(len(interactions.items)) if config.full_catalogue else np.unique(window.items)
+    new_row = np.full(len(interactions.items), -1, np.int32)
+    new_row[rows] = np.arange(len(rows), dtype=np.int32)
+    window = Sequences(window.offsets, new_row[window.items])
+    train = take(window, window.offsets[:-1], parts.train)
+    validation, test = (ask(window, place, config.max_len) for place in (parts.validation, parts.test))
+    assert_no_leak(window, train, validation, parts.validation)
+    assert_no_leak(window, train, test, parts.test)
+    items = ItemIndex(interactions.items.ids[row] for row in rows)
+    timed = interactions.times_ms is not None
+    card = ProtocolCard(
+        protocol=config.name,
+        dataset_sha256=interactions.sha256,
+        catalogue_sha256=items.sha256,
+        users=len(test),
+        items=len(items),
+        interactions=len(window.items),
+        max_len=config.max_len,
+        min_interactions=config.min_interactions,
+        seen_rule=seen_rule,
+        ordering=ProtocolCard.ordering if timed else "order in the file",
+        repeated_validation=int(repeated_targets(validation).sum()),
+        repeated_test=int(repeated_targets(test).sum()),
+        **({"keep_last": None} | own),
     )
+    users = ItemIndex(interactions.users.ids[row] for row in parts.users)
+    leakage = _leakage(interactions.times_ms, parts, train, test) if interactions.times_ms is not None else None
+    return Split(users, items, train, validation, test, card, len(interactions.users) - len(users), leakage)
 
 
-def assert_in_time_order(interactions: Interactions) -> None:
-    """No interaction of a user is earlier than the one before it: else a test target could precede training items."""
-    if interactions.times_ms is not None:
-        backwards = np.flatnonzero(np.diff(interactions.times_ms) < 0) + 1
-        assert np.isin(backwards, interactions.histories.offsets).all(), "histories are not in time order"
-
-
-def assert_no_leak(window: Sequences, train: Sequences, validation: Questions, test: Questions) -> None:
-    """Put the parts together again by position: training, validation target and test target follow each other in every
-    window, and no history reaches its own target."""
-    last = window.offsets[1:] - 1
-    assert np.array_equal(train.lengths + 2, window.lengths)
-    assert np.array_equal(train.lengths, validation.seen.lengths)
-    assert np.array_equal(test.targets, window.items[last])
-    assert np.array_equal(validation.targets, window.items[last - 1])
-    is_train = np.ones(len(window.items), np.bool_)
-    is_train[last] = is_train[last - 1] = False
-    assert np.array_equal(train.items, window.items[is_train])
-    assert np.array_equal(validation.seen.items, train.items)
-    for questions, end in ((validation, last - 1), (test, last)):
-        newest = questions.histories.items[questions.histories.offsets[1:] - 1]
-        assert np.array_equal(newest, window.items[end - 1]), "a history must end right before its target"
-        assert np.all(questions.histories.lengths <= questions.seen.lengths)
+def _leakage(times_ms: npt.NDArray[np.int64], parts: Division, train: Sequences, test: Questions) -> Leakage:
+    where = np.arange(len(train.items)) + np.repeat(parts.starts - train.offsets[:-1], parts.train)
+    asked = parts.test >= 0
+    return measure_leakage(train.items, times_ms[where], test.targets, times_ms[(parts.starts + parts.test)[asked]])

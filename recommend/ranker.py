@@ -3,7 +3,7 @@
 Shapes: Q questions, B questions of a batch, N items of the catalogue, K places of a list.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,19 +69,9 @@ def rank_questions(scorer: Scorer, questions: Questions, *, num_items: int, batc
     Raises:
         VivimError: a score is NaN or +inf.
     """
-    rank = np.empty(len(questions))
-
-    def keep(rows: npt.NDArray[np.int64], scores_BN: torch.Tensor) -> None:
-        device = scores_BN.device
-        targets_B = torch.from_numpy(questions.targets[rows].astype(np.int64)).to(device)
-        seen_BS = _padded_seen(questions.seen, rows).to(device)
-        # A few rows at a time stay in a CPU's cache: five times faster.
-        at_once = CPU_ROWS if device.type == "cpu" else len(rows)
-        parts = zip(scores_BN.split(at_once), targets_B.split(at_once), seen_BS.split(at_once), strict=True)
-        rank[rows] = torch.cat([exact_ranks(*part) for part in parts]).cpu().numpy()
-
-    _each_batch(scorer, questions, num_items, batch, progress, keep)
-    return Ranks(rank, num_items)
+    ranks = _RankKeeper(questions, num_items)
+    _each_batch(scorer, questions, num_items, batch, progress, (ranks,))
+    return ranks.found
 
 
 def top_k(scorer: Scorer, questions: Questions, k: int, *, num_items: int, batch: int = 512, progress: Progress = SILENT) -> TopK:
@@ -90,22 +80,56 @@ def top_k(scorer: Scorer, questions: Questions, k: int, *, num_items: int, batch
     Raises:
         VivimError: a score is NaN or +inf.
     """
-    assert k >= 1, k
-    items = np.full((len(questions), k), -1, np.int32)
-    scores = np.full((len(questions), k), -np.inf, np.float32)
+    lists = _ListKeeper(questions, num_items, k)
+    _each_batch(scorer, questions, num_items, batch, progress, (lists,))
+    return lists.found
 
-    def keep(rows: npt.NDArray[np.int64], scores_BN: torch.Tensor) -> None:
-        seen_BS = _padded_seen(questions.seen, rows).to(scores_BN.device)
+
+def rank_and_list(
+    scorer: Scorer, questions: Questions, k: int, *, num_items: int, batch: int = 512, progress: Progress = SILENT
+) -> tuple[Ranks, TopK]:
+    """``rank_questions`` and ``top_k`` from scores that are computed once.
+
+    Raises:
+        VivimError: a score is NaN or +inf.
+    """
+    ranks, lists = _RankKeeper(questions, num_items), _ListKeeper(questions, num_items, k)
+    _each_batch(scorer, questions, num_items, batch, progress, (ranks, lists))
+    return ranks.found, lists.found
+
+
+class _Keeper(Protocol):
+    """Takes what it wants of the scores of some questions."""
+
+    def keep(self, rows: npt.NDArray[np.int64], scores_BN: torch.Tensor, seen_BS: torch.Tensor) -> None:
+        """Questions ``rows`` (B,), and the items they have seen, padded with -1; on one device."""
+
+
+class _RankKeeper:
+    def __init__(self, questions: Questions, num_items: int) -> None:
+        self.targets = questions.targets
+        self.found = Ranks(np.empty(len(questions)), num_items)
+
+    def keep(self, rows: npt.NDArray[np.int64], scores_BN: torch.Tensor, seen_BS: torch.Tensor) -> None:
+        targets_B = torch.from_numpy(self.targets[rows].astype(np.int64)).to(scores_BN.device)
+        self.found.rank[rows] = exact_ranks(scores_BN, targets_B, seen_BS).cpu().numpy()
+
+
+class _ListKeeper:
+    def __init__(self, questions: Questions, num_items: int, k: int) -> None:
+        assert k >= 1, k
+        shape = (len(questions), k)
+        self.found = TopK(np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32), num_items)
+
+    def keep(self, rows: npt.NDArray[np.int64], scores_BN: torch.Tensor, seen_BS: torch.Tensor) -> None:
+        items, num_items = self.found.items, self.found.num_items
         # One column more takes the padding and is cut off again.
         mask = torch.zeros(len(rows), num_items + 1, dtype=torch.bool, device=scores_BN.device).scatter_(1, seen_BS % (num_items + 1), True)
         masked = scores_BN.masked_fill(mask[:, :num_items], -torch.inf)
-        best, places = best_k(masked, min(k, num_items))
+        best, places = best_k(masked, min(items.shape[1], num_items))
         places = places.masked_fill(best == -torch.inf, -1)
         items[rows, : places.shape[1]] = places.cpu().numpy()
-        scores[rows, : places.shape[1]] = best.float().cpu().numpy()
-
-    _each_batch(scorer, questions, num_items, batch, progress, keep)
-    return TopK(items, scores, num_items)
+        self.found.scores[rows, : places.shape[1]] = best.float().cpu().numpy()
 
 
 def exact_ranks(scores_BN: torch.Tensor, targets_B: torch.Tensor, seen_BS: torch.Tensor) -> torch.Tensor:
@@ -145,14 +169,7 @@ def best_k(scores_BN: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]
     return best, places.gather(1, order)
 
 
-def _each_batch(
-    scorer: Scorer,
-    questions: Questions,
-    num_items: int,
-    batch: int,
-    progress: Progress,
-    keep: Callable[[npt.NDArray[np.int64], torch.Tensor], None],
-) -> None:
+def _each_batch(scorer: Scorer, questions: Questions, num_items: int, batch: int, progress: Progress, keepers: Sequence[_Keeper]) -> None:
     # Neighbours of one length waste no time on padding.
     order = np.argsort(questions.histories.lengths, kind="stable")
     progress.start("rank", len(questions), "questions")
@@ -166,7 +183,13 @@ def _each_batch(
                     "the model gave a score that is NaN or infinite, so nothing can be ranked. It has probably diverged:"
                     " lower train.lr, set train.clip_norm, or use train.precision 32-true."
                 )
-            keep(rows, scores_BN)
+            # A few rows at a time stay in a CPU's cache: five times faster.
+            at_once = CPU_ROWS if scores_BN.device.type == "cpu" else len(rows)
+            for first, part_BN in zip(range(0, len(rows), at_once), scores_BN.split(at_once), strict=True):
+                some = rows[first : first + at_once]
+                seen_BS = _padded_seen(questions.seen, some).to(scores_BN.device)
+                for keeper in keepers:
+                    keeper.keep(some, part_BN, seen_BS)
             progress.advance(len(rows))
     progress.finish()
 

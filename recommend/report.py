@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .leakage import Leakage
 from .metrics import Estimate
 
 
 @dataclass(frozen=True)
 class GroupResult:
-    """Accuracy on targets of one kind, by how often they occur in training.
+    """Accuracy on questions of one kind.
 
     Attributes:
-        name: ``0``, ``1-4``, ``5-19`` or ``20+`` training interactions.
-        questions: how many targets are of this kind.
+        name: of the bucket: ``0``, ``1-4``, ``5-19`` or ``20+`` training interactions of the target; or so many items watched before it.
+        questions: how many are of this kind.
         metrics: ``hit_rate@k`` and ``ndcg@k``.
     """
 
@@ -32,7 +33,10 @@ class SplitResult:
         metrics: ``hit_rate@k``, ``ndcg@k``, ``mrr``.
         coverage: k -> share of the catalogue that occurs in any top-k list.
         mean_popularity: k -> mean training interactions of the items in top-k lists.
+        gini: k -> Gini coefficient of how often items of the catalogue stand in top-k lists.
+        diversity: k -> mean 1 - cosine of two items of a top-k list, in the item vectors by which the model scores; None without.
         groups: accuracy by training frequency of the target.
+        history_groups: accuracy by the number of items watched before the target.
         index_agreement: k -> share of the exact list that the FAISS list holds; None for models that FAISS cannot serve.
     """
 
@@ -41,7 +45,10 @@ class SplitResult:
     metrics: dict[str, Estimate]
     coverage: dict[int, float]
     mean_popularity: dict[int, float]
+    gini: dict[int, float]
+    diversity: dict[int, float] | None
     groups: tuple[GroupResult, ...]
+    history_groups: tuple[GroupResult, ...]
     index_agreement: dict[int, float] | None
 
 
@@ -57,6 +64,7 @@ class Report:
         card: protocol card; results with different cards are not comparable.
         provenance: date, commit, hardware, versions, command.
         run: what run.json says of the training.
+        leakage: how far training looks past the test; None where the file has no times.
     """
 
     model: str
@@ -66,6 +74,7 @@ class Report:
     card: dict[str, Any]
     provenance: dict[str, Any]
     run: dict[str, Any] = field(default_factory=dict)
+    leakage: Leakage | None = None
 
     def columns(self) -> list[str]:
         """Names of the accuracy metrics in the order of a table."""
@@ -79,6 +88,7 @@ class Report:
             "index": self.index,
             "splits": {s.name: _split_dict(s) for s in self.splits},
             "protocol_card": self.card,
+            "leakage": None if self.leakage is None else self.leakage.as_dict(),
             "provenance": self.provenance,
             "run": self.run,
         }
@@ -88,37 +98,50 @@ class Report:
         header = ["split", *(short_name(name) for name in self.columns())]
         return [header] + [[s.name, *(str(s.metrics[name]) for name in self.columns())] for s in self.splits]
 
-    def lines(self) -> list[str]:
-        """What stands below the tables: lists, index, card."""
-        lines = []
+    def list_rows(self) -> list[list[str]]:
+        """A table of what the lists are like beside accuracy: header, then one row per split and k."""
+        header = ["split", "K", "coverage", "Gini", "mean views", "diversity", f"{self.index} agrees"]
+        rows = []
         for s in self.splits:
-            shown = ", ".join(f"@{k} {s.coverage[k]:.1%}" for k in self.ks)
-            popularity = ", ".join(f"@{k} {s.mean_popularity[k]:.1f}" for k in self.ks)
-            lines.append(f"{s.name}: catalogue coverage {shown}; mean training views of recommended items {popularity}")
-            if s.index_agreement is not None:
-                agree = ", ".join(f"@{k} {v:.2%}" for k, v in s.index_agreement.items())
-                lines.append(f"{s.name}: FAISS {self.index} lists agree with exact ones {agree}")
-        lines.append(card_line(self.card))
-        return lines
+            for k in self.ks:
+                beside = [f"{s.coverage[k]:.1%}", f"{s.gini[k]:.3f}", f"{s.mean_popularity[k]:.1f}"]
+                diversity = "-" if s.diversity is None else f"{s.diversity[k]:.3f}"
+                agrees = "-" if s.index_agreement is None else f"{s.index_agreement[k]:.2%}"
+                rows.append([s.name, str(k), *beside, diversity, agrees])
+        return [header, *rows]
+
+    def lines(self) -> list[str]:
+        """What stands below the tables: leakage, card."""
+        leaks = [] if self.leakage is None or not self.leakage.line else [self.leakage.line]
+        return [*leaks, card_line(self.card)]
 
     def group_lines(self) -> list[str]:
-        """Accuracy by how often training saw the target."""
+        """Accuracy by how often training saw the target, and by how much was watched before it."""
         return [
-            f"{s.name}: targets seen {group.name} times in training ({group.questions}): "
+            f"{s.name}: {kind.format(group.name)} ({group.questions}): "
             + ", ".join(f"{short_name(k)} {v}" for k, v in group.metrics.items())
             for s in self.splits
-            for group in s.groups
+            for kind, groups in (("targets seen {} times in training", s.groups), ("targets after {} items", s.history_groups))
+            for group in groups
         ]
 
     def markdown(self) -> str:
         """The report as a Markdown page."""
-        header, *rows = self.rows()
-        table = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}", *(f"| {' | '.join(row)} |" for row in rows)]
         origin = self.provenance
         source = f"{origin['date']}, commit {origin['commit']}, {origin['hardware']}; `{origin['command']}`"
         return "\n".join(
-            [f"# {self.model}", "", *table, "", *(f"- {line}" for line in (*self.group_lines(), *self.lines())), "", source, ""]
+            [
+                *(f"# {self.model}", "", *_table(self.rows()), "", *(f"- {line}" for line in self.group_lines()), ""),
+                *(*_table(self.list_rows()), "", f"{_LISTS}.", "", *(f"- {line}" for line in self.lines()), "", source, ""),
+            ]
         )
+
+
+# What the columns of ``list_rows`` mean.
+_LISTS = (
+    "coverage and Gini: of how often items of the catalogue stand in top-K lists; mean views: training interactions of these items; "
+    "diversity: mean 1 - cosine of two items of a list, in the model's own item vectors"
+)
 
 
 def short_name(metric: str) -> str:
@@ -126,12 +149,25 @@ def short_name(metric: str) -> str:
     return metric.replace("hit_rate", "HR").replace("ndcg", "NDCG").replace("mrr", "MRR")
 
 
+# How each protocol divides, in the fields of its card.
+_DIVIDES = {
+    "microlens": "last {keep_last} kept, leave one out",
+    "leave-one-out": "whole histories, leave one out",
+    "temporal": "training before {validation_from}, validation before {test_from}, then test (UTC), the first of each user in a span",
+}
+
+
 def card_line(card: dict[str, Any]) -> str:
     """The protocol in one sentence."""
     return (
-        f"protocol {card['protocol']}: last {card['keep_last']} kept, leave one out, input {card['max_len']}, full ranking of "
+        f"protocol {card['protocol']}: {_DIVIDES[card['protocol']].format(**card)}, input {card['max_len']}, full ranking of "
         f"{card['items']:,} items for {card['users']:,} users; {card['seen_rule']}; ties: {card['tie_rule']}; order: {card['ordering']}"
     )
+
+
+def _table(rows: list[list[str]]) -> list[str]:
+    header, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return [header, f"|{'---|' * len(rows[0])}", *body]
 
 
 def _split_dict(split: SplitResult) -> dict[str, Any]:
@@ -140,11 +176,23 @@ def _split_dict(split: SplitResult) -> dict[str, Any]:
         "metrics": {k: v.as_dict() for k, v in split.metrics.items()},
         "coverage": {str(k): v for k, v in split.coverage.items()},
         "mean_popularity": {str(k): v for k, v in split.mean_popularity.items()},
-        "groups": {g.name: {"questions": g.questions, **{k: v.as_dict() for k, v in g.metrics.items()}} for g in split.groups},
+        "gini": {str(k): v for k, v in split.gini.items()},
+        "diversity": None if split.diversity is None else {str(k): v for k, v in split.diversity.items()},
+        "groups": _group_dict(split.groups),
+        "history_groups": _group_dict(split.history_groups),
         "index_agreement": None if split.index_agreement is None else {str(k): v for k, v in split.index_agreement.items()},
     }
+
+
+def _group_dict(groups: tuple[GroupResult, ...]) -> dict[str, Any]:
+    return {g.name: {"questions": g.questions, **{k: v.as_dict() for k, v in g.metrics.items()}} for g in groups}
 
 
 def group_names() -> Sequence[tuple[str, int, int]]:
     """Buckets of training frequency: name, least, most."""
     return (("0", 0, 0), ("1-4", 1, 4), ("5-19", 5, 19), ("20+", 20, 2**62))
+
+
+def history_names() -> Sequence[tuple[str, int, int]]:
+    """Buckets of the items watched before a target: name, least, most. A window of MicroLens ends in the fourth."""
+    return (("1-2", 1, 2), ("3-5", 3, 5), ("6-9", 6, 9), ("10-19", 10, 19), ("20-49", 20, 49), ("50+", 50, 2**62))

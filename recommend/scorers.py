@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import InputError
+from .models.content_mean import ContentMean
 from .models.pairs import PairModel
 from .models.vector_model import VectorModel
+from .ranker import Scorer
 from .sequences import SequenceBatch
 
 # Numbers of (B, M, D) at a time: those of 64 MiB.
@@ -88,3 +90,14 @@ class PairScorer:
         read = self.model.read(F.embedding(batch.items_BL, self.items_ND), batch.lengths_B)
         at_once = max(1, _PAIR_NUMBERS // (len(batch) * self.items_ND.shape[1]))
         return torch.cat([self.model.scores(read, some_MD) for some_MD in self.items_ND.split(at_once)], 1)
+
+
+def item_vectors(scorer: Scorer) -> torch.Tensor | None:
+    """The vectors of the whole catalogue by which ``scorer`` scores, (N, D); None where it counts instead."""
+    match scorer:
+        case VectorScorer() | TableScorer() | PairScorer():
+            return scorer.items_ND
+        case ContentMean():
+            return scorer.items_NV
+        case _:
+            return None

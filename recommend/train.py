@@ -23,7 +23,7 @@ from .content import CatalogueVectors, lay_out
 from .initial import begin_with
 from .learner import OverItems, PairLearner
 from .processes import Processes, start
-from .protocol import MicroLensProtocol, Split
+from .protocol import Split
 from .sequences import Interactions
 from .training import EpochLog, FitResult, Training
 
@@ -81,7 +81,7 @@ def train_run(
         Interrupted: Ctrl-C; finished epochs are kept.
     """
     config = build.resolved(config, has_vectors=store is not None)
-    split = MicroLensProtocol(config.protocol).split(interactions)
+    split = build.protocol_of(config.protocol).split(interactions)
     if len(split.users) < 2:
         raise InputError(
             f"{interactions.source} leaves 1 user to train on; a recommender learns what users have in common. "

@@ -114,7 +114,7 @@ class SuiteRun:
         info = RunFolder.open(run).info()
         vectors = (info["embeddings"] or {}).get("sha256")
         return (
-            bool(info["config"] == config.model_dump(mode="json"))
+            RecommendConfig.model_validate(info["config"]) == config  # an option that is newer than the run had its default
             and info["card"]["dataset_sha256"] == self.interactions.sha256
             and vectors == (store.sha256 if store else None)
         )

@@ -197,3 +197,50 @@ def test_a_refused_run_leaves_no_folder(here, capsys, write_vectors):
     write_vectors(here / "v.h5", [f"x{i}" for i in range(30)])
     assert run(capsys, "train-rec", "--embeddings", "v.h5", *FAST)[0] == 2
     assert [path for path in (here / "runs").iterdir() if path.is_dir()] == []
+
+
+@pytest.fixture
+def dated(here):
+    """The ring with times: viewer u begins 40 s after the one before, so that some come after others have gone."""
+    rows = [f"{u},{(u + i) % 30},{1_600_000_000 + 40 * u + 100 * i}" for u in range(40) for i in range(9)]
+    (here / "dated.csv").write_text("user,item,timestamp\n" + "\n".join(rows) + "\n")
+    return here / "dated.csv"
+
+
+def test_leave_one_out_is_warned_of_and_temporal_is_the_way_out(dated, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run(capsys, "train-rec", "--interactions", dated, "--model", "item-knn", "--set", "protocol.name=leave-one-out")
+    assert code == 0
+    leaks = [line for line in out.splitlines() if line.startswith("leakage: ")]
+    assert len(leaks) == 1 and "protocol.name: temporal" in leaks[0]
+    code, out, _ = run(capsys, "evaluate", "--device", "cpu")
+    assert code == 0
+    assert out.splitlines().count(leaks[0]) == 1
+    code, out, _ = run(capsys, "check-data", "--interactions", dated)
+    assert code == 0
+    assert "trained on later" in out
+    code, out, _ = run(
+        capsys, "train-rec", "--interactions", dated, "--model", "dssm", *FAST, "--epochs", 1, "--set", "protocol.name=temporal"
+    )
+    assert code == 0
+    assert "leakage" not in out
+    code, out, _ = run(capsys, "evaluate", "--device", "cpu")
+    assert code == 0
+    assert "protocol temporal: training before 2020-09-13T" in out
+    assert "leakage" not in out
+    tables = [line for line in out.splitlines() if line.startswith(" ")]
+    assert max(map(len, tables)) <= 80
+    assert any(line.split()[:2] == ["past", "3-5"] for line in tables)
+    code, out, _ = run(capsys, "recommend", "--user", 39, "--k", 3, "--device", "cpu", "--json")
+    assert code == 0  # who came after training, too
+    assert len(json.loads(out)["recommendations"]) == 3
+
+
+def test_a_protocol_that_cannot_divide_says_why(here, capsys):
+    for command in ("train-rec", "check-data"):
+        code, _, err = run(capsys, command, "--set", "protocol.name=temporal")
+        assert code == 2
+        assert "has no times" in err
+    code, _, err = run(capsys, "train-rec", "--set", "protocol.name=leave-one-out", "protocol.keep_last=50")
+    assert code == 2
+    assert "protocol.keep_last = 50 is an option of protocol.name microlens" in err

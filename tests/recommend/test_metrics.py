@@ -1,13 +1,18 @@
-"""Metrics as fractions by hand; intervals against scipy; the published tables against arithmetic."""
+"""Metrics as fractions by hand and against scikit-learn; intervals against scipy; the published tables against arithmetic."""
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import label_ranking_average_precision_score, ndcg_score, top_k_accuracy_score
+from sklearn.metrics.pairwise import cosine_distances
 from vivim.errors import VivimError
 from vivim.recommend.metrics import (
     Estimate,
@@ -15,12 +20,14 @@ from vivim.recommend.metrics import (
     arithmetic_check,
     bootstrap_mean,
     coverage,
+    gini,
     hit_rate,
+    intra_list_diversity,
     mean_popularity,
     mrr,
     ndcg,
 )
-from vivim.recommend.ranker import Ranks, TopK
+from vivim.recommend.ranker import Ranks, TopK, exact_ranks
 
 INF = float("inf")
 
@@ -152,3 +159,146 @@ def test_coverage_and_popularity_by_hand() -> None:
     counts = np.array([10, 4, 2, 0, 9, 9, 9, 9])
     assert mean_popularity(lists, 1, counts) == 10
     assert mean_popularity(lists, 3, counts) == (10 + 4 + 2 + 10 + 0) / 5
+
+
+def lists_of(*rows: list[int], num_items: int) -> TopK:
+    items = np.array(rows, np.int32)
+    return TopK(items, np.where(items < 0, -np.inf, 1.0).astype(np.float32), num_items)
+
+
+def test_gini_by_hand() -> None:
+    assert gini(lists_of([0, 1], [2, 3], num_items=4), 2) == 0  # each once
+    assert gini(lists_of([0], [0], [0], num_items=4), 1) == 3 / 4  # one alone
+    # Counts 0 0 1 2: (-3 * 0 - 1 * 0 + 1 * 1 + 3 * 2) / (4 * 3)
+    assert gini(lists_of([0, 1], [0, -1], num_items=4), 2) == 7 / 12
+    assert gini(lists_of([0, 1], [0, -1], num_items=4), 1) == 3 / 4
+    assert gini(lists_of([-1, -1], num_items=4), 2) == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(-1, 11), min_size=3, max_size=3), min_size=1, max_size=9))
+def test_gini_is_the_mean_difference_of_all_pairs(rows: list[list[int]]) -> None:
+    """Half the mean absolute difference of two items' counts over the mean count, as a fraction."""
+    counts = [sum(row.count(item) for row in rows) for item in range(12)]
+    differences = sum(abs(a - b) for a in counts for b in counts)
+    expected = Fraction(differences, 2 * 12 * sum(counts)) if sum(counts) else Fraction(0)
+    assert gini(lists_of(*rows, num_items=12), 3) == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_diversity_by_hand() -> None:
+    vectors = torch.tensor([[2.0, 0.0], [0.0, 3.0], [5.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
+    assert intra_list_diversity(lists_of([0, 1], num_items=5), 2, vectors) == pytest.approx(1)
+    assert intra_list_diversity(lists_of([0, 2], num_items=5), 2, vectors) == pytest.approx(0)
+    assert intra_list_diversity(lists_of([0, 3], num_items=5), 2, vectors) == pytest.approx(2)
+    assert intra_list_diversity(lists_of([0, 1, 2], num_items=5), 3, vectors) == pytest.approx(2 / 3)  # 1, 0 and 1
+    assert intra_list_diversity(lists_of([0, 2, -1], [0, 1, -1], [0, -1, -1], num_items=5), 3, vectors) == pytest.approx(1 / 2)
+    assert intra_list_diversity(lists_of([0, 4], num_items=5), 2, vectors) == pytest.approx(1)
+    assert intra_list_diversity(lists_of([0, -1], num_items=5), 2, vectors) == 0
+
+
+def test_diversity_equals_scikit_learn() -> None:
+    rng = np.random.default_rng(4)
+    vectors = rng.normal(size=(50, 7)).astype(np.float32)
+    lists = lists_of(*(rng.permutation(50)[:6].tolist() for _ in range(30)), num_items=50)
+    pairs = np.triu_indices(6, 1)
+    expected = np.mean([cosine_distances(vectors[row].astype(np.float64))[pairs].mean() for row in lists.items])
+    assert intra_list_diversity(lists, 6, torch.from_numpy(vectors)) == pytest.approx(expected, abs=1e-9)
+
+
+QUESTIONS, ITEMS = 300, 40
+
+
+@dataclass(frozen=True)
+class Case:
+    """Random questions: scores, targets, items that are masked; ``shown`` are the scores with masked items below all others."""
+
+    scores: npt.NDArray[np.float64]
+    targets: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.int64]
+
+    @property
+    def ranks(self) -> Ranks:
+        return Ranks(exact_ranks(*map(torch.from_numpy, (self.scores, self.targets, self.seen))).numpy(), ITEMS)
+
+    @property
+    def shown(self) -> npt.NDArray[np.float64]:
+        shown = self.scores.copy()
+        np.put_along_axis(shown, self.seen, self.scores.min() - 1, axis=1)
+        return shown
+
+    @property
+    def relevant(self) -> npt.NDArray[np.int64]:
+        return np.eye(ITEMS, dtype=np.int64)[self.targets]
+
+
+def case(seed: int, *, ties: bool, masked_targets: bool) -> Case:
+    rng = np.random.default_rng(seed)
+    scores = (
+        rng.integers(0, 6, (QUESTIONS, ITEMS)).astype(float)
+        if ties
+        else rng.permuted(np.tile(np.arange(ITEMS) / 7, (QUESTIONS, 1)), axis=1)
+    )
+    targets = rng.integers(0, ITEMS, QUESTIONS)
+    seen = rng.integers(0, ITEMS, (QUESTIONS, 5))
+    if not masked_targets:
+        seen[seen == targets[:, None]] = (np.broadcast_to(targets[:, None], seen.shape)[seen == targets[:, None]] + 1) % ITEMS
+    return Case(scores, targets, seen)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("masked_targets", [False, True])
+@pytest.mark.parametrize("k", [1, 5, 10, 20])
+def test_without_ties_all_equals_scikit_learn(seed: int, masked_targets: bool, k: int) -> None:
+    asked = case(seed, ties=False, masked_targets=masked_targets)
+    masked = np.isinf(asked.ranks.rank)
+    assert masked.any() == masked_targets
+    assert hit_rate(asked.ranks, k).value == pytest.approx(
+        top_k_accuracy_score(asked.targets, asked.shown, k=k, labels=np.arange(ITEMS)), abs=1e-9
+    )
+    assert ndcg(asked.ranks, k).value == pytest.approx(ndcg_score(asked.relevant, asked.shown, k=k), abs=1e-9)
+    # A masked target counts 0 here and one over its last place there.
+    there = label_ranking_average_precision_score(asked.relevant[~masked], asked.shown[~masked]) * (~masked).mean()
+    assert mrr(asked.ranks).value == pytest.approx(there, abs=1e-9)
+
+
+def place_of(asked: Case, q: int, *, better: bool) -> int:
+    """Place of the target of question ``q``, from 1, if all that tie with it stood after it (``better``) or before it, by scikit-learn."""
+    left = np.setdiff1d(np.arange(ITEMS), asked.seen[q])
+    relevant, scores = (left == asked.targets[q]).astype(int)[None], asked.scores[q][left][None]
+    if better:
+        return len(left) + 1 - round(1 / label_ranking_average_precision_score(relevant, -scores))
+    return round(1 / label_ranking_average_precision_score(relevant, scores))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tied_ranks_equal_scikit_learn_and_scipy(seed: int) -> None:
+    """The average of the best and the worst place, which is also scipy's average rank."""
+    asked = case(seed, ties=True, masked_targets=False)
+    found = asked.ranks.rank
+    assert (found % 1 == 0.5).any()
+    for q in range(QUESTIONS):
+        assert found[q] == (place_of(asked, q, better=True) + place_of(asked, q, better=False)) / 2
+        left = np.setdiff1d(np.arange(ITEMS), asked.seen[q])
+        assert found[q] == stats.rankdata(-asked.scores[q][left])[left == asked.targets[q]][0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_metrics_of_ties_equal_scikit_learn_of_the_average_place(seed: int, k: int) -> None:
+    """scikit-learn averages DCG over the orders of a tie, or takes the worst place. So it is given the middle of each tie as an order:
+    one with the target at the average place where that is whole; where it is a half, the two orders beside it, which hold ours between
+    them. A half is within k when the later of the two is."""
+    asked = case(seed, ties=True, masked_targets=False)
+    ranks = asked.ranks.rank
+    upper, lower = (np.eye(ITEMS)[(rounded(ranks) - 1).astype(int)] for rounded in (np.floor, np.ceil))
+    ordered = np.tile(np.arange(ITEMS, 0, -1.0), (QUESTIONS, 1))
+    hits = top_k_accuracy_score(lower.argmax(1), ordered, k=k, labels=np.arange(ITEMS))
+    assert hit_rate(asked.ranks, k).value == pytest.approx(hits, abs=1e-9)
+    whole = ranks % 1 == 0
+    some = Ranks(ranks[whole], ITEMS)
+    assert ndcg(some, k).value == pytest.approx(ndcg_score(lower[whole], ordered[whole], k=k), abs=1e-9)
+    assert mrr(some).value == pytest.approx(label_ranking_average_precision_score(lower[whole].astype(int), ordered[whole]), abs=1e-9)
+    halves = Ranks(ranks[~whole], ITEMS)
+    by_place = [label_ranking_average_precision_score(side[~whole].astype(int), ordered[~whole]) for side in (lower, upper)]
+    assert by_place[0] < mrr(halves).value < by_place[1]
+    assert ndcg_score(lower[~whole], ordered[~whole], k=k) <= ndcg(halves, k).value <= ndcg_score(upper[~whole], ordered[~whole], k=k)

@@ -1,15 +1,19 @@
-"""The MicroLens split on histories small enough to divide by hand."""
+"""Leave one out, in windows and in whole histories, on histories small enough to divide by hand."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vivim.errors import InputError
+from vivim.recommend.build import protocol_of
 from vivim.recommend.config import ProtocolConfig
-from vivim.recommend.protocol import MicroLensProtocol, Split, take
+from vivim.recommend.division import take
+from vivim.recommend.protocol import MicroLensProtocol, Split
 from vivim.recommend.readers import read_interactions
+from vivim.recommend.report import card_line
 from vivim.recommend.sequences import Interactions, Sequences
 from vivim.store.item_index import ItemIndex
 
@@ -141,3 +145,52 @@ def test_microlens_50k_keeps_what_the_reference_counts(shared_data: Path) -> Non
     assert split.test.histories.lengths.max() == 10
     cold = ~np.isin(split.test.targets, split.train.items)
     assert cold.mean() == pytest.approx(0.045, abs=0.0005)
+
+
+def test_leave_one_out_uses_whole_histories() -> None:
+    data = interactions(list(range(20)), [3, 4])
+    split = protocol_of(ProtocolConfig(name="leave-one-out", max_len=3)).split(data)
+    assert split.users.ids == ("u0",)
+    assert named(split, split.train[0]) == [f"i{n}" for n in range(18)]
+    assert named(split, split.validation.targets) == ["i18"]
+    assert named(split, split.test.targets) == ["i19"]
+    assert named(split, split.test.histories[0]) == ["i16", "i17", "i18"]
+    assert named(split, split.test.seen[0]) == [f"i{n}" for n in range(19)]
+    assert "keep_last" not in split.card.as_dict()
+    assert split.card.seen_rule.startswith("all items watched before")
+
+
+def test_the_card_of_microlens_has_the_fields_it_always_had() -> None:
+    card = protocol_of(ProtocolConfig()).split(interactions([0, 1, 2], times=[5, 5, 6])).card.as_dict()
+    assert list(card) == [
+        "protocol", "dataset_sha256", "catalogue_sha256", "users", "items", "interactions", "keep_last", "max_len", "min_interactions",
+        "seen_rule", "tie_rule", "ordering", "repeated_validation", "repeated_test",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (ProtocolConfig(name="leave-one-out", keep_last=50), r"protocol\.keep_last = 50 is an option of protocol\.name microlens"),
+        (ProtocolConfig(name="temporal", keep_last=50), r"protocol\.keep_last = 50 .* this is temporal"),
+        (ProtocolConfig(test_share=0.2), r"protocol\.test_share = 0\.2 is an option of protocol\.name temporal"),
+        (ProtocolConfig(name="temporal", test_share=0.5, validation_share=0.5), "leave nothing to train on"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(config: ProtocolConfig, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        protocol_of(config)
+
+
+@pytest.mark.parametrize("name", ["microlens", "leave-one-out", "temporal"])
+def test_every_protocol_has_a_line_of_its_own(name: Literal["microlens", "leave-one-out", "temporal"]) -> None:
+    data = interactions(*[[n, n + 1, n + 2, n + 3] for n in range(5)], times=[t * 1000 + u for u in range(5) for t in range(4)])
+    config = ProtocolConfig(name=name, **({"validation_share": 0.25, "test_share": 0.25} if name == "temporal" else {}))
+    line = card_line(protocol_of(config).split(data).card.as_dict())
+    own = {
+        "microlens": "last 13 kept, leave one out",
+        "leave-one-out": "whole histories, leave one out",
+        "temporal": "training before 1970-01-01T00:00:02.000, validation before 1970-01-01T00:00:03.000, then test (UTC)",
+    }
+    assert line.startswith(f"protocol {name}: {own[name]}, ")
+    assert "input 10, full ranking of 8 items for 5 users" in line.replace("the first of each user in a span, ", "")

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vivim.errors import VivimError
-from vivim.recommend.ranker import Ranks, best_k, exact_ranks, rank_questions, top_k
+from vivim.recommend.ranker import Ranks, best_k, exact_ranks, rank_and_list, rank_questions, top_k
 from vivim.recommend.sequences import Questions, SequenceBatch, Sequences
 
 
@@ -82,6 +82,10 @@ def test_ranks_and_lists_equal_the_oracle(world: list[tuple[list[float], int, li
     ranks = rank_questions(Table(scores), asked, num_items=n, batch=batch)
     assert ranks.rank.tolist() == [oracle(row, target, seen) for row, target, seen, _ in world]
     lists = top_k(Table(scores), asked, k, num_items=n, batch=batch)
+    both = rank_and_list(Table(scores), asked, k, num_items=n, batch=batch)
+    assert np.array_equal(both[0].rank, ranks.rank)
+    assert np.array_equal(both[1].items, lists.items)
+    assert np.array_equal(both[1].scores, lists.scores)
     for q, (row, _, seen, _) in enumerate(world):
         best = sorted((item for item in range(n) if item not in seen), key=lambda item: (-row[item], item))[:k]
         assert lists.items[q].tolist() == best + [-1] * (k - len(best))

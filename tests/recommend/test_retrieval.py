@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from vivim.recommend.ranker import TopK, top_k
+from vivim.recommend.models.content_mean import ContentMean
+from vivim.recommend.models.popularity import Popularity
+from vivim.recommend.ranker import TopK, rank_questions, top_k
 from vivim.recommend.retrieval import FaissIndex, agreement, faiss_top_k
-from vivim.recommend.scorers import VectorScorer
+from vivim.recommend.scorers import TableScorer, VectorScorer, item_vectors
 from vivim.recommend.sequences import Questions, Sequences
 
 
@@ -70,3 +72,23 @@ def test_lists_end_where_the_unseen_items_end():
     exact = top_k(scorer, questions, 4, num_items=4)
     assert np.array_equal(found.items, exact.items)
     assert (found.items == -1).any()
+
+
+def test_exact_ranks_and_flat_lists_are_one_ranking():
+    """A target within K stands at its rank in the list; any other is not in it."""
+    scorer = VectorScorer(LastItem(), table(300))
+    questions = asked(200, 300)
+    ranks = rank_questions(scorer, questions, num_items=300)
+    assert len(np.unique(ranks.rank)) > 20
+    assert np.isinf(ranks.rank).any()
+    for lists in (faiss_top_k(FaissIndex("flat", scorer.items_ND), scorer, questions, 150), top_k(scorer, questions, 150, num_items=300)):
+        places = np.where(lists.items == questions.targets[:, None], np.arange(1, 151), 0).max(1)
+        assert np.array_equal(places, np.where(ranks.rank <= 150, ranks.rank, 0))
+
+
+def test_the_vectors_that_a_scorer_scores_by():
+    vectors = table(5)
+    assert item_vectors(VectorScorer(LastItem(), vectors)) is vectors
+    assert item_vectors(TableScorer(vectors, vectors)) is vectors
+    assert item_vectors(ContentMean(vectors, 0.5)) is vectors
+    assert item_vectors(Popularity(torch.ones(5))) is None
