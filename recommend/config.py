@@ -60,6 +60,7 @@ class ItemsConfig(Settings):
             clip through a small temporal Mamba), ``end-to-end`` (the clips' frames through the video encoder, which is trained along),
             and ``ids+frozen``, ``ids+adapter``, ``ids+end-to-end`` (that plus a zero-initialised id delta). ``auto``: ``ids+frozen`` if
             there is an embedding file, else ``ids``; the summary says which.
+        fusion: how content and ids become one vector (``ids+...``): ``sum``, or ``concat``: each has half of ``model.d_model``.
         delta_dropout: share of items whose id delta is left out of a training step (``ids+...``).
         adapter_layers: Mamba layers of the adapter.
         end_to_end: of kinds that train the video encoder.
@@ -67,6 +68,7 @@ class ItemsConfig(Settings):
     """
 
     kind: Literal["auto", "ids", "frozen", "ids+frozen", "adapter", "ids+adapter", "end-to-end", "ids+end-to-end"] = "auto"
+    fusion: Literal["sum", "concat"] = "sum"
     delta_dropout: float = Field(0.5, ge=0, lt=1)
     adapter_layers: int = Field(1, ge=1)
     end_to_end: EndToEndConfig = EndToEndConfig()
