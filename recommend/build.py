@@ -18,9 +18,11 @@ from .losses import FullSoftmax, InBatchSoftmax, Loss
 from .models.bm25 import Bm25
 from .models.collaborative import LightGcn, MatrixFactorisation
 from .models.content_mean import ContentMean
+from .models.grcn import Grcn
 from .models.gru4rec import Gru4RecUserModel
 from .models.item_knn import ItemKnn
 from .models.mamba import MambaUserModel, mamba1, mamba2
+from .models.mmgcn import Mmgcn
 from .models.nextitnet import NextItNetUserModel
 from .models.pairs import DeepFm, Nfm
 from .models.popularity import Popularity
@@ -56,10 +58,13 @@ _USER_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
 _COLLABORATIVE: dict[str, Callable[[ModelConfig, Sequences, int], nn.Module]] = {
     "dssm": lambda config, train, items: MatrixFactorisation(len(train), config.d_model),
     "lightgcn": lambda config, train, items: LightGcn(train, items, config.d_model, config.layers),
+    "mmgcn": lambda config, train, items: Mmgcn(train, items, config.d_model, config.layers),
+    "grcn": lambda config, train, items: Grcn(train, items, config.d_model, config.layers, config.routing),
 }
 
-# Of these, they look at the whole catalogue at every step.
-_OVER_GRAPHS = {"lightgcn"}
+# Of these: who looks at the whole catalogue at every step, and who treats content and ids apart.
+_OVER_GRAPHS = {"lightgcn", "mmgcn", "grcn"}
+_JOINS_ITSELF = {"mmgcn", "grcn"}
 
 # They score pairs: (configuration, items of history) -> a ``PairModel``.
 _PAIR_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
@@ -162,6 +167,8 @@ def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
 
 
 def _require_fusion(items: ItemsConfig, model: ModelConfig) -> None:
+    if joins_halves(items) and model.kind in _JOINS_ITSELF:
+        raise InputError(f"--model {model.kind} joins content and ids in its own way; leave items.fusion at sum.")
     if joins_halves(items) and model.d_model % 2:
         raise InputError(
             f"items.fusion concat gives half of model.d_model to the content and half to the ids: {model.d_model} is odd; take "

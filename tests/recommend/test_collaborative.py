@@ -19,7 +19,7 @@ from vivim.recommend.recommender import Recommender
 from vivim.recommend.sequences import SequenceBatch, Sequences
 from vivim.store import EmbeddingStore
 
-KINDS = ["dssm", "lightgcn"]
+KINDS = ["dssm", "lightgcn", "mmgcn", "grcn"]
 
 
 TRAIN = Sequences(np.array([0, 3, 4, 6, 6, 9]), np.array([0, 2, 1, 2, 3, 0, 1, 1, 4], np.int32))
