@@ -8,13 +8,16 @@ import torch
 from safetensors.torch import load_file
 from vivim.errors import InputError
 from vivim.progress import SilentProgress
+from vivim.recommend import build
 from vivim.recommend.batches import TrainBatch, train_batches
 from vivim.recommend.build import resolved
-from vivim.recommend.config import RecommendConfig
+from vivim.recommend.config import ProtocolConfig, RecommendConfig
+from vivim.recommend.content import CatalogueVectors
 from vivim.recommend.item_encoders import ContentAndIdItems, FrozenItems, IdItems
 from vivim.recommend.learner import CollaborativeLearner
 from vivim.recommend.losses import FullSoftmax, InBatchSoftmax
 from vivim.recommend.models.collaborative import LightGcn, MatrixFactorisation
+from vivim.recommend.protocol import MicroLensProtocol
 from vivim.recommend.recommender import Recommender
 from vivim.recommend.sequences import SequenceBatch, Sequences
 from vivim.store import EmbeddingStore
@@ -136,6 +139,39 @@ def test_a_clip_that_nobody_watched_is_found_by_its_looks(tmp_path, kind, items,
         planted.fit(data, tmp_path / name, config(kind, epochs=8) | looks, store)
         rate = planted.hit_rate_of(tmp_path / name, data)
         assert rate < 0.2 if shuffled else rate > 0.9, (name, rate)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_adapter_is_trained_by_them_and_unwatched_items_are_no_negatives(kind, planted):
+    data, _ = planted.taste()
+    split = MicroLensProtocol(ProtocolConfig()).split(data)
+    torch.manual_seed(0)
+    spans = CatalogueVectors(torch.randn(140, 8 * 3), torch.ones(140, dtype=torch.bool), "0" * 64, spans=8)
+    conf = {"model": {"kind": kind, "d_model": 8, "layers": 1}, "items": {"kind": "adapter"}, "loss": {"kind": "full"}}
+    learner = build.learner(RecommendConfig.model_validate(conf), split, spans, 1)
+    batch = next(iter(train_batches(split.train, batch=16, max_len=10, seed=1, epoch=0, first_target=0)))
+    assert learner.loss.rows(batch).tolist() == list(range(100))
+    learner(batch).backward()
+    assert all(parameter.grad.abs().max() > 0 for name, parameter in learner.encoder.named_parameters() if name != "unknown_D")
+
+
+@pytest.mark.parametrize("kind", ["lightgcn", "mmgcn", "grcn"])
+def test_in_16_bits_the_loss_is_that_of_32(kind, planted):
+    data, vectors = planted.taste()
+    split = MicroLensProtocol(ProtocolConfig()).split(data)
+    content = CatalogueVectors(torch.from_numpy(vectors).float(), torch.ones(140, dtype=torch.bool), "0" * 64)
+    conf = {"model": {"kind": kind, "d_model": 16}, "items": {"kind": "ids+frozen"}, "loss": {"kind": "full"}}
+    torch.manual_seed(0)
+    learner = build.learner(RecommendConfig.model_validate(conf), split, content, 1).eval()
+    with torch.no_grad():
+        torch.nn.init.normal_(learner.model.users.weight)
+    batch = next(iter(train_batches(split.train, batch=64, max_len=10, seed=1, epoch=0, first_target=0)))
+    exact = learner(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = learner(batch)
+        half.backward()
+    assert half.item() == pytest.approx(exact.item(), rel=0.02)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in learner.parameters() if parameter.grad is not None)
 
 
 @pytest.mark.parametrize("kind", KINDS)
