@@ -12,15 +12,17 @@ from ..errors import InputError
 from .adapter import AdapterItems
 from .config import ItemsConfig, LossConfig, ModelConfig, ProtocolConfig, RecommendConfig
 from .content import CatalogueVectors
-from .item_encoders import ContentAndIdItems, ContentVectors, FrozenItems, IdItems
-from .learner import CollaborativeLearner, Learner, PairLearner, Trainable
+from .item_encoders import ContentAndIdItems, ContentVectors, FrozenItems, Fusion, IdItems, concat
+from .learner import CollaborativeLearner, Learner, OverItems, PairLearner
 from .losses import FullSoftmax, InBatchSoftmax, Loss
 from .models.bm25 import Bm25
 from .models.collaborative import LightGcn, MatrixFactorisation
 from .models.content_mean import ContentMean
+from .models.grcn import Grcn
 from .models.gru4rec import Gru4RecUserModel
 from .models.item_knn import ItemKnn
 from .models.mamba import MambaUserModel, mamba1, mamba2
+from .models.mmgcn import Mmgcn
 from .models.nextitnet import NextItNetUserModel
 from .models.pairs import DeepFm, Nfm
 from .models.popularity import Popularity
@@ -55,9 +57,15 @@ _USER_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
 
 # They know their users by id: (configuration, training sequences, N) -> a ``Collaborative``.
 _COLLABORATIVE: dict[str, Callable[[ModelConfig, Sequences, int], nn.Module]] = {
-    "dssm": lambda config, train, items: MatrixFactorisation(len(train), items, config.d_model),
+    "dssm": lambda config, train, items: MatrixFactorisation(len(train), config.d_model),
     "lightgcn": lambda config, train, items: LightGcn(train, items, config.d_model, config.layers),
+    "mmgcn": lambda config, train, items: Mmgcn(train, items, config.d_model, config.layers),
+    "grcn": lambda config, train, items: Grcn(train, items, config.d_model, config.layers, config.routing),
 }
+
+# Of these: who looks at the whole catalogue at every step, and who treats content and ids apart.
+_OVER_GRAPHS = {"lightgcn", "mmgcn", "grcn"}
+_JOINS_ITSELF = {"mmgcn", "grcn"}
 
 # They score pairs: (configuration, items of history) -> a ``PairModel``.
 _PAIR_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
@@ -86,6 +94,8 @@ _PROTOCOLS: dict[str, Callable[[ProtocolConfig], Protocol]] = {
 
 # Options of one protocol alone.
 _PROTOCOL_OPTIONS = {"keep_last": "microlens", "validation_share": "temporal", "test_share": "temporal"}
+
+_FUSIONS: dict[str, Fusion] = {"sum": torch.add, "concat": concat}
 
 _COSINE_TEMPERATURE = 0.05
 
@@ -153,10 +163,6 @@ def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
     items, loss = config.items, config.loss
     if (knows_users_by_id(config.model) or scores_pairs(config.model)) and config.model.similarity == "cosine":
         raise InputError(f"--model {config.model.kind} has scores of its own; leave model.similarity at dot.")
-    if knows_users_by_id(config.model):
-        if items.kind not in ("auto", "ids"):
-            raise InputError(f"--model {config.model.kind} knows users and items by id; --items {items.kind} is for models of histories.")
-        items = items.model_copy(update={"kind": "ids"})
     if scores_pairs(config.model):
         if loss.kind not in ("auto", "in-batch"):
             raise InputError(f"--model {config.model.kind} is trained with the items of a step; leave --loss at auto or in-batch.")
@@ -168,6 +174,12 @@ def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
     if items.kind == "auto":
         content = has_vectors and config.model.kind not in YARDSTICKS
         items = items.model_copy(update={"kind": "ids+frozen" if content else "ids"})
+    _require_fusion(items, config.model)
+    if needs_frames(items) and config.model.kind in _OVER_GRAPHS:
+        raise InputError(
+            f"--model {config.model.kind} goes over the whole catalogue at every step, and --items {items.kind} would encode every clip of "
+            "it each time. Extract the clips and use frozen or adapter, or take a model that needs the items of a step alone, such as dssm."
+        )
     if loss.kind == "auto":
         kind = "in-batch" if needs_frames(items) else "sampled" if "adapter" in items.kind else "full"
         sampler = {"sampler": "mixed"} if kind == "sampled" else {}
@@ -178,6 +190,21 @@ def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
             "with few loss.negatives."
         )
     return config.model_copy(update={"items": items, "loss": loss})
+
+
+def _require_fusion(items: ItemsConfig, model: ModelConfig) -> None:
+    if joins_halves(items) and model.kind in _JOINS_ITSELF:
+        raise InputError(f"--model {model.kind} joins content and ids in its own way; leave items.fusion at sum.")
+    if joins_halves(items) and model.d_model % 2:
+        raise InputError(
+            f"items.fusion concat gives half of model.d_model to the content and half to the ids: {model.d_model} is odd; take "
+            f"{model.d_model + 1}, or items.fusion sum."
+        )
+
+
+def joins_halves(config: ItemsConfig) -> bool:
+    """Do content and ids stand side by side, each in half of the width?"""
+    return config.kind.startswith("ids+") and config.fusion == "concat"
 
 
 def yardstick(config: ModelConfig, split: Split, content: "Content | None") -> Yardstick:
@@ -209,13 +236,13 @@ def has_content(config: ItemsConfig) -> bool:
     return config.kind != "ids"
 
 
-def learner(config: RecommendConfig, split: Split, content: "Content | None", seed: int) -> Trainable:
+def learner(config: RecommendConfig, split: Split, content: "Content | None", seed: int) -> OverItems:
     """What is trained, with fresh weights. Raises as ``item_encoder``."""
+    encoder = item_encoder(config.items, config.model, len(split.items), content, seed)
     if config.model.kind in _COLLABORATIVE:
         model = _COLLABORATIVE[config.model.kind](config.model, split.train, len(split.items))
         known_U = torch.from_numpy(split.train.lengths > 0)
-        return CollaborativeLearner(model, loss(config.loss, config.items, split), known_U)
-    encoder = item_encoder(config.items, config.model, len(split.items), content, seed)
+        return CollaborativeLearner(encoder, model, loss(config.loss, config.items, split), known_U)
     if config.model.kind in _PAIR_MODELS:
         return PairLearner(encoder, pair_model(config.model, config.protocol.max_len), InBatch(train_counts(split), config.loss.negatives))
     return Learner(encoder, user_model(config.model, config.protocol.max_len), loss(config.loss, config.items, split))
@@ -252,11 +279,16 @@ def item_encoder(config: ItemsConfig, model: ModelConfig, num_items: int, conten
 
 def _item_encoder(config: ItemsConfig, model: ModelConfig, num_items: int, content: "Content | None", seed: int) -> nn.Module:
     if not has_content(config):
-        return IdItems(num_items, model.d_model)
+        # Beside a table of users the table of items begins as that does: xavier.
+        std = (2 / (num_items + model.d_model)) ** 0.5 if knows_users_by_id(model) else 0.02
+        return IdItems(num_items, model.d_model, std)
     if content is None:
         raise InputError(f"--items {config.kind} needs stored vectors; give --embeddings FILE.h5, or run `vivim extract` first.")
-    encoder = _content_encoder(config, model, content, seed)
-    return ContentAndIdItems(encoder, model.d_model, config.delta_dropout) if config.kind.startswith("ids+") else encoder
+    if not config.kind.startswith("ids+"):
+        return _content_encoder(config, model, content, seed)
+    width = model.d_model // 2 if joins_halves(config) else model.d_model
+    encoder = _content_encoder(config, model.model_copy(update={"d_model": width}), content, seed)
+    return ContentAndIdItems(encoder, width, config.delta_dropout, _FUSIONS[config.fusion])
 
 
 def _content_encoder(config: ItemsConfig, model: ModelConfig, content: "Content", seed: int) -> ContentVectors:

@@ -65,6 +65,7 @@ class ItemsConfig(Settings):
             clip through a small temporal Mamba), ``end-to-end`` (the clips' frames through the video encoder, which is trained along),
             and ``ids+frozen``, ``ids+adapter``, ``ids+end-to-end`` (that plus a zero-initialised id delta). ``auto``: ``ids+frozen`` if
             there is an embedding file, else ``ids``; the summary says which.
+        fusion: how content and ids become one vector (``ids+...``): ``sum``, or ``concat``: each has half of ``model.d_model``.
         delta_dropout: share of items whose id delta is left out of a training step (``ids+...``).
         adapter_layers: Mamba layers of the adapter.
         end_to_end: of kinds that train the video encoder.
@@ -72,6 +73,7 @@ class ItemsConfig(Settings):
     """
 
     kind: Literal["auto", "ids", "frozen", "ids+frozen", "adapter", "ids+adapter", "end-to-end", "ids+end-to-end"] = "auto"
+    fusion: Literal["sum", "concat"] = "sum"
     delta_dropout: float = Field(0.5, ge=0, lt=1)
     adapter_layers: int = Field(1, ge=1)
     end_to_end: EndToEndConfig = EndToEndConfig()
@@ -83,8 +85,8 @@ class ModelConfig(Settings):
 
     Attributes:
         kind: of histories: ``mamba``, ``mamba2``, ``sasrec``, ``gru4rec``, ``nextitnet``, ``youtube``; of users known by id: ``dssm``
-            (two tables), ``lightgcn`` (layers: of its graph); of pairs of a history and an item: ``nfm``, ``deepfm``; or one of the
-            yardsticks without learning: ``popularity``, ``item-knn``, ``bm25``, ``content-mean``.
+            (a table of them), ``lightgcn``, ``mmgcn``, ``grcn`` (layers: of their graphs); of pairs of a history and an item: ``nfm``,
+            ``deepfm``; or one of the yardsticks without learning: ``popularity``, ``item-knn``, ``bm25``, ``content-mean``.
         d_model: width of item and user vectors.
         layers: blocks; of nextitnet each is two, with dilations 1 and 4.
         d_state: N, state per channel (mamba, mamba2; 64 costs mamba2 little more than 16).
@@ -92,6 +94,7 @@ class ModelConfig(Settings):
         expand: inner width over d_model (mamba, mamba2).
         headdim: channels that share a step size and a decay (mamba2); must divide expand * d_model.
         heads: attention heads (sasrec).
+        routing: rounds in which a user's prototype is found (grcn).
         dropout: share of activations dropped in training.
         similarity: of user and item vectors, ``dot`` or ``cosine``.
         temperature: scores are divided by it, to begin with; then it is learned. None: 0.05 for cosine; none for dot, whose vectors find
@@ -99,7 +102,7 @@ class ModelConfig(Settings):
     """
 
     kind: Literal[
-        "mamba", "mamba2", "sasrec", "gru4rec", "nextitnet", "youtube", "dssm", "lightgcn", "nfm", "deepfm",
+        "mamba", "mamba2", "sasrec", "gru4rec", "nextitnet", "youtube", "dssm", "lightgcn", "mmgcn", "grcn", "nfm", "deepfm",
         "popularity", "item-knn", "bm25", "content-mean",
     ] = "mamba"  # fmt: skip
     d_model: int = Field(128, ge=1)
@@ -109,6 +112,7 @@ class ModelConfig(Settings):
     expand: int = Field(2, ge=1)
     headdim: int = Field(64, ge=1)
     heads: int = Field(2, ge=1)
+    routing: int = Field(3, ge=0)
     dropout: float = Field(0.5, ge=0, lt=1)
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: float | None = Field(None, gt=0)

@@ -1,13 +1,28 @@
 """How an item becomes the vector that histories are read with and users are compared to.
 
-Legend: N items of the catalogue, R some of them, V width of stored vectors, D model width.
+Legend: N items of the catalogue, R some of them, V width of stored vectors, D model width, C width of a part of it.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import nn
+
+
+@dataclass(frozen=True)
+class ItemParts:
+    """The catalogue for models that treat what items look like and who they are apart.
+
+    Attributes:
+        content_NC: what items look like; where that is all that is known of them, their id vectors.
+        ids_NC: id vectors beside the content; None: there are none.
+    """
+
+    content_NC: torch.Tensor
+    ids_NC: torch.Tensor | None
 
 
 class ItemEncoder(Protocol):
@@ -20,6 +35,9 @@ class ItemEncoder(Protocol):
 
     def all(self) -> torch.Tensor:
         """(N, D) vectors of the whole catalogue, in the order of the rows."""
+
+    def parts(self) -> ItemParts:
+        """What these vectors are made of."""
 
 
 class IdItems(nn.Module):
@@ -42,6 +60,9 @@ class IdItems(nn.Module):
     def all(self) -> torch.Tensor:
         return self.table
 
+    def parts(self) -> ItemParts:
+        return ItemParts(self.table, None)
+
 
 class ContentVectors(nn.Module, ABC):
     """What item encoders share that look at content: one learned "unknown clip" vector for items without any.
@@ -59,6 +80,9 @@ class ContentVectors(nn.Module, ABC):
     @abstractmethod
     def all(self) -> torch.Tensor:
         """(N, D)."""
+
+    def parts(self) -> ItemParts:
+        return ItemParts(self.all(), None)
 
 
 def projection(width: int, d_model: int) -> nn.Sequential:
@@ -100,6 +124,15 @@ class FrozenItems(ContentVectors):
         return torch.where(present[..., None], self.project(vectors), self.unknown_D)
 
 
+# (content, ids), each (..., C) -> (..., D)
+Fusion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def concat(content: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """The ``Fusion`` that gives each half of the width."""
+    return torch.cat([content, ids], -1)
+
+
 class ContentAndIdItems(nn.Module):
     """Content plus an id delta that starts at zero and decays: what an item looks like, corrected by who watched it.
 
@@ -108,28 +141,33 @@ class ContentAndIdItems(nn.Module):
     "DropoutNet", 2017).
 
     Args:
-        content: what an item looks like.
-        d_model: D.
+        content: what an item looks like, (..., C).
+        width: C, of the delta.
         delta_dropout: share of items whose delta is left out of a training step.
+        fusion: how the two become one: added (C is D), or side by side (C is half of D).
     """
 
-    def __init__(self, content: ContentVectors, d_model: int, delta_dropout: float = 0.0) -> None:
+    def __init__(self, content: ContentVectors, width: int, delta_dropout: float = 0.0, fusion: Fusion = torch.add) -> None:
         super().__init__()
         self.num_items = content.num_items
         self.content = content
-        self.delta = IdItems(content.num_items, d_model, std=0.0)
+        self.delta = IdItems(content.num_items, width, std=0.0)
         self.delta_dropout = delta_dropout
+        self.fusion = fusion
 
     def forward(self, rows_R: torch.Tensor) -> torch.Tensor:
-        return self._add(self.content(rows_R), self.delta(rows_R))
+        return self.fusion(self.content(rows_R), self._dropped(self.delta(rows_R)))
 
     def all(self) -> torch.Tensor:
-        return self._add(self.content.all(), self.delta.all())
+        return self.fusion(self.content.all(), self._dropped(self.delta.all()))
 
-    def _add(self, content: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+    def parts(self) -> ItemParts:
+        return ItemParts(self.content.all(), self._dropped(self.delta.all()))
+
+    def _dropped(self, delta: torch.Tensor) -> torch.Tensor:
         if self.training and self.delta_dropout:
             delta = delta * (torch.rand(delta.shape[:-1], device=delta.device) >= self.delta_dropout)[..., None]
-        return content + delta
+        return delta
 
 
 def _standardise(vectors_NV: torch.Tensor, present_N: torch.Tensor) -> torch.Tensor:

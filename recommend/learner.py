@@ -1,6 +1,6 @@
-"""What is trained, seen as one module: an item encoder, a user model and a loss; or a model that knows its users by id, and a loss.
+"""What is trained, seen as one module: an item encoder, a model of histories, pairs or known users, and a loss.
 
-Legend: S rows of W places, P predictions, U users, N items, D model width.
+Legend: S rows of W places, P predictions, U users, N items, R some of them, D model width.
 """
 
 from abc import ABC, abstractmethod
@@ -82,7 +82,7 @@ class Trainable(nn.Module, ABC):
 
 
 class OverItems(Trainable):
-    """Reads the items of histories through an item encoder.
+    """Reads items through an item encoder.
 
     Args:
         encoder: an ``ItemEncoder`` that is a module.
@@ -102,12 +102,15 @@ class OverItems(Trainable):
     def save(self, run: RunFolder) -> None:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors["items"] = self.scorer().items_ND
+        if not isinstance(self.encoder, IdItems):  # whose table is the vectors themselves
+            self._save_encoder(run)
+        run.write_tensors("model.safetensors", tensors)
+
+    def _save_encoder(self, run: RunFolder) -> None:
         for module in self.encoder.modules():
             if isinstance(module, KeepsFiles):
                 module.write(run.path)
-        if not isinstance(self.encoder, IdItems):  # whose table is the vectors themselves
-            run.write_tensors("items.safetensors", self.encoder.state_dict())
-        run.write_tensors("model.safetensors", tensors)
+        run.write_tensors("items.safetensors", self.encoder.state_dict())
 
 
 class Learner(OverItems):
@@ -179,16 +182,17 @@ class PairLearner(OverItems):
 
 
 class Collaborative(Protocol):
-    """A model of known users: vectors of all users and all items, whose products are scores."""
+    """A model of known users: vectors of users and items, whose products are scores."""
 
-    def __call__(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(U, D) and (N, D)."""
+    def __call__(self, encoder: ItemEncoder, rows_R: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """(U, D) of all users and (R, D) of the items ``rows_R``; None: (N, D) of all."""
 
 
-class CollaborativeLearner(Trainable):
+class CollaborativeLearner(OverItems):
     """Pairs of a user and an item: every item of a training sequence is one, without order.
 
     Args:
+        encoder: an ``ItemEncoder`` that is a module.
         model: a ``Collaborative`` that is a module.
         loss: owns its negatives.
         known_U: bool, users with something in training; None: all. The others, who came later (protocol temporal), were never moved
@@ -197,19 +201,19 @@ class CollaborativeLearner(Trainable):
 
     first_target = 0
 
-    def __init__(self, model: nn.Module, loss: Loss, known_U: torch.Tensor | None = None) -> None:
-        super().__init__()
-        self.model = model
+    def __init__(self, encoder: nn.Module, model: nn.Module, loss: Loss, known_U: torch.Tensor | None = None) -> None:
+        super().__init__(encoder, model)
         self.loss = loss
         self.known_U = known_U
 
-    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(U, D) of all users, (N, D) of all items."""
-        return cast(Collaborative, self.model)()
+    def vectors(self, rows_R: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """(U, D) of all users, (R, D) of the items ``rows_R``, or (N, D) of all."""
+        return cast(Collaborative, self.model)(cast(ItemEncoder, self.encoder), rows_R)
 
     def forward(self, batch: TrainBatch) -> torch.Tensor:
-        users_UD, items_ND = self.vectors()
-        return self.loss(F.embedding(batch.users_P, users_UD), batch, EncodedItems(items_ND, None))
+        rows_R = self.loss.rows(batch)
+        users_UD, items_RD = self.vectors(rows_R)
+        return self.loss(F.embedding(batch.users_P, users_UD), batch, EncodedItems(items_RD, rows_R))
 
     @torch.inference_mode()
     def scorer(self) -> TableScorer:
@@ -222,5 +226,7 @@ class CollaborativeLearner(Trainable):
         return TableScorer(users_UD, items_ND.clone())
 
     def save(self, run: RunFolder) -> None:
+        """What answering needs are two tables; what the items were made of is kept beside them, to begin another run with."""
         scorer = self.scorer()
+        self._save_encoder(run)
         run.write_tensors("model.safetensors", {"users": scorer.users_UD, "items": scorer.items_ND})

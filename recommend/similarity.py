@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .item_encoders import ItemEncoder
+from .item_encoders import ItemEncoder, ItemParts
 from .models.vector_model import VectorModel
 
 _HIGHEST_SCALE = 100.0  # of logits of unit vectors; beyond it a softmax over them is a maximum
@@ -35,6 +35,9 @@ class UnitItems(nn.Module):
 
     def all(self) -> torch.Tensor:
         return F.normalize(cast(ItemEncoder, self.encoder).all(), dim=-1)
+
+    def parts(self) -> ItemParts:
+        return ItemParts(self.all(), None)
 
 
 class ScaledUsers(nn.Module):

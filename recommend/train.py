@@ -21,7 +21,7 @@ from .checkpoint import RunFolder
 from .config import RecommendConfig
 from .content import CatalogueVectors, lay_out
 from .initial import begin_with
-from .learner import OverItems, PairLearner
+from .learner import PairLearner
 from .processes import Processes, start
 from .protocol import Split
 from .sequences import Interactions
@@ -148,8 +148,6 @@ def _learn(
         if isinstance(learner, PairLearner) and fabric.world_size > 1:
             raise InputError(f"{config.model.kind} is trained by one process: its batch norm and its draws are those of a whole step.")
         if config.train.init is not None:
-            if not isinstance(learner, OverItems):
-                raise InputError(f"--init: {config.model.kind} knows its users by id and cannot begin with another run; leave it out.")
             for line in begin_with(learner, RunFolder.open(config.train.init), split.items.sha256):
                 progress.say(line)
         max_len = config.protocol.max_len

@@ -41,14 +41,15 @@ def ring():
 
 @pytest.fixture(scope="session")
 def write_vectors():
-    """``write_vectors(path, ids, dim=8)`` writes an embedding file of random vectors."""
+    """``write_vectors(path, ids, dim=8)`` writes an embedding file of random vectors, or of ``vectors``."""
     from vivim.store import Recipe, Rows, write_embeddings
 
-    def write(path: Path, ids, dim=8):
+    def write(path: Path, ids, dim=8, vectors=None):
         count = len(ids)
+        vectors = np.random.default_rng(0).normal(size=(count, dim)) if vectors is None else vectors
         rows = Rows(
             ids=list(ids),
-            vectors_ND=np.random.default_rng(0).normal(size=(count, dim)).astype(np.float16),
+            vectors_ND=vectors.astype(np.float16),
             sha256=["0" * 64] * count,
             times_seconds_NT=np.zeros((count, 2)),
             decoder=["pyav"] * count,
@@ -87,12 +88,26 @@ def planted():
         names = [ItemIndex(f"{kind}{k:03d}" for k in range(count)) for kind, count in (("u", users), ("i", items))]
         return Interactions(names[0], names[1], histories, None, "made by a test", "0" * 64)
 
-    def fit(data, out, conf, **options):
+    def taste(shuffled=False, seed=0):
+        """(histories, vectors): everybody watches what looks alike, and the last of it is a clip that nobody watched before.
+
+        140 items in twenty clusters of vectors; the last two of each cluster are only ever a test target, so that nothing but their
+        vectors tells whose they are. In the shuffled copy every number of a vector is another item's.
+        """
+        rng = np.random.default_rng(seed)
+        cluster_of = rng.integers(0, 20, 300)
+        rows = [[*rng.permutation(np.arange(c, 100, 20)), 100 + c + 20 * rng.integers(2)] for c in cluster_of]
+        vectors = rng.normal(size=(20, 16))[np.arange(140) % 20] * 2 + rng.normal(size=(140, 16)) * 0.3
+        names = [ItemIndex(f"{kind}{k:03d}" for k in range(count)) for kind, count in (("u", 300), ("i", 140))]
+        data = Interactions(names[0], names[1], sequences_of(*rows), None, "made by a test", "0" * 64)
+        return data, rng.permuted(vectors, axis=0) if shuffled else vectors
+
+    def fit(data, out, conf, store=None, **options):
         arguments = {"seed": 1, "device": "cpu", "resume": False, "progress": SILENT, "data_location": {"path": "made by a test"}} | options
-        return train_run(data, None, RecommendConfig.model_validate(conf), out, **arguments)
+        return train_run(data, store, RecommendConfig.model_validate(conf), out, **arguments)
 
     def hit_rate_of(run, data):
         report = evaluate_run(RunFolder.open(run), data, EvaluateConfig(k=(4,)), splits=("test",), progress=SILENT)
         return report.splits[0].metrics["hit_rate@4"].value
 
-    return SimpleNamespace(sequences_of=sequences_of, blocks=blocks, fit=fit, hit_rate_of=hit_rate_of)
+    return SimpleNamespace(sequences_of=sequences_of, blocks=blocks, taste=taste, fit=fit, hit_rate_of=hit_rate_of)

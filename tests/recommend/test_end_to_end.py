@@ -136,6 +136,17 @@ def test_it_begins_with_the_weights_of_another_run(frames, ring, tmp_path):
         run(ring, tmp_path / "third", other)
 
 
+def test_users_known_by_id_train_the_encoder_along_too(frames, ring, tmp_path):
+    conf = config(frames, "ids+end-to-end")
+    conf = conf.model_copy(update={"model": conf.model.model_copy(update={"kind": "dssm"})})
+    run(ring, tmp_path / "run", conf)
+    trained = load_file(tmp_path / "run/encoder.safetensors")
+    fresh = load_weights("random", VivimConfig.of_size("nano"), seed=3, segmentation=False).state_dict()
+    assert any(not torch.equal(tensor, fresh[name]) for name, tensor in trained.items() if name in fresh)
+    found = load_file(tmp_path / "run/model.safetensors")
+    assert {name: len(tensor) for name, tensor in found.items()} == {"users": 40, "items": 30}
+
+
 def test_what_cannot_be_is_refused_with_what_to_do(frames, ring, tmp_path):
     conf = config(frames)
     full = conf.model_copy(update={"loss": conf.loss.model_copy(update={"kind": "full"})})

@@ -2,7 +2,11 @@
 
 import pytest
 import torch
-from vivim.recommend.item_encoders import ContentAndIdItems, FrozenItems, IdItems
+from vivim.errors import InputError
+from vivim.recommend.build import resolved
+from vivim.recommend.config import RecommendConfig
+from vivim.recommend.item_encoders import ContentAndIdItems, FrozenItems, IdItems, concat
+from vivim.store import EmbeddingStore
 
 PRESENT = torch.tensor([True, False, True, True, False])
 STORED = torch.randn(5, 6, generator=torch.Generator().manual_seed(3))
@@ -11,10 +15,11 @@ STORED = torch.randn(5, 6, generator=torch.Generator().manual_seed(3))
 def make(kind):
     torch.manual_seed(0)
     frozen = FrozenItems(STORED.clone(), PRESENT, 4)
-    return {"ids": IdItems(5, 4), "frozen": frozen, "ids+frozen": ContentAndIdItems(frozen, 4)}[kind]
+    halves = ContentAndIdItems(FrozenItems(STORED.clone(), PRESENT, 2), 2, fusion=concat)
+    return {"ids": IdItems(5, 4), "frozen": frozen, "ids+frozen": ContentAndIdItems(frozen, 4), "halves": halves}[kind]
 
 
-@pytest.mark.parametrize("kind", ["ids", "frozen", "ids+frozen"])
+@pytest.mark.parametrize("kind", ["ids", "frozen", "ids+frozen", "halves"])
 def test_rows_are_rows_of_the_whole_table(kind):
     encoder = make(kind)
     rows = torch.tensor([[4, 0], [2, 2]])
@@ -53,3 +58,48 @@ def test_a_fresh_delta_is_zero_so_that_a_new_item_is_placed_by_content():
     both = make("ids+frozen")
     torch.testing.assert_close(both.all(), both.content.all())
     assert both.delta.table.requires_grad
+
+
+def test_side_by_side_content_and_ids_have_half_of_the_width_each():
+    halves = make("halves")
+    torch.nn.init.normal_(halves.delta.table)
+    torch.testing.assert_close(halves.all()[:, :2], halves.content.all())
+    torch.testing.assert_close(halves.all()[:, 2:], halves.delta.table)
+    halves.train().delta_dropout = 1.0
+    assert halves.all()[:, 2:].eq(0).all()
+
+
+@pytest.mark.parametrize(("kind", "beside"), [("ids", False), ("frozen", False), ("ids+frozen", True), ("halves", True)])
+def test_parts_are_what_the_vectors_are_made_of(kind, beside):
+    """Content is content; where there is none, the ids are."""
+    encoder = make(kind)
+    if beside:
+        torch.nn.init.normal_(encoder.delta.table)
+    parts = encoder.parts()
+    if not beside:
+        assert torch.equal(parts.content_NC, encoder.all()) and parts.ids_NC is None
+    else:
+        assert torch.equal(parts.content_NC, encoder.content.all()) and torch.equal(parts.ids_NC, encoder.delta.table)
+        torch.testing.assert_close(encoder.fusion(parts.content_NC, parts.ids_NC), encoder.all())
+
+
+def test_a_delta_that_is_left_out_learns_nothing_in_that_step():
+    torch.manual_seed(0)
+    both = make("ids+frozen").train()
+    both.delta_dropout = 0.5
+    both.parts().ids_NC.sum().backward()
+    assert set(both.delta.table.grad.flatten().tolist()) == {0.0, 1.0}
+
+
+def test_halves_serve_a_model_of_histories_which_finds_what_nobody_watched(tmp_path, planted, write_vectors):
+    data, vectors = planted.taste()
+    write_vectors(tmp_path / "v.h5", data.items.ids, vectors=vectors)
+    conf = {
+        "model": {"kind": "gru4rec", "d_model": 32, "layers": 1, "dropout": 0.0},
+        "items": {"kind": "ids+frozen", "fusion": "concat"},
+        "train": {"lr": 0.02, "batch": 32, "epochs": 8, "weight_decay": 0.0},
+    }
+    planted.fit(data, tmp_path / "run", conf, EmbeddingStore.open(tmp_path / "v.h5"))
+    assert planted.hit_rate_of(tmp_path / "run", data) > 0.9
+    with pytest.raises(InputError, match="33 is odd; take 34"):
+        resolved(RecommendConfig.model_validate(conf | {"model": {"d_model": 33}}), has_vectors=True)

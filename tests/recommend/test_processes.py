@@ -53,7 +53,7 @@ def test_two_processes_learn_what_one_learns(tmp_path, loss):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["dssm", "lightgcn"])
+@pytest.mark.parametrize("kind", ["dssm", "lightgcn", "mmgcn", "grcn"])
 def test_two_processes_learn_pairs_as_one_does(tmp_path, kind):
     conf = config("in-batch", epochs=2) | {"model": {"kind": kind, "d_model": 16, "layers": 2}}
     for processes in (1, 2):
