@@ -11,13 +11,14 @@ from .errors import InputError
 from .pipeline import Pipeline
 from .progress import Progress
 from .stage_one import pick_device
-from .terminal import Summary, TableOf, program
+from .terminal import Summary, TableOf, duration, program
 from .workspace import Workspace
 
 if TYPE_CHECKING:
     from .suites.data import SuiteData
     from .suites.runner import Outcome
     from .suites.suite import Suite
+    from .suites.table import Line, Table
 
 
 @dataclass(frozen=True)
@@ -123,36 +124,59 @@ def _named(text: str) -> tuple[str, Path]:
 
 
 def show_table(folder: Path) -> Summary:
-    """The table of a suite that was run, on the terminal and as table.md, .csv and .html."""
-    from .suites.table import write_table
+    """The table of a suite that was run, on the terminal and as files: Markdown, CSV, HTML and a chart."""
+    from .suites.pages import write_table
 
-    table = write_table(folder)
+    written = write_table(folder)
+    table = written.table
     first = f"@{min(table.suite.k)}"
     rows = []
     for line in table.lines:
         hits, gain = (line.cells["test", f"{name}{first}"].estimate for name in ("hit_rate", "ndcg"))
         interval = f"[{hits.low:.4f}, {hits.high:.4f}]"
         rows.append((line.row.kind, line.row.name, str(line.seeds), f"{hits.value:.4f}", interval, f"{gain.value:.4f}"))
-    data: dict[str, Any] = {
-        "folder": str(folder),
-        "rows": [
-            {"class": line.row.kind, "model": line.row.name, "seeds": line.seeds}
-            | {f"{split} {metric}": cell.estimate.as_dict() | {"sd": cell.sd} for (split, metric), cell in line.cells.items()}
-            for line in table.lines
-        ],
-        "protocol_card": table.card,
-    }
     tested = [(t.row, t.baseline, t.metric, f"{t.found.difference:+.4f}", f"{t.p:.4f}") for t in table.tested]
+    tables = [
+        TableOf("Test", ("class", "model", "seeds", f"HR{first}", "95 %", f"NDCG{first}"), rows),
+        TableOf("Against the best baseline of the class", ("model", "baseline", "metric", "difference", "p"), tested),
+        TableOf("Cost, medians over seeds", ("model", "s/epoch", "epochs", "best", "total", "MiB", "parameters"), _cost_rows(table)),
+    ]
     return Summary(
         headline=f"{table.suite.name}: {len(table.lines)} of {len(table.suite.rows)} rows are measured",
-        data=data,
-        tables=[
-            TableOf("Test", ("class", "model", "seeds", f"HR{first}", "95 %", f"NDCG{first}"), rows),
-            *(
-                [TableOf("Against the best baseline of the class", ("model", "baseline", "metric", "difference", "p"), tested)]
-                if tested
-                else []
-            ),
+        data={"folder": str(folder), "rows": [_row_data(line) for line in table.lines], "protocol_card": table.card},
+        tables=[shown for shown in tables if shown.rows],
+        notes=[
+            *([_STOPPED] if any(line.cost.stopped for line in table.lines) else []),
+            f"written: {folder}/{', '.join(written.files)}",
+            *([written.note] if written.note else []),
+            f"again: {program()} benchmark table {folder}",
         ],
-        notes=[f"written: {folder}/table.md, table.csv, table.html", f"again: {program()} benchmark table {folder}"],
     )
+
+
+_STOPPED = "§ a training was ended by its budget of time, not by validation"
+
+
+def _cost_rows(table: "Table") -> list[tuple[str, ...]]:
+    found = []
+    for line in table.lines:
+        cost = line.cost
+        if cost.epochs is None:
+            continue
+        epochs = f"{cost.epochs:g}{' §' if cost.stopped else ''}"
+        numbers = [
+            "-" if cost.seconds_per_epoch is None else f"{cost.seconds_per_epoch:.1f}",
+            epochs,
+            "-" if cost.best_epoch is None else f"{cost.best_epoch:g}",
+            "-" if cost.seconds is None else duration(cost.seconds),
+            "-" if cost.memory_mb is None else f"{cost.memory_mb:,.0f}",
+            "-" if cost.parameters is None else f"{cost.parameters:,.0f}",
+        ]
+        found.append((line.row.name, *numbers))
+    return found
+
+
+def _row_data(line: "Line") -> dict[str, Any]:
+    cells = {f"{split} {metric}": cell.estimate.as_dict() | {"sd": cell.sd} for (split, metric), cell in line.cells.items()}
+    row = {"class": line.row.kind, "model": line.row.name, "seeds": line.seeds}
+    return row | cells | {"cost": line.cost.numbers | {"stopped_by_budget": line.cost.stopped}}
