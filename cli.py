@@ -201,6 +201,8 @@ def benchmark(
     interactions: opt.Interactions = None,
     embeddings: opt.SuiteEmbeddings = None,
     from_cache: opt.EndToEndFrames = None,
+    weights: opt.EndToEndWeights = None,
+    size: opt.EndToEndSize = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="run: folder of the runs; one that is there is gone on with.")] = None,
 ) -> "Summary":
     """Train every row of a table under one protocol, and make the table."""

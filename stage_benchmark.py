@@ -94,7 +94,9 @@ def _given(pipeline: Pipeline, options: SuiteOptions) -> "SuiteData":
     workspace = Workspace(pipeline.runs)
     if not vectors and pipeline.data.interactions is None and workspace.has_embeddings():
         vectors = {UNNAMED: workspace.last_embeddings()}
-    return SuiteData({"path": str(path)} | columns, vectors, pipeline.items.end_to_end.frames)
+    given = pipeline.items.end_to_end  # what is not given is the suite's to say
+    encoder = {name: value for name in ("frames", "weights", "size") if (value := getattr(given, name)) != getattr(type(given)(), name)}
+    return SuiteData({"path": str(path)} | columns, vectors, encoder)
 
 
 def _made(suite: "Suite", pipeline: Pipeline, options: SuiteOptions, folder: Path, device: str, progress: Progress) -> "SuiteData":
@@ -111,7 +113,7 @@ def _made(suite: "Suite", pipeline: Pipeline, options: SuiteOptions, folder: Pat
         raise InputError(f"the suite {suite.name} makes its own data; leave --interactions, --embeddings and --from-cache out.")
     world = make_world(suite.world, folder, device, progress)
     location = {"path": str(world.pairs.resolve()), "user_column": None, "item_column": None, "time_column": None}
-    return SuiteData(location, world.vectors, world.frames)
+    return SuiteData(location, world.vectors, {"frames": world.frames.resolve()})
 
 
 def _named(text: str) -> tuple[str, Path]:
@@ -138,7 +140,7 @@ def show_table(folder: Path) -> Summary:
     tested = [(t.row, t.baseline, t.metric, f"{t.found.difference:+.4f}", f"{t.p:.4f}") for t in table.tested]
     tables = [
         TableOf("Test", ("class", "model", "seeds", f"HR{first}", "95 %", f"NDCG{first}"), rows),
-        TableOf("Against the best baseline of the class", ("model", "baseline", "metric", "difference", "p"), tested),
+        TableOf("Compared on the same users", ("model", "with", "metric", "difference", "p"), tested),
         TableOf("Cost, medians over seeds", ("model", "s/epoch", "epochs", "best", "total", "MiB", "parameters"), _cost_rows(table)),
     ]
     return Summary(

@@ -20,12 +20,13 @@ class SuiteData:
     Attributes:
         location: how to read the interactions, kept in every run.
         vectors: embedding files by the names that rows have for them; ``UNNAMED`` for rows that have none.
-        frames: folder of kept frames, for rows that train the encoder.
+        encoder: options of ``items.end_to_end`` that go with the data, for rows that train the encoder: frames, weights, size. They go
+            before the suite's.
     """
 
     location: Mapping[str, Any]
     vectors: Mapping[str, Path] = field(default_factory=dict)
-    frames: Path | None = None
+    encoder: Mapping[str, Any] = field(default_factory=dict)
 
     def interactions(self) -> Interactions:
         """Read them.

@@ -14,7 +14,7 @@ from .chart import draw
 from .cost import COLUMNS
 from .table import Table, table_of
 
-_TESTED = ["model", "best baseline of its class", "metric", "difference", "users better", "users worse", "p (Holm)"]
+_TESTED = ["model", "compared with", "metric", "difference", "users better", "users worse", "p (Holm)"]
 
 
 _COST = ["model", *COLUMNS]
@@ -55,7 +55,7 @@ def write_table(out: Path) -> Written:
 def markdown(table: Table, *, chart: bool) -> str:
     """The page, with ``CHART`` beside it."""
     origin = table.provenance
-    tested = ["", "## Against the best baseline of the class", "", *_lines(_TESTED, table.tested_rows())] if table.tested else []
+    tested = ["", "## Compared on the same users", "", *_lines(_TESTED, table.tested_rows())] if table.tested else []
     cost = ["", "## Cost", "", *_lines(_COST, table.cost_rows())]
     return "\n".join(
         [

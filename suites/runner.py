@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..errors import VivimError
+from ..errors import InputError, VivimError
 from ..progress import Progress
 from ..recommend import build
 from ..recommend.checkpoint import RunFolder
@@ -108,14 +108,17 @@ class SuiteRun:
         """What its process is told.
 
         Raises:
-            InputError: it cannot be trained as it is configured, or without vectors that are not given.
+            InputError: it cannot be trained as it is configured, or without vectors or frames that are not given.
         """
         vectors = self.data.vectors_of(row)
         config = build.resolved(self.suite.config_of(row), has_vectors=vectors is not None)
         items, train = config.items, config.train
-        if build.needs_frames(items) and items.end_to_end.frames is None and self.data.frames is not None:
-            frames = items.end_to_end.model_copy(update={"frames": self.data.frames.resolve()})
-            items = items.model_copy(update={"end_to_end": frames})
+        if build.needs_frames(items):
+            items = items.model_copy(update={"end_to_end": items.end_to_end.model_copy(update=dict(self.data.encoder))})
+            if items.end_to_end.frames is None:
+                raise InputError(
+                    "it trains the encoder; give the frames that `vivim extract --cache-frames DIR` kept, with --from-cache DIR."
+                )
         if (init := self.init_of(row, seed)) is not None:
             train = train.model_copy(update={"init": init.resolve()})
         uses = build.needs_vectors(config.items) and not build.looks_at_nothing(config.model)

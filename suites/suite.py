@@ -27,6 +27,7 @@ class Row(Settings):
         seeds: trainings with other seeds; None: the suite's.
         vectors: which of the embedding files it looks at, by name; None: the one that has no name.
         init: another row, whose run of the same seed is begun with, as far as it fits.
+        against: another row, that it is compared with; None: rows of ``ours`` with the best baseline of their class, others with none.
         budget_minutes: of a training; None: the suite's.
         config: sections ``items``, ``model``, ``loss`` and ``train`` as in pipeline.yaml, over the suite's.
     """
@@ -38,6 +39,7 @@ class Row(Settings):
     seeds: int | None = Field(None, ge=1)
     vectors: str | None = Field(None, pattern=VECTORS_NAME)
     init: str | None = None
+    against: str | None = None
     budget_minutes: float | None = Field(None, gt=0)
     config: Sections = Field(default_factory=dict)
 
@@ -141,11 +143,13 @@ class Suite(Settings):
         """Itself, if every row can be configured, begins with one above it, and no two share a folder.
 
         Raises:
-            InputError: as ``config_of``, two rows of one name, or a row that begins with none or several.
+            InputError: as ``config_of``, two rows of one name, or a row that begins or is compared with none or several.
         """
         slugs: dict[str, str] = {}
         for place, row in enumerate(self.rows):
             self.config_of(row)
+            if row.against is not None and len(self.named(row.against)) > 1:
+                raise InputError(f"row {row.name} of the suite {self.name} is compared with {row.against}, and that are two rows.")
             if row.init is not None and [r.name for r in self.rows[:place]].count(row.init) != 1:
                 raise InputError(
                     f"row {row.name} of the suite {self.name} begins with {row.init}; that must be one row that stands above it."

@@ -64,7 +64,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Tested:
-    """A row against the best baseline of its class.
+    """A row against another: the one it names, or the best baseline of its class.
 
     Attributes:
         row, baseline: their names.
@@ -187,15 +187,15 @@ def _line(suite: Suite, row: Row, runs: Sequence[Path], results: Sequence[dict[s
 
 
 def _tests(lines: Sequence[Line]) -> list[Tested]:
-    """Ours of each class against its best baseline, by validation."""
+    """Rows against those they name; others of ours against the best baseline of their class, by validation."""
     first = next((f"ndcg@{k}" for k in (10,) if f"ndcg@{k}" in lines[0].gains), next(m for m in lines[0].gains if m.startswith("ndcg")))
     pairs = []
-    for kind in dict.fromkeys(line.row.kind for line in lines):
-        of_class = [line for line in lines if line.row.kind == kind]
-        baselines = [line for line in of_class if not line.row.ours]
-        if baselines:
-            best = max(baselines, key=lambda line: line.cells["validation", first].estimate.value)
-            pairs += [(line, best) for line in of_class if line.row.ours]
+    for line in lines:
+        of_class = [other for other in lines if other.row.kind == line.row.kind and not other.row.ours]
+        if line.row.against is not None:
+            pairs += [(line, other) for other in lines if other.row.name == line.row.against]
+        elif line.row.ours and of_class:
+            pairs.append((line, max(of_class, key=lambda other: other.cells["validation", first].estimate.value)))
     found = []
     for metric in (first.replace("ndcg", "hit_rate"), first):
         comparisons = [randomisation(line.gains[metric], best.gains[metric]) for line, best in pairs]
