@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 our fault, 2 bad input, 3 too many clips failed, 4 verification failed, "
-    "130 interrupted (extract goes on when run again, pretrain and train-rec with --resume)."
+    "130 interrupted (extract and benchmark run go on when run again, pretrain and train-rec with --resume)."
 )
 
 app = typer.Typer(

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError, VivimError
+from ..errors import InputError, Interrupted, VivimError
 from ..progress import Progress
 from ..recommend import build
 from ..recommend.checkpoint import RunFolder
@@ -86,8 +86,11 @@ class SuiteRun:
         # Two that both take all cores slow each other down many times.
         threads = max(1, torch.get_num_threads() // self.jobs) if self.jobs > 1 else None
         trainings = [(row, seed) for row in rows for seed in range(1, self.suite.seeds_of(row) + 1)]
-        with RowProcesses(threads, self.progress) as processes:
-            return _Schedule(self, dataset_sha256, processes, trainings).work_off()
+        try:
+            with RowProcesses(threads, self.progress) as processes:
+                return _Schedule(self, dataset_sha256, processes, trainings).work_off()
+        except KeyboardInterrupt as error:
+            raise Interrupted(f"stopped; finished rows and epochs are in {self.folder}. Run the same command again to go on.") from error
 
     def _checked(self) -> str:
         """Hash of the interactions, which are not kept here: every process reads its own."""

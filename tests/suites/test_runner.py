@@ -106,7 +106,8 @@ def test_a_real_suite_that_is_ended_takes_its_processes_along(suites, tmp_path, 
         time.sleep(0.05)
     (child,) = processes_of(program.pid)
     program.send_signal(how)
-    program.communicate(timeout=60)
+    _, told = program.communicate(timeout=60)
+    assert (b"Run the same command again to go on." in told) == (how == signal.SIGTERM)
     assert program.returncode == (130 if how == signal.SIGTERM else -signal.SIGKILL)
     while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split(")")[1]:
         assert time.monotonic() < deadline
