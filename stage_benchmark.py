@@ -132,14 +132,18 @@ def show_table(folder: Path) -> Summary:
     written = write_table(folder)
     table = written.table
     first = f"@{min(table.suite.k)}"
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    kind = None
     for line in table.lines:
+        if line.row.kind != kind:  # on a line of its own: beside the model it would not fit 80 columns
+            kind = line.row.kind
+            rows.append((kind, "", "", "", ""))
         hits, gain = (line.cells["test", f"{name}{first}"].estimate for name in ("hit_rate", "ndcg"))
         interval = f"[{hits.low:.4f}, {hits.high:.4f}]"
-        rows.append((line.row.kind, line.row.name, str(line.seeds), f"{hits.value:.4f}", interval, f"{gain.value:.4f}"))
+        rows.append((f"  {line.row.name}", str(line.seeds), f"{hits.value:.4f}", interval, f"{gain.value:.4f}"))
     tested = [(t.row, t.baseline, t.metric, f"{t.found.difference:+.4f}", f"{t.p:.4f}") for t in table.tested]
     tables = [
-        TableOf("Test", ("class", "model", "seeds", f"HR{first}", "95 %", f"NDCG{first}"), rows),
+        TableOf("Test", ("model", "seeds", f"HR{first}", "95 %", f"NDCG{first}"), rows),
         TableOf("Compared on the same users", ("model", "with", "metric", "difference", "p"), tested),
         TableOf("Cost, medians over seeds", ("model", "s/epoch", "epochs", "best", "total", "MiB", "parameters"), _cost_rows(table)),
     ]

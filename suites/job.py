@@ -31,6 +31,7 @@ class Job(Settings):
         k: list lengths.
         device: that trains.
         budget_seconds: see ``Budget``; None: no limit.
+        command: that made it, for provenance.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Job(Settings):
     k: tuple[int, ...]
     device: str
     budget_seconds: float | None
+    command: tuple[str, ...]
 
 
 class Budget:

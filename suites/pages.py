@@ -62,7 +62,7 @@ def markdown(table: Table, *, chart: bool) -> str:
             *(f"# {table.suite.name}", "", table.suite.about, "", *([f"![chart]({CHART})", ""] if chart else [])),
             *(*_lines(table.header(), table.rows()), *tested, *cost, ""),
             *(f"- {note}" for note in table.notes()),
-            *("", f"{origin['date']}, commit {origin['commit']}, {origin['hardware']}", ""),
+            *("", f"{origin['date']}, commit {origin['commit']}, {origin['hardware']}; `{origin['command']}`", ""),
         ]
     )
 

@@ -94,7 +94,7 @@ class RowProcesses:
         try:
             with log.open("wb") as noise:
                 process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "vivim.suites.row_process"],
+                    [sys.executable, "-P", "-m", "vivim.suites.row_process", job.name],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=noise,

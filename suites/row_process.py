@@ -6,8 +6,8 @@
     {"failed": message}      and why
     {"interrupted": message}
 
-Run as ``python -m vivim.suites.row_process``. Standard input stays open as long as the suite lives: when it closes, the suite is gone,
-and this process saves what a Ctrl-C would save and ends.
+Run as ``python -m vivim.suites.row_process NAME``, whose name is for people who look at processes. Standard input stays open as long as
+the suite lives: when it closes, the suite is gone, and this process saves what a Ctrl-C would save and ends.
 """
 
 import json
@@ -65,7 +65,8 @@ class Channel:
 
 def main() -> int:
     """One job; the exit code is that of ``vivim train-rec``."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGINT):  # also where whoever started the suite ignores Ctrl-C
+        signal.signal(ending, signal.default_int_handler)
     # Libraries that print do so into the log of the process.
     channel = Channel(os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -76,7 +77,9 @@ def main() -> int:
         from .job import Job, train_and_measure
 
         keep_freed_memory()
-        train_and_measure(Job.model_validate_json(content), channel)
+        job = Job.model_validate_json(content)
+        sys.argv = list(job.command)  # what the run says it was made by
+        train_and_measure(job, channel)
     except (Interrupted, KeyboardInterrupt) as error:
         channel.tell("interrupted", str(error))
         return Interrupted.exit_code

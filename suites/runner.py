@@ -1,6 +1,7 @@
 """Trains and measures the rows of a suite, each training in a process of its own; what is done is not done again."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,7 @@ class SuiteRun:
             k=self.suite.k,
             device=self.device,
             budget_seconds=self.suite.budget_of(row),
+            command=tuple(sys.argv),
         )
 
 
