@@ -90,7 +90,7 @@ def _given(pipeline: Pipeline, options: SuiteOptions) -> "SuiteData":
 
     columns = {key: getattr(pipeline.data, key) for key in ("user_column", "item_column", "time_column")}
     path = find_interactions(pipeline).resolve()
-    vectors = dict(_named(text) for text in options.embeddings)
+    vectors = dict(named_vectors(text) for text in options.embeddings)
     workspace = Workspace(pipeline.runs)
     if not vectors and pipeline.data.interactions is None and workspace.has_embeddings():
         vectors = {UNNAMED: workspace.last_embeddings()}
@@ -116,7 +116,7 @@ def _made(suite: "Suite", pipeline: Pipeline, options: SuiteOptions, folder: Pat
     return SuiteData(location, world.vectors, {"frames": world.frames.resolve()})
 
 
-def _named(text: str) -> tuple[str, Path]:
+def named_vectors(text: str) -> tuple[str, Path]:
     """``titles=FILE`` is the vectors called titles; ``FILE`` those without a name."""
     from .suites.data import UNNAMED
     from .suites.suite import VECTORS_NAME

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from vivim.cli import main
-from vivim.stage_benchmark import SuiteOptions, run_suite
+from vivim.stage_benchmark import SuiteOptions, named_vectors, run_suite
 from vivim.suites.suite import shipped
 
 ROWS = [
@@ -63,16 +63,12 @@ def test_what_is_refused(typed, args, says):
     assert says in said
 
 
-def test_names_of_vectors(typed, write_vectors):
-    """Row ``A`` has no name for its vectors: a file without a name, or whose name is a folder's, serves it."""
-    write_vectors(Path("a=b.h5"), [str(item) for item in range(60)])
-    from vivim.pipeline import load_pipeline
-    from vivim.progress import SILENT
-
-    pipeline = load_pipeline(None, ["data.interactions=pairs.tsv", "device=cpu"], [])
-    done = run_suite(pipeline, SILENT, "mine.yaml", SuiteOptions(rows=("A",), embeddings=("./a=b.h5",), out=Path("done")))
-    assert done.data["counts"] == {"now": 1, "before": 0, "failed": 0}
-    assert [row["model"] for row in done.data["rows"]] == ["A"]
+@pytest.mark.parametrize(
+    ("text", "name", "path"),
+    [("titles=t.h5", "titles", "t.h5"), ("t.h5", "", "t.h5"), ("./a=b.h5", "", "./a=b.h5"), ("levels=a=b.h5", "levels", "a=b.h5")],
+)
+def test_vectors_with_and_without_a_name(text, name, path):
+    assert named_vectors(text) == (name, Path(path))
 
 
 @pytest.mark.slow

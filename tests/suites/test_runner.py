@@ -65,7 +65,7 @@ def test_rows_are_trained_once_and_the_rest_goes_on(suites, tmp_path):
     info = json.loads((out / "idrec-sr-sasrec/seed-1/run.json").read_text())
     assert info["fit"]["parameters"] > 0
     assert info["fit"]["device"] == "cpu"
-    assert info["provenance"]["command"].split()[1:] == sys.argv[1:]
+    assert info["provenance"]["command"].endswith(" ".join(sys.argv[1:]))
 
 
 @pytest.mark.slow
@@ -138,15 +138,14 @@ def test_only_the_rows_that_are_chosen(suites, tmp_path):
         suites.run(suites.small(), data, out, rows=("SASrec",)).run()
 
 
-def test_rows_that_were_trained_otherwise_or_over_other_interactions_are_not_taken_for_these(suites, tmp_path):
+def test_a_row_that_was_trained_otherwise_and_over_other_interactions_is_not_taken_for_this_one(suites, tmp_path):
     data, out = suites.data(tmp_path), tmp_path / "out"
-    suites.train_here(suites.small(rows=[suites.rows[0], suites.rows[2]]), data, out)
-    data = suites.data(tmp_path, seed=1)
+    suites.train_here(suites.small(rows=suites.rows[2:]), data, out)
     changed = suites.rows[2] | {"config": {"model": {"kind": "sasrec", "d_model": 16, "layers": 1}}}
-    outcomes = suites.run(suites.small(rows=[suites.rows[0], changed]), data, out, jobs=2).run()
-    assert [outcome.done for outcome in outcomes] == ["failed", "failed"]
-    assert all("another interactions file" in outcome.error for outcome in outcomes)
-    assert "model.d_model 8 (now 16)" in outcomes[1].error
+    (outcome,) = suites.run(suites.small(rows=[changed]), suites.data(tmp_path, seed=1), out).run()
+    assert outcome.done == "failed"
+    assert "another interactions file" in outcome.error
+    assert "model.d_model 8 (now 16)" in outcome.error
 
 
 def test_a_row_begins_with_the_run_of_another_of_its_seed(suites, tmp_path):
