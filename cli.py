@@ -221,18 +221,30 @@ def evaluate(
 @command("benchmark")
 def benchmark(
     call: Call,
-    action: Annotated[opt.BenchmarkAction, typer.Argument(help="run: train and measure a suite; table: only make its table.")],
-    what: Annotated[str, typer.Argument(metavar="SUITE|FOLDER", help="run: a suite that comes along, or a YAML file; table: a folder.")],
+    action: Annotated[
+        opt.BenchmarkAction,
+        typer.Argument(help="list: what suites there are; run: train and measure one; table: only make its table."),
+    ],
+    what: Annotated[
+        str | None, typer.Argument(metavar="[SUITE|FOLDER]", help="run: a suite that comes along, or a YAML file; table: a folder.")
+    ] = None,
+    rows: opt.SuiteRows = None,
+    jobs: opt.Jobs = 1,
     interactions: opt.Interactions = None,
-    embeddings: opt.Embeddings = None,
+    embeddings: opt.SuiteEmbeddings = None,
+    from_cache: opt.EndToEndFrames = None,
+    weights: opt.EndToEndWeights = None,
+    size: opt.EndToEndSize = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="run: folder of the runs; one that is there is gone on with.")] = None,
 ) -> "Summary":
     """Train every row of a table under one protocol, and make the table."""
-    from .stage_benchmark import run_suite, show_table
+    from .stage_benchmark import SuiteOptions, list_suites, run_suite, show_table
 
+    if what is None or action is opt.BenchmarkAction.list:
+        return list_suites()
     if action is opt.BenchmarkAction.table:
         return show_table(Path(what))
-    return run_suite(call.pipeline, call.progress, suite=what, embeddings=embeddings, out=out)
+    return run_suite(call.pipeline, call.progress, what, SuiteOptions(tuple(rows or ()), jobs, tuple(embeddings or ()), out))
 
 
 @command("recommend")

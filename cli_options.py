@@ -31,6 +31,7 @@ class SplitName(StrEnum):
 class BenchmarkAction(StrEnum):
     """What to do with a suite."""
 
+    list = "list"
     run = "run"
     table = "table"
 
@@ -81,6 +82,18 @@ TextModel = Annotated[
     Sets("text.model"),
 ]
 Embeddings = Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Embedding file; default: the one made last.")]
+SuiteEmbeddings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--embeddings",
+        metavar="[NAME=]FILE.h5",
+        help="Embedding file, of rows that look at the vectors NAME or have no name for theirs; default: the one made last. Repeatable.",
+    ),
+]
+SuiteRows = Annotated[
+    list[str] | None, typer.Option("--rows", metavar="NAME...", help="run: only these rows; default: all. The others stay as they are.")
+]
+Jobs = Annotated[int, typer.Option(metavar="N", min=1, help="run: trainings side by side, which share the cores.")]
 Run = Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of a training run; default: the one made last.")]
 
 Size = Annotated[

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 our fault, 2 bad input, 3 too many clips failed, 4 verification failed, "
-    "130 interrupted (extract goes on when run again, pretrain and train-rec with --resume)."
+    "130 interrupted (extract and benchmark run go on when run again, pretrain and train-rec with --resume)."
 )
 
 app = typer.Typer(
@@ -164,7 +164,7 @@ def main(args: list[str] | None = None) -> int:
     debug = "--debug" in args
     # Read when torch is loaded. Threads that spin while they wait cost ten times their work when the cores are shared. A step of a
     # recommender is hundreds of small operations on cores of its own: a third of a millisecond of spinning saves it 7 % of its time.
-    if "OMP_WAIT_POLICY" not in os.environ and {"train-rec", "tune"} & set(args):
+    if "OMP_WAIT_POLICY" not in os.environ and {"train-rec", "tune", "benchmark"} & set(args):
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()

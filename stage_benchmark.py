@@ -1,49 +1,79 @@
 """What ``vivim benchmark`` does: a suite of trainings, and the table made of them."""
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .discovery import find_interactions
 from .errors import InputError
 from .pipeline import Pipeline
 from .progress import Progress
 from .stage_one import pick_device
-from .terminal import Summary, TableOf, program
+from .terminal import Summary, TableOf, duration, program
 from .workspace import Workspace
 
+if TYPE_CHECKING:
+    from .suites.data import SuiteData
+    from .suites.runner import Outcome
+    from .suites.suite import Suite
+    from .suites.table import Line, Table
 
-def run_suite(pipeline: Pipeline, progress: Progress, *, suite: str, embeddings: Path | None, out: Path | None) -> Summary:
+
+@dataclass(frozen=True)
+class SuiteOptions:
+    """What is said beside the name of a suite.
+
+    Attributes:
+        rows: names of those to run; none: all.
+        jobs: trainings side by side.
+        embeddings: ``FILE`` or ``NAME=FILE`` each.
+        out: folder of the runs; None: in the runs folder.
+    """
+
+    rows: tuple[str, ...] = ()
+    jobs: int = 1
+    embeddings: tuple[str, ...] = ()
+    out: Path | None = None
+
+
+def list_suites() -> Summary:
+    """The suites that come along."""
+    from .strict_yaml import read
+    from .suites.suite import place_of, shipped, suite_of
+
+    suites = [suite_of(read(place_of(name)), name) for name in shipped()]
+    return Summary(
+        headline=f"{len(suites)} suites come along; a YAML file of one's own is given by its path",
+        data={"suites": [{"name": s.name, "about": s.about, "rows": [row.name for row in s.rows]} for s in suites]},
+        tables=[TableOf("", ("suite", "rows", "is"), [(s.name, str(len(s.rows)), s.about) for s in suites])],
+        notes=[f"run one: {program()} benchmark run {suites[0].name}"],
+    )
+
+
+def run_suite(pipeline: Pipeline, progress: Progress, suite: str, options: SuiteOptions) -> Summary:
     """Train and measure the rows of a suite, as far as they are not, and write the table of those that are."""
-    from .recommend.readers import read_interactions
-    from .store import EmbeddingStore
     from .strict_yaml import read
     from .suites.runner import SuiteRun
     from .suites.suite import place_of, suite_of
 
-    place = place_of(suite)
-    wanted = suite_of(read(place), suite)
-    columns = {key: getattr(pipeline.data, key) for key in ("user_column", "item_column", "time_column")}
-    path = find_interactions(pipeline).resolve()
-    workspace = Workspace(pipeline.runs)
-    if embeddings is None and pipeline.data.interactions is None and workspace.has_embeddings():
-        embeddings = workspace.last_embeddings()
-    folder = out or pipeline.runs / f"suite-{wanted.name}"
-    outcomes = SuiteRun(
-        wanted,
-        read_interactions(str(path), **columns),
-        EmbeddingStore.open(embeddings) if embeddings else None,
-        folder,
-        pick_device(pipeline.device),
-        progress,
-        {"path": str(path)} | columns,
-    ).run()
+    wanted = suite_of(read(place_of(suite)), suite)
+    wanted.chosen(options.rows)  # a misspelt name is said before anything is made
+    folder = options.out or pipeline.runs / f"suite-{wanted.name}"
+    device = pick_device(pipeline.device)
+    data = _made(wanted, pipeline, options, folder, device, progress) if wanted.world is not None else _given(pipeline, options)
+    outcomes = SuiteRun(wanted, data, folder, device, progress, options.rows, options.jobs).run()
     failed = [outcome for outcome in outcomes if outcome.done == "failed"]
     if len(failed) == len(outcomes):
-        raise InputError(f"no row of {suite} could be trained; the first: {failed[0].error}")
-    shown = show_table(folder)
+        raise InputError(f"no row of {suite} could be trained; the first, {failed[0].row.name}: {failed[0].error}")
+    return _what_was_run(wanted, outcomes, failed, show_table(folder))
+
+
+def _what_was_run(suite: "Suite", outcomes: "Sequence[Outcome]", failed: "Sequence[Outcome]", shown: Summary) -> Summary:
     counts = {done: sum(outcome.done == done for outcome in outcomes) for done in ("now", "before", "failed")}
     return Summary(
-        headline=f"{counts['now']} trainings of {wanted.name} done, {counts['before']} were there, {counts['failed']} failed",
+        headline=f"{counts['now']} trainings of {suite.name} done, {counts['before']} were there, {counts['failed']} failed",
         data=shown.data | {"counts": counts, "failed": [{"row": o.row.name, "seed": o.seed, "error": o.error} for o in failed]},
         tables=[
             *shown.tables,
@@ -54,37 +84,105 @@ def run_suite(pipeline: Pipeline, progress: Progress, *, suite: str, embeddings:
     )
 
 
-def show_table(folder: Path) -> Summary:
-    """The table of a suite that was run, on the terminal and as table.md, .csv and .html."""
-    from .suites.table import write_table
+def _given(pipeline: Pipeline, options: SuiteOptions) -> "SuiteData":
+    """The histories and vectors that are given, or found and remembered."""
+    from .suites.data import UNNAMED, SuiteData
 
-    table = write_table(folder)
+    columns = {key: getattr(pipeline.data, key) for key in ("user_column", "item_column", "time_column")}
+    path = find_interactions(pipeline).resolve()
+    vectors = dict(named_vectors(text) for text in options.embeddings)
+    workspace = Workspace(pipeline.runs)
+    if not vectors and pipeline.data.interactions is None and workspace.has_embeddings():
+        vectors = {UNNAMED: workspace.last_embeddings()}
+    given = pipeline.items.end_to_end  # what is not given is the suite's to say
+    encoder = {name: value for name in ("frames", "weights", "size") if (value := getattr(given, name)) != getattr(type(given)(), name)}
+    return SuiteData({"path": str(path)} | columns, vectors, encoder)
+
+
+def _made(suite: "Suite", pipeline: Pipeline, options: SuiteOptions, folder: Path, device: str, progress: Progress) -> "SuiteData":
+    """The demo world of a suite, made in its folder.
+
+    Raises:
+        InputError: data are given that it has no use for.
+    """
+    from .demo.suite_world import make_world
+    from .suites.data import SuiteData
+
+    assert suite.world is not None
+    if pipeline.data.interactions is not None or options.embeddings or pipeline.items.end_to_end.frames is not None:
+        raise InputError(f"the suite {suite.name} makes its own data; leave --interactions, --embeddings and --from-cache out.")
+    world = make_world(suite.world, folder, device, progress)
+    location = {"path": str(world.pairs.resolve()), "user_column": None, "item_column": None, "time_column": None}
+    return SuiteData(location, world.vectors, {"frames": world.frames.resolve()})
+
+
+def named_vectors(text: str) -> tuple[str, Path]:
+    """``titles=FILE`` is the vectors called titles; ``FILE`` those without a name."""
+    from .suites.data import UNNAMED
+    from .suites.suite import VECTORS_NAME
+
+    name, equals, path = text.partition("=")
+    return (name, Path(path)) if equals and re.match(VECTORS_NAME, name) else (UNNAMED, Path(text))
+
+
+def show_table(folder: Path) -> Summary:
+    """The table of a suite that was run, on the terminal and as files: Markdown, CSV, HTML and a chart."""
+    from .suites.pages import write_table
+
+    written = write_table(folder)
+    table = written.table
     first = f"@{min(table.suite.k)}"
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    kind = None
     for line in table.lines:
+        if line.row.kind != kind:  # on a line of its own: beside the model it would not fit 80 columns
+            kind = line.row.kind
+            rows.append((kind, "", "", "", ""))
         hits, gain = (line.cells["test", f"{name}{first}"].estimate for name in ("hit_rate", "ndcg"))
         interval = f"[{hits.low:.4f}, {hits.high:.4f}]"
-        rows.append((line.row.kind, line.row.name, str(line.seeds), f"{hits.value:.4f}", interval, f"{gain.value:.4f}"))
-    data: dict[str, Any] = {
-        "folder": str(folder),
-        "rows": [
-            {"class": line.row.kind, "model": line.row.name, "seeds": line.seeds}
-            | {f"{split} {metric}": cell.estimate.as_dict() | {"sd": cell.sd} for (split, metric), cell in line.cells.items()}
-            for line in table.lines
-        ],
-        "protocol_card": table.card,
-    }
+        rows.append((f"  {line.row.name}", str(line.seeds), f"{hits.value:.4f}", interval, f"{gain.value:.4f}"))
     tested = [(t.row, t.baseline, t.metric, f"{t.found.difference:+.4f}", f"{t.p:.4f}") for t in table.tested]
+    tables = [
+        TableOf("Test", ("model", "seeds", f"HR{first}", "95 %", f"NDCG{first}"), rows),
+        TableOf("Compared on the same users", ("model", "with", "metric", "difference", "p"), tested),
+        TableOf("Cost, medians over seeds", ("model", "s/epoch", "epochs", "best", "total", "MiB", "parameters"), _cost_rows(table)),
+    ]
     return Summary(
         headline=f"{table.suite.name}: {len(table.lines)} of {len(table.suite.rows)} rows are measured",
-        data=data,
-        tables=[
-            TableOf("Test", ("class", "model", "seeds", f"HR{first}", "95 %", f"NDCG{first}"), rows),
-            *(
-                [TableOf("Against the best baseline of the class", ("model", "baseline", "metric", "difference", "p"), tested)]
-                if tested
-                else []
-            ),
+        data={"folder": str(folder), "rows": [_row_data(line) for line in table.lines], "protocol_card": table.card},
+        tables=[shown for shown in tables if shown.rows],
+        notes=[
+            *([_STOPPED] if any(line.cost.stopped for line in table.lines) else []),
+            f"written: {folder}/{', '.join(written.files)}",
+            *([written.note] if written.note else []),
+            f"again: {program()} benchmark table {folder}",
         ],
-        notes=[f"written: {folder}/table.md, table.csv, table.html", f"again: {program()} benchmark table {folder}"],
     )
+
+
+_STOPPED = "§ a training was ended by its budget of time, not by validation"
+
+
+def _cost_rows(table: "Table") -> list[tuple[str, ...]]:
+    found = []
+    for line in table.lines:
+        cost = line.cost
+        if cost.epochs is None:
+            continue
+        epochs = f"{cost.epochs:g}{' §' if cost.stopped else ''}"
+        numbers = [
+            "-" if cost.seconds_per_epoch is None else f"{cost.seconds_per_epoch:.1f}",
+            epochs,
+            "-" if cost.best_epoch is None else f"{cost.best_epoch:g}",
+            "-" if cost.seconds is None else duration(cost.seconds),
+            "-" if cost.memory_mb is None else f"{cost.memory_mb:,.0f}",
+            "-" if cost.parameters is None else f"{cost.parameters:,.0f}",
+        ]
+        found.append((line.row.name, *numbers))
+    return found
+
+
+def _row_data(line: "Line") -> dict[str, Any]:
+    cells = {f"{split} {metric}": cell.estimate.as_dict() | {"sd": cell.sd} for (split, metric), cell in line.cells.items()}
+    row = {"class": line.row.kind, "model": line.row.name, "seeds": line.seeds}
+    return row | cells | {"cost": line.cost.numbers | {"stopped_by_budget": line.cost.stopped}}

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import IO
 
 from ..errors import VivimError
-from .children import child_environment
+from ..store.children import child_environment
 from .clip import ClipRef
 from .decode_child import Answer, Reader
 from .frame_ring import RingWriter, Shelved

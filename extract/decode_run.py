@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 
 from ..errors import VivimError
-from .children import ending
+from ..store.children import ending
 from .clip import ClipRef, Failure
 from .decode_child import Answer
 from .decode_process import ChildPlan, DecodeProcess

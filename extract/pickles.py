@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError, VivimError
-from .children import child_environment, ending
+from ..store.children import child_environment, ending
 from .weight_files import PICKLED, read_safetensors, require_file, taken_for_weights
 
 _SAVE = "save its tensors alone: torch.save(model.state_dict(), PATH)"

@@ -84,6 +84,15 @@ def find_frames(config: EndToEndConfig, catalogue: ItemIndex, min_coverage: floa
     return found
 
 
+def frames_sha256(folder: Path) -> str:
+    """Hash of the frames that are kept in a folder, as a run that was trained on them has it.
+
+    Raises:
+        InputError: there are none.
+    """
+    return FrameCache.open(folder).sha256
+
+
 class EndToEndItems(ContentVectors):
     """Frames through the video encoder, standardised as its vectors were before training, through a projection.
 

@@ -74,7 +74,7 @@ def train_run(
         resume: go on with the interrupted run in ``out``.
         data_location: how to read the interactions again, kept in run.json.
         loggers: told the metrics of every epoch, beside log.jsonl.
-        after_epoch: told of every epoch when it is saved; what it raises ends the training.
+        after_epoch: told of every epoch when it is saved; what it raises ends the training, ``Enough`` as a finished one.
 
     Raises:
         InputError: data, embeddings or an earlier run that do not fit.
@@ -106,7 +106,7 @@ def train_run(
             result = _learn(fabric, split, content, config, run, seed=seed, resume=resume, progress=progress, after_epoch=after_epoch)
         peak_mb = max(before_mb, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         if processes.first:
-            fitted = {"fit": _describe_fit(result), "peak_memory_mb": peak_mb} if result else {}
+            fitted = {"fit": _describe_fit(result, fabric), "peak_memory_mb": peak_mb} if result else {}
             run.write_json("run.json", description | fitted | {"finished": True})
         processes.wait()
     return TrainSummary(out, split, result, content.coverage if content else None, peak_mb)
@@ -195,13 +195,17 @@ def _describe(
     }
 
 
-def _describe_fit(result: FitResult) -> dict[str, Any]:
+def _describe_fit(result: FitResult, fabric: Fabric) -> dict[str, Any]:
     return {
         "best_epoch": result.best.epoch,
         "validation_ndcg_10": result.best.ndcg_10,
         "epochs": len(result.epochs),
         "stopped_early": result.stopped_early,
+        "stopped_by": result.stopped_by,
         "seconds_per_epoch": statistics.median(log.train_seconds for log in result.epochs),
+        "seconds": round(sum(log.train_seconds + log.validation_seconds for log in result.epochs), 3),
+        "parameters": result.parameters,
+        "device": fabric.device.type,
     }
 
 

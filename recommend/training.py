@@ -62,13 +62,30 @@ class EpochLog:
     positions: int
 
 
+class Enough(Exception):
+    """Raised by ``after_epoch``: there will be no more epochs; the training ends as if these were all, and the message says why.
+
+    With several processes all must decide the same.
+    """
+
+
 @dataclass(frozen=True)
 class FitResult:
-    """What the loop leaves: the epochs, and which of them is in model.safetensors."""
+    """What the loop leaves.
+
+    Attributes:
+        epochs: that were trained.
+        best: the one that is in model.safetensors.
+        stopped_early: validation rose no more.
+        parameters: numbers that are trained.
+        stopped_by: what ``Enough`` said; empty where epochs or patience ended it.
+    """
 
     epochs: tuple[EpochLog, ...]
     best: EpochLog
     stopped_early: bool
+    parameters: int
+    stopped_by: str = ""
 
 
 @dataclass
@@ -151,7 +168,7 @@ class Training:
 
         Args:
             resume: go on from the newest checkpoint, if there is one.
-            after_epoch: told of every epoch when it is saved; what it raises ends the training.
+            after_epoch: told of every epoch when it is saved; what it raises ends the training, ``Enough`` as a finished one.
 
         Raises:
             Interrupted: Ctrl-C; what was saved last stays.
@@ -189,8 +206,8 @@ class Training:
         expected.require_room()
 
     def _run_epochs(self, after_epoch: Callable[[EpochLog], None] | None) -> FitResult:
-        epochs = self.done.epochs
-        while len(epochs) < self.config.epochs and not self._stale():
+        epochs, enough = self.done.epochs, ""
+        while len(epochs) < self.config.epochs and not self._stale() and not enough:
             self._train()
             log = self._validate()
             epochs.append(log)
@@ -201,9 +218,14 @@ class Training:
                 self._save()
                 self._write_log()
             log_metrics(self.fabric, asdict(log))
-            if after_epoch is not None:
-                after_epoch(log)
-        return FitResult(tuple(epochs), self._best(), self._stale())
+            try:
+                if after_epoch is not None:
+                    after_epoch(log)
+            except Enough as reason:
+                enough = str(reason)
+        cut_short = len(epochs) < self.config.epochs and not self._stale()
+        parameters = sum(parameter.numel() for parameter in self.learner.parameters() if parameter.requires_grad)
+        return FitResult(tuple(epochs), self._best(), self._stale(), parameters, enough if cut_short else "")
 
     def _best(self) -> EpochLog:
         return max(self.done.epochs, key=lambda log: log.ndcg_10)

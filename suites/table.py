@@ -3,13 +3,10 @@
 Legend: U users.
 """
 
-import csv
-import io
 import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ from ..errors import InputError
 from ..recommend.metrics import Estimate, bootstrap_mean, hit_rate
 from ..recommend.ranker import Ranks
 from ..recommend.report import card_line
-from ..store.run_folder import write_atomically
+from .cost import Cost, cost_of
 from .published import PAPER, README, differing, published
 from .runner import measured
 from .significance import Comparison, holm, randomisation
@@ -55,21 +52,19 @@ class Line:
         seeds: trainings that it has results of.
         cells: (split, metric) -> number.
         gains: metric -> (U,) of the test, mean over seeds, by which rows are compared.
-        seconds_per_epoch: median over seeds; None without epochs.
-        epochs: to the best one, median over seeds.
+        cost: of its trainings.
     """
 
     row: Row
     seeds: int
     cells: dict[tuple[str, str], Cell]
     gains: dict[str, npt.NDArray[np.float64]]
-    seconds_per_epoch: float | None
-    epochs: float | None
+    cost: Cost
 
 
 @dataclass(frozen=True)
 class Tested:
-    """A row against the best baseline of its class.
+    """A row against another: the one it names, or the best baseline of its class.
 
     Attributes:
         row, baseline: their names.
@@ -101,18 +96,21 @@ class Table:
 
     def header(self) -> list[str]:
         ours = [f"{split} {_short(metric)}" for split in _SPLITS for metric in self.metrics]
-        return ["class", "model", "seeds", *ours, f"{README} HR@10", f"{PAPER} HR@10", "s/epoch", "epochs to best"]
+        return ["class", "model", "seeds", *ours, f"{README} HR@10", f"{PAPER} HR@10"]
 
     def rows(self) -> list[list[str]]:
         """As text, class by class."""
         found = []
         for line in self.lines:
             numbers = [str(line.cells[split, metric]) for split in _SPLITS for metric in self.metrics]
-            cost = (line.seconds_per_epoch, line.epochs)
-            name = f"**{line.row.name}**" if line.row.ours else line.row.name
+            name = (f"**{line.row.name}**" if line.row.ours else line.row.name) + (" §" if line.cost.stopped else "")
             quoted = [_printed(line.row.name, source) for source in (README, PAPER)]
-            found.append([line.row.kind, name, str(line.seeds), *numbers, *quoted, *("-" if x is None else f"{x:g}" for x in cost)])
+            found.append([line.row.kind, name, str(line.seeds), *numbers, *quoted])
         return found
+
+    def cost_rows(self) -> list[list[str]]:
+        """What was trained, and what it cost."""
+        return [[line.row.name, *line.cost.cells()] for line in self.lines if line.cost.epochs is not None]
 
     def notes(self) -> list[str]:
         """What stands below."""
@@ -121,6 +119,11 @@ class Table:
             "Ours: mean over users and seeds, [95 % interval over users], ± standard deviation over seeds.",
             f"{README}, {PAPER}: printed for MicroLens-100K, not measured here. † the two differ in this cell; ‡ the four numbers of that "
             "row cannot come from one evaluation.",
+            *(
+                ["§ a training was ended by its budget of time, not by validation."]
+                if any(line.cost.stopped for line in self.lines)
+                else []
+            ),
             *(f"{line.row.name}: {line.row.note}" for line in self.lines if line.row.note),
         ]
 
@@ -129,44 +132,6 @@ class Table:
             [t.row, t.baseline, _short(t.metric), f"{t.found.difference:+.4f}", f"{t.found.better:,}", f"{t.found.worse:,}", f"{t.p:.4f}"]
             for t in self.tested
         ]
-
-    def markdown(self) -> str:
-        """The page."""
-        origin = self.provenance
-        tested = ["", "## Against the best baseline of the class", "", *_lines(_TESTED, self.tested_rows())] if self.tested else []
-        return "\n".join(
-            [
-                *(f"# {self.suite.name}", "", self.suite.about, "", *_lines(self.header(), self.rows()), *tested, ""),
-                *(f"- {note}" for note in self.notes()),
-                *("", f"{origin['date']}, commit {origin['commit']}, {origin['hardware']}", ""),
-            ]
-        )
-
-    def html(self) -> str:
-        """The page as one file, without anything from elsewhere."""
-        tables = [_html(self.header(), self.rows())] + ([_html(_TESTED, self.tested_rows())] if self.tested else [])
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes())
-        cells = "table{border-collapse:collapse;margin:1em 0}td,th{border:1px solid #999;padding:.2em .5em}"
-        style = f"body{{font:14px sans-serif;margin:2em}}{cells}"
-        body = f"<h1>{escape(self.suite.name)}</h1><p>{escape(self.suite.about)}</p>{''.join(tables)}<ul>{notes}</ul>"
-        head = f'<meta charset="utf-8"><title>{escape(self.suite.name)}</title><style>{style}</style>'
-        return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
-
-    def csv(self) -> str:
-        """Numbers in columns of their own."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["class", "model", "ours", "seeds", "split", "metric", "value", "low", "high", "sd"])
-        for line in self.lines:
-            for (split, metric), cell in line.cells.items():
-                e = cell.estimate
-                numbers = [f"{x:.6f}" for x in (e.value, e.low, e.high)]
-                sd = "" if cell.sd is None else f"{cell.sd:.6f}"
-                writer.writerow([line.row.kind, line.row.name, line.row.ours, line.seeds, split, metric, *numbers, sd])
-        return text.getvalue()
-
-
-_TESTED = ["model", "best baseline of its class", "metric", "difference", "users better", "users worse", "p (Holm)"]
 
 
 def table_of(out: Path) -> Table:
@@ -198,14 +163,6 @@ def table_of(out: Path) -> Table:
     return Table(suite, tuple(lines), tuple(_tests(lines)), json.loads(next(iter(cards))), provenance)
 
 
-def write_table(out: Path) -> Table:
-    """``table_of``, and table.md, .csv and .html beside the runs."""
-    table = table_of(out)
-    for name, text in (("table.md", table.markdown()), ("table.csv", table.csv()), ("table.html", table.html())):
-        write_atomically(out / name, text)
-    return table
-
-
 def _line(suite: Suite, row: Row, runs: Sequence[Path], results: Sequence[dict[str, Any]]) -> Line:
     ranks = [pl.read_parquet(run / "ranks.parquet") for run in runs]
     cells, gains = {}, {}
@@ -226,22 +183,19 @@ def _line(suite: Suite, row: Row, runs: Sequence[Path], results: Sequence[dict[s
                 cells[split, metric] = Cell(estimate, sd)
                 if split == "test":
                     gains[metric] = mean_U
-    fits = [result["run"]["fit"] for result in results if result["run"].get("fit")]
-    seconds = round(statistics.median(fit["seconds_per_epoch"] for fit in fits), 1) if fits else None
-    epochs = statistics.median(fit["best_epoch"] for fit in fits) if fits else None
-    return Line(row, len(runs), cells, gains, seconds, epochs)
+    return Line(row, len(runs), cells, gains, cost_of(runs, results))
 
 
 def _tests(lines: Sequence[Line]) -> list[Tested]:
-    """Ours of each class against its best baseline, by validation."""
+    """Rows against those they name; others of ours against the best baseline of their class, by validation."""
     first = next((f"ndcg@{k}" for k in (10,) if f"ndcg@{k}" in lines[0].gains), next(m for m in lines[0].gains if m.startswith("ndcg")))
     pairs = []
-    for kind in dict.fromkeys(line.row.kind for line in lines):
-        of_class = [line for line in lines if line.row.kind == kind]
-        baselines = [line for line in of_class if not line.row.ours]
-        if baselines:
-            best = max(baselines, key=lambda line: line.cells["validation", first].estimate.value)
-            pairs += [(line, best) for line in of_class if line.row.ours]
+    for line in lines:
+        of_class = [other for other in lines if other.row.kind == line.row.kind and not other.row.ours]
+        if line.row.against is not None:
+            pairs += [(line, other) for other in lines if other.row.name == line.row.against]
+        elif line.row.ours and of_class:
+            pairs.append((line, max(of_class, key=lambda other: other.cells["validation", first].estimate.value)))
     found = []
     for metric in (first.replace("ndcg", "hit_rate"), first):
         comparisons = [randomisation(line.gains[metric], best.gains[metric]) for line, best in pairs]
@@ -263,14 +217,3 @@ def _printed(row: str, source: str) -> str:
 
 def _short(metric: str) -> str:
     return metric.replace("hit_rate", "HR").replace("ndcg", "NDCG")
-
-
-def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}", *(f"| {' | '.join(row)} |" for row in rows)]
-
-
-def _html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    lines = ["".join(f"<td>{escape(cell.strip('*'))}</td>" for cell in row) for row in rows]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

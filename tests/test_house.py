@@ -14,7 +14,7 @@ FOUNDATION = {"", "errors", "progress", "settings"}  # "" is the package itself,
 MAY_IMPORT = {
     "ssm": set(),
     "store": set(),
-    "suites": {"store", "recommend"},
+    "suites": {"store", "recommend", "allocator"},
     "content": {"store", "recommend"},
     "extract": {"ssm", "store"},
     "recommend": {"ssm", "store"},

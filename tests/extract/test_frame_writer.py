@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from vivim.errors import InputError, RecipeMismatch, VivimError
 from vivim.extract import frame_shard
-from vivim.extract.children import child_environment
 from vivim.extract.clip import Clip
 from vivim.extract.frame_cache import FrameCache
 from vivim.extract.frame_format import Jpeg
 from vivim.extract.frame_recipe import FrameRecipe
 from vivim.extract.frame_writer import FrameCacheWriter
+from vivim.store.children import child_environment
 
 RECIPE = FrameRecipe(frames={"count": 2}, preprocessing={"image_size": 32}, decoder={"av": "18"})
 

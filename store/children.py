@@ -5,11 +5,15 @@ import signal
 import sys
 
 
-def child_environment() -> dict[str, str]:
-    """The parent's environment and module path, with one thread per library: children are many, or have little to compute."""
+def child_environment(threads: int | None = 1) -> dict[str, str]:
+    """The parent's environment and module path.
+
+    Args:
+        threads: of each library. One where children are many, or have little to compute; None: as the parent's environment has it.
+    """
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, **threads, "PYTHONPATH": path}
+    names = () if threads is None else ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, str(threads)), "PYTHONPATH": path}
 
 
 def ending(code: int) -> str:

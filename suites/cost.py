@@ -1,0 +1,87 @@
+"""What the trainings of a row cost."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .job import BUDGET, spent_seconds
+
+COLUMNS = ("s/epoch", "epochs", "best", "total s", "peak MiB", "parameters", "stopped by budget", "on")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Medians over seeds; None where a run does not tell, as what needs no training.
+
+    Attributes:
+        seconds_per_epoch: of training steps.
+        epochs: that were trained.
+        best_epoch: that was kept.
+        seconds: of all epochs, with their validations.
+        memory_mb: peak of the process, MiB.
+        parameters: numbers that are trained.
+        stopped: seeds that their budget ended.
+        where: device and precision, for example ``cpu, 32-true``.
+    """
+
+    seconds_per_epoch: float | None = None
+    epochs: float | None = None
+    best_epoch: float | None = None
+    seconds: float | None = None
+    memory_mb: float | None = None
+    parameters: float | None = None
+    stopped: int = 0
+    where: str = ""
+
+    @property
+    def numbers(self) -> dict[str, float | None]:
+        """By name, in the order of ``COLUMNS``."""
+        return {
+            "seconds_per_epoch": self.seconds_per_epoch,
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "peak_memory_mb": self.memory_mb,
+            "parameters": self.parameters,
+        }
+
+    def cells(self) -> list[str]:
+        """As text, in the order of ``COLUMNS``."""
+        numbers = ["-" if number is None else f"{number:,.{_digits(number)}f}" for number in self.numbers.values()]
+        return [*numbers, str(self.stopped) if self.stopped else "-", self.where or "-"]
+
+
+def cost_of(runs: Sequence[Path], results: Sequence[Mapping[str, Any]]) -> Cost:
+    """The cost of a row.
+
+    Args:
+        runs: of its seeds.
+        results: their results.json.
+    """
+    trained = [result["run"] for result in results if result["run"].get("fit")]
+    fits = [run["fit"] for run in trained]
+    if not fits:
+        return Cost()
+    # A run that does not tell its parameters was made before every training had its own process: its peak is that of several.
+    peaks = [run["peak_memory_mb"] for run in trained if "parameters" in run["fit"]]
+    places = {f"{run['fit']['device']}, {run['config']['train']['precision']}" for run in trained if "device" in run["fit"]}
+    return Cost(
+        seconds_per_epoch=_median([fit["seconds_per_epoch"] for fit in fits]),
+        epochs=_median([fit["epochs"] for fit in fits]),
+        best_epoch=_median([fit["best_epoch"] for fit in fits]),
+        seconds=_median([spent_seconds(run) for run in runs]),
+        memory_mb=_median(peaks),
+        parameters=_median([fit["parameters"] for fit in fits if "parameters" in fit]),
+        stopped=sum(fit.get("stopped_by") == BUDGET for fit in fits),
+        where="; ".join(sorted(places)),
+    )
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _digits(number: float) -> int:
+    return 1 if number < 100 and number != int(number) else 0

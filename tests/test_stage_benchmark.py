@@ -1,0 +1,93 @@
+"""``vivim benchmark`` as it is typed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from vivim.cli import main
+from vivim.stage_benchmark import SuiteOptions, named_vectors, run_suite
+from vivim.suites.suite import shipped
+
+ROWS = [
+    {"name": "popularity", "kind": "no learning", "config": {"model": {"kind": "popularity"}}},
+    {"name": "A", "kind": "x", "config": {"model": {"kind": "content-mean"}}},
+]
+
+
+@pytest.fixture
+def typed(planted, tmp_path, monkeypatch, capsys):
+    """Types a command in a folder that holds histories and a suite; gives its exit code and what it said."""
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{user}\t{' '.join(map(str, items))}" for user, items in enumerate(planted.blocks(users=60).histories)]
+    Path("pairs.tsv").write_text("\n".join(lines) + "\n")
+    Path("mine.yaml").write_text(json.dumps({"name": "mine", "k": [4], "rows": ROWS}))  # JSON is YAML
+
+    def command(*args):
+        code = main(["benchmark", *args])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return command
+
+
+@pytest.mark.parametrize("args", [("list",), ("run",)])
+def test_the_suites_that_come_along(typed, args):
+    code, said = typed(*args)
+    assert code == 0
+    assert all(name in said for name in shipped())
+    assert "run one: vivim benchmark run demo" in said
+
+
+def test_a_suite_is_run_and_its_table_shown(typed):
+    code, said = typed("run", "mine.yaml", "--interactions", "pairs.tsv", "--out", "done", "--device", "cpu")
+    assert code == 1  # a row failed
+    assert "1 trainings of mine done, 0 were there, 1 failed" in said
+    code, said = typed("table", "done")
+    assert code == 0
+    assert "1 of 2 rows are measured" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("run", "nothing", "--interactions", "pairs.tsv"), "there is no suite nothing; give one of demo, microlens"),
+        (("run", "mine.yaml", "--rows", "B", "--interactions", "pairs.tsv"), "no row B; its rows are: popularity, A"),
+        (("run", "demo", "--interactions", "pairs.tsv"), "the suite demo makes its own data"),
+        (("run", "microlens-50k-id", "--interactions", "pairs.tsv"), "60 users in the place of 50,000"),
+    ],
+)
+def test_what_is_refused(typed, args, says):
+    code, said = typed(*args)
+    assert code == 2
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "path"),
+    [("titles=t.h5", "titles", "t.h5"), ("t.h5", "", "t.h5"), ("./a=b.h5", "", "./a=b.h5"), ("levels=a=b.h5", "levels", "a=b.h5")],
+)
+def test_vectors_with_and_without_a_name(text, name, path):
+    assert named_vectors(text) == (name, Path(path))
+
+
+@pytest.mark.slow
+def test_the_demo_suite_makes_its_world_and_runs_a_row_that_trains_the_encoder(tmp_path, monkeypatch):
+    """On a smaller world: its clips are rendered, embedded twice and kept as frames; a second run finds all of it."""
+    from vivim.pipeline import load_pipeline
+    from vivim.progress import SILENT
+    from vivim.strict_yaml import dump, read
+    from vivim.suites.suite import place_of
+
+    monkeypatch.chdir(tmp_path)
+    content = read(place_of("demo")) | {"world": {"clips": 60, "viewers": 40, "seed": 7}}
+    content["config"]["train"] |= {"epochs": 1, "patience": 1}
+    for row in content["rows"]:
+        row.get("config", {}).pop("train", None)
+    Path("small.yaml").write_text(dump(content))
+    pipeline = load_pipeline(None, ["device=cpu"], [])
+    options = SuiteOptions(rows=("content-mean", "Mamba-V"), jobs=2, out=Path("done"))
+    done = run_suite(pipeline, SILENT, "small.yaml", options)
+    assert done.data["counts"] == {"now": 3, "before": 0, "failed": 0}
+    assert [row["model"] for row in done.data["rows"]] == ["content-mean", "Mamba-V frozen", "Mamba-V"]
+    assert run_suite(pipeline, SILENT, "small.yaml", options).data["counts"] == {"now": 0, "before": 3, "failed": 0}
