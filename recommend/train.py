@@ -1,6 +1,5 @@
 """One training run from interactions to a run folder."""
 
-import resource
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from lightning_fabric.loggers.logger import Logger
 
 from ..errors import InputError
 from ..progress import Progress
-from ..store import EmbeddingStore
+from ..store import EmbeddingStore, memory
 from ..store.provenance import provenance
 from . import build
 from .checkpoint import RunFolder
@@ -91,7 +90,7 @@ def train_run(
     fabric = start(device, config.train.precision, list(loggers), config.train.timeout_seconds)
     processes = Processes(fabric.global_rank, fabric.world_size)
     description = _describe(split, config, seed, content, store, data_location, processes.count)
-    before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # the forecast begins the peak anew
+    before_mb = memory.peak_mb()  # the forecast begins the peak anew
     with ExitStack() as held:
         if processes.first:
             run = _open_run(out, split, description, resume, held)
@@ -104,7 +103,7 @@ def train_run(
                 run.write_tensors("model.safetensors", build.yardstick(config.model, split, content).tensors())
         else:
             result = _learn(fabric, split, content, config, run, seed=seed, resume=resume, progress=progress, after_epoch=after_epoch)
-        peak_mb = max(before_mb, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        peak_mb = max(before_mb, memory.peak_mb())
         if processes.first:
             fitted = {"fit": _describe_fit(result, fabric), "peak_memory_mb": peak_mb} if result else {}
             run.write_json("run.json", description | fitted | {"finished": True})

@@ -1,6 +1,7 @@
 """How much memory there is, and how much this process holds; bytes, None where the system does not say."""
 
 import os
+import resource
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def free_bytes() -> int | None:
 def peak_bytes() -> int:
     """The most this process held since its start, or since ``begin_peak_anew``; 0 where the system does not say."""
     return _field(Path("/proc/self/status"), "VmHWM") or 0
+
+
+def peak_mb() -> int:
+    """``peak_bytes`` in MiB, or what the system has instead.
+
+    On Linux ``ru_maxrss`` is no less than what the process that started this one held at that moment.
+    """
+    return (peak_bytes() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) // 2**20
 
 
 def begin_peak_anew() -> None:
