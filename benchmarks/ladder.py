@@ -4,13 +4,11 @@
 
 Every rung has the same Mamba user model and begins with the same random nano encoder (its seed is that of the run); validation chooses
 the best epoch; each training is a process of its own, which tells its peak memory. ``end-to-end`` rungs begin with the run of ``frozen``
-and have half as many epochs. Test HR@10 is given over all
-questions, and over those whose target nobody watched in training (cold).
+and have half as many epochs. Test HR@10 is given over all questions, and over those whose target nobody watched in training (cold).
 """
 
 import argparse
 import json
-import resource
 import shutil
 import statistics
 import subprocess
@@ -114,7 +112,7 @@ def one(rung: str, files: WorldFiles, work: Path, seed: int, epochs: int) -> dic
         "epochs": len(done.fit.epochs),
         "seconds_per_epoch": round(done.seconds_per_epoch() or 0, 2),
         "seconds": round(seconds, 1),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mb": done.peak_memory_mb,
     }
 
 
