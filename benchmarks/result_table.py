@@ -1,47 +1,58 @@
-"""Quality results as data, and the README table made from them.
+"""Quality results as data, and the tables of README.md and docs/benchmark.md made from them.
 
-    python benchmarks/result_table.py collect microlens-50k RUN [RUN ...]   # evaluated runs -> benchmarks/results/microlens-50k.json
-    python benchmarks/result_table.py readme                                # benchmarks/results/*.json -> README.md
-
-Runs with different protocol cards are refused: their numbers must not stand in one table.
+python benchmarks/result_table.py collect FOLDER   # a suite that was run -> benchmarks/results/NAME.json, docs/NAME.png
+python benchmarks/result_table.py write            # benchmarks/results/*.json -> README.md and docs/benchmark.md
 """
 
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-# Results of these files make the README table, in this order.
-TABLES = ("microlens-50k",)
+# Suites whose results stand in the README, and in docs/benchmark.md, in this order.
+README_SUITES = ("microlens-50k-id", "microlens-50k-text")
+DOCS_SUITES = (*README_SUITES, "demo")
 
 
-def collect(name: str, runs: list[Path]) -> Path:
-    """Gather results.json of evaluated runs into one result file."""
-    rows = [json.loads((run / "results.json").read_text()) for run in runs]
-    cards = {json.dumps(row["protocol_card"], sort_keys=True) for row in rows}
-    if len(cards) != 1:
-        raise SystemExit(f"the runs have {len(cards)} different protocol cards; only runs with one card belong in one table")
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"protocol_card": rows[0]["protocol_card"], "rows": [_row(row) for row in rows]}, indent=2) + "\n")
-    return path
+def collect(folder: Path) -> Path:
+    """Gather the table of a suite into one result file, and its chart beside the page that shows it."""
+    from vivim.suites.cost import COLUMNS
+    from vivim.suites.pages import CHART, write_table
 
-
-def _row(result: dict[str, Any]) -> dict[str, Any]:
-    training = result["run"]
-    return {
-        "model": result["model"],
-        "splits": result["splits"],
-        "index": result["index"],
-        "seed": training["seed"],
-        "config": training["config"],
-        "fit": training["fit"],
-        "peak_memory_mb": training["peak_memory_mb"],
-        "trained": _without_paths(training["provenance"]),
-        "evaluated": _without_paths(result["provenance"]),
+    written = write_table(folder)
+    table = written.table
+    rows = [
+        {
+            "class": line.row.kind,
+            "model": line.row.name,
+            "ours": line.row.ours,
+            "seeds": line.seeds,
+            "metrics": {f"{split} {name}": cell.estimate.as_dict() | {"sd": cell.sd} for (split, name), cell in line.cells.items()},
+            "cost": line.cost.numbers | {"on": line.cost.where},
+        }
+        for line in table.lines
+    ]
+    content = {
+        "suite": table.suite.model_dump(mode="json", exclude_defaults=True),
+        "protocol_card": table.card,
+        "rows": rows,
+        "pages": {
+            "table": [table.header(), *table.rows()],
+            "compared": [["model", "compared with", "metric", "difference", "better", "worse", "p (Holm)"], *table.tested_rows()],
+            "cost": [["model", *COLUMNS], *table.cost_rows()],
+            "notes": table.notes(),
+        },
+        "provenance": _without_paths(table.provenance),
     }
+    path = RESULTS / f"{table.suite.name}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    if CHART in written.files:
+        shutil.copyfile(folder / CHART, ROOT / "docs" / f"{table.suite.name}.png")
+    return path
 
 
 def _without_paths(provenance: dict[str, Any]) -> dict[str, Any]:
@@ -50,64 +61,81 @@ def _without_paths(provenance: dict[str, Any]) -> dict[str, Any]:
     return provenance | {"command": " ".join(words)}
 
 
-def table(result: dict[str, Any]) -> list[str]:
-    """Markdown lines: one row per model, validation and test side by side."""
-    card = result["protocol_card"]
-    lines = [
-        "| model | validation HR@10 / NDCG@10 | test HR@10 | test NDCG@10 | test HR@20 | best epoch | memory |",
-        "|---|---|---|---|---|---|---|",
-    ]
+def short(result: dict[str, Any]) -> list[str]:
+    """Markdown lines for the README: validation and test side by side."""
+    rows = [["model", "seeds", "validation HR@10 / NDCG@10", "test HR@10", "test NDCG@10", "test HR@20", "s/epoch", "epochs", "memory"]]
     for row in result["rows"]:
-        validation, test = (row["splits"][name]["metrics"] for name in ("validation", "test"))
-        fit = row["fit"] or {}
-        epoch = f"{fit['best_epoch']} of {fit['epochs']}" if fit else "-"
-        memory = f"{row['peak_memory_mb']:,} MiB" if row["peak_memory_mb"] else "-"
-        both = f"{_short(validation['hit_rate@10']['value'])} / {_short(validation['ndcg@10']['value'])}"
-        cells = [row["model"], both, *(_interval(test[m]) for m in ("hit_rate@10", "ndcg@10", "hit_rate@20")), epoch, memory]
-        lines.append(f"| {' | '.join(cells)} |")
-    trained = result["rows"][-1]["trained"]
-    lines += [
+        metrics, cost = row["metrics"], row["cost"]
+        both = " / ".join(_number(metrics[f"validation {name}@10"]["value"]) for name in ("hit_rate", "ndcg"))
+        test = [_interval(metrics[f"test {name}"]) for name in ("hit_rate@10", "ndcg@10", "hit_rate@20")]
+        trained = cost["epochs"] is not None
+        costs = [f"{cost['seconds_per_epoch']:.0f}", f"{cost['best_epoch']:g} of {cost['epochs']:g}"] if trained else ["-", "-"]
+        memory = f"{cost['peak_memory_mb']:,.0f} MiB" if cost["peak_memory_mb"] else "-"
+        name = f"**{row['model']}**" if row["ours"] else row["model"]
+        rows.append([name, str(row["seeds"]), both, *test, *costs, memory])
+    card, origin = result["protocol_card"], result["provenance"]
+    return [
+        *_markdown(rows),
         "",
         f"Protocol {card['protocol']}: {card['users']:,} users, {card['items']:,} items ranked, last {card['keep_last']} kept, leave one "
-        f"out, input {card['max_len']}, seen items of the window masked. One seed; brackets are 95 % over users; epochs chosen by "
-        f"validation NDCG@10, nothing else was tuned here. {trained['date'][:10]}, {trained['hardware']}; commits and versions of every "
-        "row are in benchmarks/results.",
-        "",
-        "```",
-        *(row["trained"]["command"] for row in result["rows"]),
-        result["rows"][-1]["evaluated"]["command"],
-        "```",
+        f"out, input {card['max_len']}, seen items of the window masked. Mean over seeds, ± their standard deviation; brackets are 95 % "
+        f"over users; epochs chosen by validation NDCG@10. {_origin(origin)}",
     ]
-    return lines
 
 
-def _short(value: float) -> str:
+def whole(result: dict[str, Any]) -> list[str]:
+    """Markdown lines for docs/benchmark.md: everything that the suite's own page says."""
+    pages = result["pages"]
+    chart = [f"![chart]({result['suite']['name']}.png)", ""] if (ROOT / "docs" / f"{result['suite']['name']}.png").exists() else []
+    compared = ["", "Compared on the same users:", "", *_markdown(pages["compared"])] if len(pages["compared"]) > 1 else []
+    return [
+        *(*chart, *_markdown(pages["table"]), *compared, "", "Cost, medians over seeds:", "", *_markdown(pages["cost"]), ""),
+        *(*(f"- {note}" for note in pages["notes"]), "", _origin(result["provenance"])),
+    ]
+
+
+def _origin(provenance: dict[str, Any]) -> str:
+    return f"{provenance['date'][:10]}, commit {provenance['commit']}, {provenance['hardware']}: `{provenance['command']}`"
+
+
+def _markdown(rows: list[list[str]]) -> list[str]:
+    header, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return [header, f"|{'---|' * len(rows[0])}", *body]
+
+
+def _number(value: float) -> str:
     return f"{value:.4f}".removeprefix("0")
 
 
-def _interval(estimate: dict[str, float]) -> str:
-    return f"{_short(estimate['value'])} [{_short(estimate['low'])}, {_short(estimate['high'])}]"
+def _interval(cell: dict[str, float | None]) -> str:
+    value, low, high, sd = (cell[key] for key in ("value", "low", "high", "sd"))
+    assert value is not None and low is not None and high is not None
+    return f"{_number(value)} [{_number(low)}, {_number(high)}]" + ("" if sd is None else f" ±{_number(sd)}")
 
 
-def write_readme() -> None:
-    """Replace what stands between the markers of README.md."""
-    path = ROOT / "README.md"
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    lines = []
-    for name in TABLES:
-        file = RESULTS / f"{name}.json"
-        if file.exists():
-            lines += [f"**{name}**", "", *table(json.loads(file.read_text())), ""]
-    body = "\n".join(lines)
-    path.write_text(f"{before}{BEGIN}\n{body}{END}{after}")
+def write() -> None:
+    """Replace what stands between the markers ``results:begin`` and ``results:end``."""
+    for page, suites, lines_of in ((ROOT / "README.md", README_SUITES, short), (ROOT / "docs" / "benchmark.md", DOCS_SUITES, whole)):
+        lines: list[str] = []
+        for name in suites:
+            file = RESULTS / f"{name}.json"
+            if file.exists():
+                lines += [f"**{name}**", "", *lines_of(json.loads(file.read_text())), ""]
+        text, count = re.subn(
+            r"(?<=<!-- results:begin -->\n).*?(?=<!-- results:end -->)",
+            lambda _, lines=lines: "\n".join(lines),
+            page.read_text(),
+            flags=re.DOTALL,
+        )
+        assert count == 1, f"{page} has no markers"
+        page.write_text(text)
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["collect", name, *runs] if runs:
-            print(collect(name, [Path(run) for run in runs]))
-        case ["readme"]:
-            write_readme()
+        case ["collect", folder]:
+            print(collect(Path(folder)))
+        case ["write"]:
+            write()
         case _:
             raise SystemExit(__doc__)

@@ -1,33 +1,74 @@
-"""The README's result table is what the result files say."""
+"""Tables of the README and of docs/benchmark.md are the result files, and nothing else."""
 
 import importlib.util
 import json
+import re
 from pathlib import Path
+from types import ModuleType
+
+import pytest
+from vivim.recommend.metrics import arithmetic_check
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def result_table():
+@pytest.fixture
+def result_table() -> ModuleType:
     spec = importlib.util.spec_from_file_location("result_table", ROOT / "benchmarks" / "result_table.py")
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_readme_holds_the_table_of_every_result_file():
-    module = result_table()
-    readme = (ROOT / "README.md").read_text()
-    for name in module.TABLES:
-        lines = module.table(json.loads((module.RESULTS / f"{name}.json").read_text()))
-        assert "\n".join(lines) in readme, "run: python benchmarks/result_table.py readme"
+def between_markers(page: Path) -> str:
+    found = re.search(r"<!-- results:begin -->\n(.*?)<!-- results:end -->", page.read_text(), re.DOTALL)
+    assert found, page
+    return found.group(1)
 
 
-def test_every_recorded_result_passes_the_arithmetic_check():
-    from vivim.recommend.metrics import arithmetic_check
+def test_pages_show_what_the_result_files_say(result_table: ModuleType) -> None:
+    for page, suites, lines_of in (
+        (ROOT / "README.md", result_table.README_SUITES, result_table.short),
+        (ROOT / "docs" / "benchmark.md", result_table.DOCS_SUITES, result_table.whole),
+    ):
+        text = between_markers(page)
+        files = [result_table.RESULTS / f"{name}.json" for name in suites]
+        for file in files:
+            if file.exists():
+                lines = "\n".join(lines_of(json.loads(file.read_text())))
+                assert lines in text, "run: python benchmarks/result_table.py write"
+        assert text.count("**microlens") + text.count("**demo**") == sum(file.exists() for file in files)
 
-    module = result_table()
-    for name in module.TABLES:
-        for row in json.loads((module.RESULTS / f"{name}.json").read_text())["rows"]:
-            for split in row["splits"].values():
-                m = {key: value["value"] for key, value in split["metrics"].items()}
-                arithmetic_check(m["hit_rate@10"], m["ndcg@10"], m["hit_rate@20"], m["ndcg@20"], 10, 20, rank_step=0.5)
+
+def test_every_recorded_result_passes_the_arithmetic_check(result_table: ModuleType) -> None:
+    for name in result_table.DOCS_SUITES:
+        file = result_table.RESULTS / f"{name}.json"
+        for row in json.loads(file.read_text())["rows"] if file.exists() else []:
+            for split in ("validation", "test"):
+                numbers = [row["metrics"][f"{split} {metric}"]["value"] for metric in ("hit_rate@10", "ndcg@10", "hit_rate@20", "ndcg@20")]
+                arithmetic_check(*numbers, 10, 20, rank_step=0.5)
+
+
+def test_a_row_of_the_readme_says_what_was_measured(result_table: ModuleType) -> None:
+    def cell(value: float, sd: float | None = None) -> dict[str, float | None]:
+        return {"value": value, "low": value - 0.001, "high": value + 0.001, "sd": sd}
+
+    metrics = {f"{split} {name}": cell(0.05) for split in ("validation", "test") for name in ("hit_rate@10", "ndcg@10", "hit_rate@20")}
+    metrics["test hit_rate@10"] = cell(0.0728, 0.0011)
+    cost = {"seconds_per_epoch": 41.6, "epochs": 12, "best_epoch": 11, "peak_memory_mb": 1234.4}
+    row = {"model": "Mamba-ID", "ours": True, "seeds": 3, "metrics": metrics, "cost": cost}
+    counted = {"model": "popularity", "ours": False, "seeds": 1, "metrics": metrics, "cost": dict.fromkeys(cost)}
+    card = {"protocol": "microlens", "users": 50000, "items": 19099, "keep_last": 13, "max_len": 10}
+    provenance = {"date": "2026-11-26T00:00:00", "commit": "abc", "hardware": "two cores", "command": "vivim benchmark run x"}
+    lines = result_table.short({"rows": [row, counted], "protocol_card": card, "provenance": provenance})
+    assert lines[2] == (
+        "| **Mamba-ID** | 3 | .0500 / .0500 | .0728 [.0718, .0738] ±.0011 | .0500 [.0490, .0510] | .0500 [.0490, .0510] | 42 | 11 of 12 | "
+        "1,234 MiB |"
+    )
+    assert lines[3].endswith("| - | - | - |")
+    assert "2026-11-26, commit abc, two cores: `vivim benchmark run x`" in lines[-1]
+
+
+def test_paths_of_the_machine_are_not_published(result_table: ModuleType) -> None:
+    assert result_table._without_paths({"command": "vivim benchmark run x --interactions /data/a.tsv"})["command"].endswith(" a.tsv")
