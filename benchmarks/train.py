@@ -20,7 +20,6 @@ import argparse
 import itertools
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -43,7 +42,7 @@ from vivim.recommend.train import train_run
 from vivim.store.provenance import provenance
 
 SETS = {
-    "ml-100k": ("ml-100k/ml-100k.inter", ProtocolConfig(keep_last=100_000, max_len=50), 64),
+    "ml-100k": ("ml-100k/ml-100k.inter", ProtocolConfig(name="leave-one-out", max_len=50), 64),
     "microlens-50k": ("microlens-50k/MicroLens-50k_pairs.tsv", ProtocolConfig(), 128),
 }
 OURS = ("mamba", "sasrec", "gru4rec")
@@ -54,10 +53,11 @@ def write_inter(interactions: Interactions, protocol: ProtocolConfig, folder: Pa
     """The interactions that the protocol keeps, for RecBole."""
     path = folder / name / f"{name}.inter"
     path.parent.mkdir(parents=True, exist_ok=True)
+    kept = slice(-protocol.keep_last, None) if protocol.name == "microlens" else slice(None)
     with path.open("w", encoding="utf-8") as file:
         file.write("user_id:token\titem_id:token\ttimestamp:float\n")
         for user, history in enumerate(interactions.histories):
-            for place, item in enumerate(history[-protocol.keep_last :]):
+            for place, item in enumerate(history[kept]):
                 file.write(f"{user}\t{item}\t{place}\n")
     return path
 
@@ -84,7 +84,7 @@ def ours(kind: str, name: str, data: Path, work: Path, epochs: int, patience: in
         "epochs": len(done.fit.epochs),
         "best_epoch": done.fit.best.epoch,
         "seconds_to_best": round(sum(log.train_seconds for log in done.fit.epochs[: done.fit.best.epoch]), 1),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mb": done.peak_memory_mb,
         "curve": curve([(log.train_seconds, log.ndcg_10) for log in done.fit.epochs]),
     }
     for split in report.splits:
