@@ -81,4 +81,4 @@ def test_a_line_is_prolonged_as_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
 if __name__ == "__main__":
     base = told(Holds(lambda size: 0)).peak_bytes
     learner = Holds(lambda size: WHOLE * (size / BATCH) ** int(sys.argv[1]))
-    print(told(learner).peak_bytes - base, *learner.sizes)
+    sys.stdout.write(f"{told(learner).peak_bytes - base} {' '.join(map(str, learner.sizes))}\n")
