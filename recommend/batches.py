@@ -169,37 +169,44 @@ class EncodedItems:
 def train_batches(
     train: Sequences, *, batch: int, max_len: int, seed: int, epoch: int, part: tuple[int, int] = (0, 1), first_target: int = 1
 ) -> Iterator[TrainBatch]:
-    """One epoch over all sequences that have a target, in an order that depends on (seed, epoch) alone.
+    """One epoch over every target of every sequence, in an order that depends on (seed, epoch) alone.
 
-    Each sequence is cut to its newest ``max_len`` inputs and their targets. With several processes each gets its ``part`` of every
-    batch, see ``TrainBatch.packed``.
+    A sequence with more than ``max_len`` inputs is cut into several. With several processes each gets its ``part`` of every batch, see
+    ``TrainBatch.packed``.
 
     Args:
         train: a sequence for each user.
         first_target: 0: pairs of users and items instead of next items.
     """
-    usable = np.flatnonzero(train.lengths > first_target)
-    order = np.random.default_rng((seed, epoch)).permutation(usable)
-    newest = _newest(train, max_len + 1)
+    pieces, users = _pieces(train, max_len, first_target)
+    order = np.random.default_rng((seed, epoch)).permutation(len(pieces))
     for step, start in enumerate(range(0, len(order), batch)):
         step_seed = int(np.random.SeedSequence((seed, epoch, step)).generate_state(1, np.uint32)[0])
         rows = order[start : start + batch]
-        sequences = SequenceBatch.of(newest, rows, rows)
+        sequences = SequenceBatch.of(pieces, rows, users[rows])
         yield (TrainBatch.packed if first_target else TrainBatch.pairs)(sequences, step_seed=step_seed, part=part)
 
 
-def num_batches(train: Sequences, batch: int, first_target: int = 1) -> int:
+def num_batches(train: Sequences, batch: int, max_len: int, first_target: int = 1) -> int:
     """Batches of one epoch."""
-    return -(-int((train.lengths > first_target).sum()) // batch)
+    return -(-int(_counts(train, max_len, first_target).sum()) // batch)
 
 
-def _newest(sequences: Sequences, count: int) -> Sequences:
-    """Each sequence cut to its last ``count`` items."""
-    lengths = sequences.lengths
-    if lengths.max(initial=0) <= count:
-        return sequences
-    kept = np.minimum(lengths, count)
-    ends = sequences.offsets[1:]
-    offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
-    where = np.repeat(ends - kept - offsets[:-1], kept) + np.arange(offsets[-1])
-    return Sequences(offsets, sequences.items[where])
+def _counts(sequences: Sequences, max_len: int, first_target: int) -> npt.NDArray[np.int64]:
+    """Into how many pieces each sequence is cut: 0 where nothing is to be predicted."""
+    return -(-(sequences.lengths - first_target).clip(0) // (max_len + 1 - first_target))
+
+
+def _pieces(sequences: Sequences, max_len: int, first_target: int) -> tuple[Sequences, npt.NDArray[np.int64]]:
+    """Pieces of at most ``max_len`` + 1 items, counted from the newest, and whose each is.
+
+    Of next items, a piece begins with the last target of the one before it, so that every item but a sequence's first is predicted once.
+    """
+    counts = _counts(sequences, max_len, first_target)
+    owners = np.repeat(np.arange(len(sequences)), counts)
+    back = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+    ends = sequences.lengths[owners] - back * (max_len + 1 - first_target)
+    lengths = np.minimum(ends, max_len + 1)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    where = np.repeat(sequences.offsets[:-1][owners] + ends - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])
+    return Sequences(offsets, sequences.items[where]), owners

@@ -68,7 +68,7 @@ def forecast(learner: Trainable, train: Sequences, config: TrainConfig, *, max_l
         learner: on its device.
         processes: that share every batch.
     """
-    whole = -(-min(config.batch, len(train)) // processes)
+    whole = -(-min(config.batch, num_batches(train, 1, max_len, learner.first_target)) // processes)
     sizes = sorted({max(1, whole // 8), max(1, whole // 4), max(1, whole // 2), whole})
     device = next(learner.parameters()).device
     free = _free_bytes(device)
@@ -91,7 +91,7 @@ def forecast(learner: Trainable, train: Sequences, config: TrainConfig, *, max_l
     trained = sum(parameter.numel() * parameter.element_size() for parameter in learner.parameters() if parameter.requires_grad)
     kept = (_STATES + bool(config.ema)) * trained
     step_seconds, peak = _extended(sizes, seconds, whole), int(_extended(sizes, peaks, whole)) + kept
-    return Forecast(step_seconds * num_batches(train, config.batch, learner.first_target), peak, free)
+    return Forecast(step_seconds * num_batches(train, config.batch, max_len, learner.first_target), peak, free)
 
 
 def _step(learner: Trainable, batch: TrainBatch, config: TrainConfig) -> None:

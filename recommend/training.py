@@ -153,7 +153,7 @@ class Training:
         self.scaled = scaled
         self.average = AveragedModel(self.learner, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
         self.done = Progressed()
-        self.steps = num_batches(split.train, config.batch, learner.first_target)
+        self.steps = num_batches(split.train, config.batch, max_len, learner.first_target)
 
     @property
     def judged(self) -> Trainable:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from vivim.errors import InputError, Interrupted, VivimError
 from vivim.progress import SILENT, SilentProgress
-from vivim.recommend.batches import train_batches
+from vivim.recommend.batches import num_batches, train_batches
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import EvaluateConfig, RecommendConfig
 from vivim.recommend.content import CatalogueVectors, lay_out
@@ -205,9 +205,30 @@ def test_every_usable_sequence_comes_once_an_epoch_and_the_order_depends_on_seed
     assert sorted(firsts(0, 1)) == [0, 4, 8]
     assert firsts(0, 1) == firsts(0, 1)
     assert len({tuple(firsts(0, e)) for e in range(10)}) > 1
-    cut = next(iter(train_batches(sequences, batch=9, max_len=2, seed=0, epoch=1))).sequences
-    assert sorted(cut.items_BL[:, 0].tolist()) == [0, 5, 8]
-    assert cut.lengths_B.max() == 3
+    assert num_batches(sequences, 2, 10) == 2
+
+
+@pytest.mark.parametrize("max_len", [1, 2, 3, 10])
+@pytest.mark.parametrize("first_target", [0, 1], ids=["pairs", "next items"])
+def test_a_long_sequence_is_cut_so_that_every_target_comes_once(max_len, first_target):
+    sequences = Sequences(np.array([0, 3, 4, 11, 13], np.int64), np.arange(13, dtype=np.int32))
+    batches = list(train_batches(sequences, batch=2, max_len=max_len, seed=0, epoch=1, first_target=first_target))
+    assert len(batches) == num_batches(sequences, 2, max_len, first_target)
+    firsts = {0, 3, 4, 11}
+    assert sorted(int(t) for b in batches for t in b.targets_P) == [i for i in range(13) if first_target == 0 or i not in firsts]
+    for b in batches:
+        for row, length, user in zip(b.sequences.items_BL, b.sequences.lengths_B, b.sequences.users_B, strict=True):
+            piece = row[:length].tolist()
+            assert piece == list(range(piece[0], piece[0] + len(piece)))  # what was watched without a gap
+            assert len(piece) <= max_len + 1
+            assert set(piece) <= set(sequences[int(user)].tolist())
+
+
+def test_the_newest_piece_is_the_longest():
+    sequences = Sequences(np.array([0, 7], np.int64), np.arange(7, dtype=np.int32))
+    (batch,) = train_batches(sequences, batch=9, max_len=4, seed=0, epoch=1)
+    pieces = [row[:length].tolist() for row, length in zip(batch.sequences.items_BL, batch.sequences.lengths_B, strict=True)]
+    assert sorted(pieces) == [[0, 1, 2], [2, 3, 4, 5, 6]]
 
 
 class Store:
