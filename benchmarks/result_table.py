@@ -63,16 +63,16 @@ def _without_paths(provenance: dict[str, Any]) -> dict[str, Any]:
 
 def short(result: dict[str, Any]) -> list[str]:
     """Markdown lines for the README: validation and test side by side."""
-    rows = [["model", "seeds", "validation HR@10 / NDCG@10", "test HR@10", "test NDCG@10", "test HR@20", "s/epoch", "epochs", "memory"]]
+    rows = [["model", "seeds", "validation HR@10 / NDCG@10", "test HR@10", "test NDCG@10", "test HR@20", "best epoch", "memory"]]
     for row in result["rows"]:
         metrics, cost = row["metrics"], row["cost"]
         both = " / ".join(_number(metrics[f"validation {name}@10"]["value"]) for name in ("hit_rate", "ndcg"))
         test = [_interval(metrics[f"test {name}"]) for name in ("hit_rate@10", "ndcg@10", "hit_rate@20")]
         trained = cost["epochs"] is not None
-        costs = [f"{cost['seconds_per_epoch']:.0f}", f"{cost['best_epoch']:g} of {cost['epochs']:g}"] if trained else ["-", "-"]
+        best = f"{cost['best_epoch']:g} of {cost['epochs']:g}" if trained else "-"
         memory = f"{cost['peak_memory_mb']:,.0f} MiB" if cost["peak_memory_mb"] else "-"
         name = f"**{row['model']}**" if row["ours"] else row["model"]
-        rows.append([name, str(row["seeds"]), both, *test, *costs, memory])
+        rows.append([name, str(row["seeds"]), both, *test, best, memory])
     card, origin = result["protocol_card"], result["provenance"]
     return [
         *_markdown(rows),

@@ -63,10 +63,10 @@ def test_a_row_of_the_readme_says_what_was_measured(result_table: ModuleType) ->
     provenance = {"date": "2026-11-26T00:00:00", "commit": "abc", "hardware": "two cores", "command": "vivim benchmark run x"}
     lines = result_table.short({"rows": [row, counted], "protocol_card": card, "provenance": provenance})
     assert lines[2] == (
-        "| **Mamba-ID** | 3 | .0500 / .0500 | .0728 [.0718, .0738] ±.0011 | .0500 [.0490, .0510] | .0500 [.0490, .0510] | 42 | 11 of 12 | "
+        "| **Mamba-ID** | 3 | .0500 / .0500 | .0728 [.0718, .0738] ±.0011 | .0500 [.0490, .0510] | .0500 [.0490, .0510] | 11 of 12 | "
         "1,234 MiB |"
     )
-    assert lines[3].endswith("| - | - | - |")
+    assert lines[3].endswith("| - | - |")
     assert "2026-11-26, commit abc, two cores: `vivim benchmark run x`" in lines[-1]
 
 
