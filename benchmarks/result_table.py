@@ -20,8 +20,7 @@ DOCS_SUITES = (*README_SUITES, "demo")
 
 def collect(folder: Path) -> Path:
     """Gather the table of a suite into one result file, and its chart beside the page that shows it."""
-    from vivim.suites.cost import COLUMNS
-    from vivim.suites.pages import CHART, write_table
+    from vivim.suites.pages import CHART, COST, TESTED, write_table
 
     written = write_table(folder)
     table = written.table
@@ -42,8 +41,8 @@ def collect(folder: Path) -> Path:
         "rows": rows,
         "pages": {
             "table": [table.header(), *table.rows()],
-            "compared": [["model", "compared with", "metric", "difference", "better", "worse", "p (Holm)"], *table.tested_rows()],
-            "cost": [["model", *COLUMNS], *table.cost_rows()],
+            "compared": [TESTED, *table.tested_rows()],
+            "cost": [COST, *table.cost_rows()],
             "notes": table.notes(),
         },
         "provenance": _without_paths(table.provenance),

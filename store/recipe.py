@@ -5,6 +5,7 @@ Vectors come from clips (``Recipe``), from titles (``TextRecipe``) or from a fil
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import ClassVar, Literal, Self
@@ -26,7 +27,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-class BaseRecipe(Settings):
+class BaseRecipe(Settings, ABC):
     """What all recipes can do. They hold JSON values only, so that a recipe survives a round trip unchanged."""
 
     made_from: ClassVar[str]
@@ -41,9 +42,9 @@ class BaseRecipe(Settings):
         return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()
 
     @property
+    @abstractmethod
     def origin(self) -> dict[str, JsonValue]:
         """What made the vectors, with ``source`` for people and ``sha256`` of its bytes."""
-        raise NotImplementedError
 
     @property
     def origin_words(self) -> str:

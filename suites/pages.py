@@ -14,10 +14,8 @@ from .chart import draw
 from .cost import COLUMNS
 from .table import Table, table_of
 
-_TESTED = ["model", "compared with", "metric", "difference", "users better", "users worse", "p (Holm)"]
-
-
-_COST = ["model", *COLUMNS]
+TESTED = ["model", "compared with", "metric", "difference", "users better", "users worse", "p (Holm)"]
+COST = ["model", *COLUMNS]
 CHART = "table.png"
 
 
@@ -55,8 +53,8 @@ def write_table(out: Path) -> Written:
 def markdown(table: Table, *, chart: bool) -> str:
     """The page, with ``CHART`` beside it."""
     origin = table.provenance
-    tested = ["", "## Compared on the same users", "", *_lines(_TESTED, table.tested_rows())] if table.tested else []
-    cost = ["", "## Cost", "", *_lines(_COST, table.cost_rows())]
+    tested = ["", "## Compared on the same users", "", *_lines(TESTED, table.tested_rows())] if table.tested else []
+    cost = ["", "## Cost", "", *_lines(COST, table.cost_rows())]
     return "\n".join(
         [
             *(f"# {table.suite.name}", "", table.suite.about, "", *([f"![chart]({CHART})", ""] if chart else [])),
@@ -69,8 +67,8 @@ def markdown(table: Table, *, chart: bool) -> str:
 
 def html(table: Table, chart_png: bytes | None) -> str:
     """The page as one file, without anything from elsewhere."""
-    tables = [_html(table.header(), table.rows())] + ([_html(_TESTED, table.tested_rows())] if table.tested else [])
-    tables.append(_html(_COST, table.cost_rows()))
+    tables = [_html(table.header(), table.rows())] + ([_html(TESTED, table.tested_rows())] if table.tested else [])
+    tables.append(_html(COST, table.cost_rows()))
     drawn = "" if chart_png is None else f'<img alt="chart" src="data:image/png;base64,{b64encode(chart_png).decode()}">'
     notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes())
     cells = "table{border-collapse:collapse;margin:1em 0}img{max-width:100%}td,th{border:1px solid #999;padding:.2em .5em}"
