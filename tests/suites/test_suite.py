@@ -6,21 +6,6 @@ from vivim.recommend import build
 from vivim.strict_yaml import read
 from vivim.suites.suite import place_of, shipped, suite_of
 
-SMALL = {
-    "name": "small",
-    "k": [4],
-    "config": {"items": {"kind": "ids"}, "train": {"epochs": 2, "lr": 0.02, "batch": 32}},
-    "rows": [
-        {"name": "popularity", "kind": "no learning", "config": {"model": {"kind": "popularity"}}},
-        {"name": "DSSM", "kind": "IDRec (CF)", "seeds": 2, "config": {"model": {"kind": "dssm", "d_model": 8}}},
-        {"name": "SASRec", "kind": "IDRec (SR)", "config": {"model": {"kind": "sasrec", "d_model": 8, "layers": 1}}},
-    ],
-}
-
-
-def suite(**changes):
-    return suite_of(SMALL | changes, "small.yaml")
-
 
 @pytest.mark.parametrize("name", shipped())
 def test_every_suite_that_comes_along_can_be_read(name):
@@ -47,9 +32,9 @@ def test_every_suite_that_comes_along_can_be_read(name):
         ([{"kind": "x"}], r"small\.yaml is no suite: rows\.0\.name"),
     ],
 )
-def test_what_is_no_suite_is_refused_in_words(rows, says):
+def test_what_is_no_suite_is_refused_in_words(suites, rows, says):
     with pytest.raises(InputError, match=says):
-        suite(rows=rows)
+        suites.small(rows=rows)
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing.yaml"])
@@ -58,10 +43,10 @@ def test_a_suite_that_is_not_there_is_refused_with_those_that_are(name):
         place_of(name)
 
 
-def test_chosen_rows_come_with_what_they_begin_with_in_the_suites_order():
+def test_chosen_rows_come_with_what_they_begin_with_in_the_suites_order(suites):
     rows = [{"name": name, "kind": "x"} for name in "AB"]
     rows += [{"name": "C", "kind": "x", "init": "A"}, {"name": "D", "kind": "x", "init": "C"}, {"name": "B", "kind": "y"}]
-    found = suite(rows=rows)
+    found = suites.small(rows=rows)
     assert [row.name for row in found.chosen(["D"])] == ["A", "C", "D"]
     assert [(row.kind, row.name) for row in found.chosen(["B"])] == [("x", "B"), ("y", "B")]
     assert found.chosen([]) == found.rows
@@ -69,7 +54,8 @@ def test_chosen_rows_come_with_what_they_begin_with_in_the_suites_order():
         found.chosen(["A", "E"])
 
 
-def test_the_budget_of_a_row_comes_before_the_suites():
-    found = suite(budget_minutes=2, rows=[{"name": "A", "kind": "x"}, {"name": "B", "kind": "x", "budget_minutes": 0.5}])
+def test_the_budget_of_a_row_comes_before_the_suites(suites):
+    found = suites.small(budget_minutes=2, rows=[{"name": "A", "kind": "x"}, {"name": "B", "kind": "x", "budget_minutes": 0.5}])
     assert [found.budget_of(row) for row in found.rows] == [120, 30]
-    assert suite().budget_of(suite().rows[0]) is None
+    small = suites.small()
+    assert small.budget_of(small.rows[0]) is None
