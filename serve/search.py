@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..recommend.ranker import best_k
 from ..recommend.retrieval import FaissIndex
-from .errors import NotReady
+from .errors import NotReady, SearchUnavailable
 
 _HISTORY_FOR_REASONS = 1000  # newest different clips of a history that are looked at
 
@@ -70,7 +71,8 @@ class AnnSearch:
         if not self.ready:
             raise NotReady("the approximate index is still being made; ask again in a while, or with search=exact.")
         index = self._index
-        assert index is not None, "the index could not be made"
+        if index is None:
+            raise SearchUnavailable("the approximate index could not be made; ask with search=exact.")
         unwanted = set(left_out)
         scores, rows = index.search(user_D[None], k + len(unwanted))
         places = _without(unwanted, rows[0].tolist(), scores[0].tolist(), k)
@@ -120,7 +122,7 @@ class Nearness:
         ]
 
 
-def logarithmic_popularity(counts_N: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
+def logarithmic_popularity(counts_N: npt.NDArray[np.int64]) -> torch.Tensor:
     """(N,) between 0 and 1: log(1 + watched) over that of the item that was watched most."""
     counts = torch.from_numpy(counts_N.astype(np.float32)).log1p()
     return counts / counts.max().clamp_min(1e-12)

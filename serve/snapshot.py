@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..errors import InputError
@@ -59,7 +60,7 @@ class Snapshot:
         kind: str,
         items_kind: str,
         trained: int,
-        counts_N: "np.ndarray",  # type: ignore[type-arg]
+        counts_N: npt.NDArray[np.int64],
         base: BaseHistories,
         model_hash: str,
         index_hash: str,
