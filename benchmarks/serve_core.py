@@ -11,6 +11,7 @@ Weights are random: they cost what trained ones cost. Vectors lie in clusters, a
 ``items``    a search for items by title among 19,099 and 1.14 million
 """
 
+# ruff: noqa: B023  what is measured is called at once, before its loop goes on
 import argparse
 import json
 import tempfile
@@ -70,8 +71,8 @@ def steps() -> list[dict[str, Any]]:
 
             row = {
                 "history": length,
-                "step_ms": milliseconds(lambda: model.step(items_1LD[:, 0], state), 300),  # type: ignore[operator]  # noqa: B023
-                "read_ms": milliseconds(lambda: model.read(items_1LD, model.initial_state(1)), 50),  # type: ignore[operator]  # noqa: B023
+                "step_ms": milliseconds(lambda: model.step(items_1LD[:, 0], state), 300),  # type: ignore[operator]
+                "read_ms": milliseconds(lambda: model.read(items_1LD, model.initial_state(1)), 50),  # type: ignore[operator]
                 "step_by_step_ms": milliseconds(each, 5),
             }
             row |= {name: round(row[f"{name}_ms"]["p50"] / row["step_ms"]["p50"], 1) for name in ("read", "step_by_step")}
@@ -100,8 +101,8 @@ def lists(items: int, width: int, kinds: tuple[str, ...], times: int) -> dict[st
             out[f"threads {threads}"] = row = {
                 "reading_ms": milliseconds(lambda: vectors_ND.sum(), times),
                 "products_ms": milliseconds(products, times),
-                "torch_ms": milliseconds(lambda: best(products(), 10, seen), times),  # noqa: B023
-                "faiss_ms": milliseconds(lambda: flat.search(query()[None], 30), times),  # noqa: B023
+                "torch_ms": milliseconds(lambda: best(products(), 10, seen), times),
+                "faiss_ms": milliseconds(lambda: flat.search(query()[None], 30), times),
             }
             print(items, threads, row, flush=True)
         nearness = Nearness(vectors_ND)
@@ -119,7 +120,7 @@ def lists(items: int, width: int, kinds: tuple[str, ...], times: int) -> dict[st
                 "made_s": round(made, 1),
                 "recall@10": round(recall, 4),
                 "ms": milliseconds(lambda: index.search(query()[None], 30), times),
-            }  # noqa: B023
+            }
             faiss.omp_set_num_threads(2)
             out[kind] = row
             print(items, kind, row, flush=True)
@@ -134,10 +135,10 @@ def events() -> list[dict[str, Any]]:
             count = 2000 // senders
 
             def send(sender: int) -> None:
-                for n in range(count):  # noqa: B023
+                for n in range(count):
                     began = time.perf_counter()
-                    log.append(f"u{sender}", str(n), "item")  # noqa: B023
-                    taken.append((time.perf_counter() - began) * 1000)  # noqa: B023
+                    log.append(f"u{sender}", str(n), "item")
+                    taken.append((time.perf_counter() - began) * 1000)
 
             began = time.perf_counter()
             with ThreadPoolExecutor(senders) as pool:
@@ -163,8 +164,7 @@ def item_search(items: int) -> dict[str, Any]:
     made = time.perf_counter() - began
     queries = {"common": "e", "word": words[7], "absent": "qqqqqqq"}
     return {"items": items, "made_s": round(made, 2)} | {
-        name: milliseconds(lambda: search.places(text).slice(0, 50).to_list(), 20)  # noqa: B023
-        for name, text in queries.items()
+        name: milliseconds(lambda: search.places(text).slice(0, 50).to_list(), 20) for name, text in queries.items()
     }
 
 
