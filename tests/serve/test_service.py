@@ -201,7 +201,7 @@ def test_no_answer_mixes_two_models_while_they_are_swapped(log, snapshot_of):
     snapshots = [
         snapshot_of(),
         snapshot_of(seed=1),
-        snapshot_of(extra_ids=["new"], extra=snapshot_of().recommender.scorer.items_ND[4:5] * 9),
+        snapshot_of(extra_ids=["new"], extra=snapshot_of().recommender.scorer.items_ND[4:5].numpy() * 9),
     ]
     history = ["i03", "i04", "i05"]
     alone = {s.index_hash: s.rank(s.recommender.state(history), 5, exclude_seen=True, search="exact").places for s in snapshots}

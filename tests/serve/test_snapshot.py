@@ -3,8 +3,8 @@
 import hashlib
 import shutil
 
+import numpy as np
 import pytest
-import torch
 from vivim.errors import InputError
 from vivim.recommend.checkpoint import RunFolder
 from vivim.serve.snapshot import Snapshot
@@ -15,7 +15,7 @@ def test_the_hash_of_the_model_is_that_of_its_file(snapshot_of, run_of):
 
 
 def test_the_hash_of_the_index_is_of_ids_and_vectors(snapshot_of):
-    vector = torch.ones(1, 16)
+    vector = np.ones((1, 16), np.float32)
     hashes = [
         snapshot_of(extra_ids=ids, extra=vectors).index_hash
         for ids, vectors in [((), None), (["a"], vector), (["b"], vector), (["a"], vector * 2)]
@@ -29,7 +29,7 @@ def test_a_new_item_is_recommended_at_once_and_the_model_is_the_same(snapshot_of
     items = plain.recommender.scorer.items_ND
     # A clip exactly where the next one is, only more so.
     state = plain.recommender.state(["i10", "i11", "i12"])
-    more = snapshot_of(extra_ids=["new"], extra=items[13:14] * 1.5)
+    more = snapshot_of(extra_ids=["new"], extra=items[13:14].numpy() * 1.5)
     assert more.model_hash == plain.model_hash
     places = more.rank(state, 2, exclude_seen=True, search="exact").places
     assert [more.recommender.items.ids[place.row] for place in places] == ["new", "i13"]
@@ -41,7 +41,7 @@ def test_a_new_item_is_recommended_at_once_and_the_model_is_the_same(snapshot_of
 def test_new_items_through_an_index_that_was_made_before_them(snapshot_of):
     plain = snapshot_of(ann="ivf")
     plain.ann.wait()
-    more = snapshot_of(extra_ids=["new"], extra=plain.recommender.scorer.items_ND[13:14] * 1.5, ann="ivf", before=plain)
+    more = snapshot_of(extra_ids=["new"], extra=plain.recommender.scorer.items_ND[13:14].numpy() * 1.5, ann="ivf", before=plain)
     assert more.ann is plain.ann
     state = more.recommender.state(["i10", "i11", "i12"])
     assert more.rank(state, 1, exclude_seen=True, search="ann").places[0].row == 30
@@ -64,7 +64,7 @@ def test_nothing_new_gives_the_same_snapshot_back(snapshot_of):
 )
 def test_new_items_that_do_not_fit_are_refused(snapshot_of, kind, ids, shape, why):
     with pytest.raises(InputError, match=why):
-        snapshot_of(kind, extra_ids=ids, extra=torch.ones(shape))
+        snapshot_of(kind, extra_ids=ids, extra=np.ones(shape, np.float32))
 
 
 def test_a_damaged_run_is_refused(run_of, tmp_path):

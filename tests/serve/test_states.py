@@ -105,7 +105,7 @@ def test_states_of_another_model_are_never_used(snapshot_of, log, states, fold):
 
 def test_what_was_not_known_is_skipped_and_comes_in_when_it_is_known(snapshot_of, log, states, fold):
     before = snapshot_of()
-    vector = before.recommender.scorer.items_ND[7:8].clone()
+    vector = before.recommender.scorer.items_ND[7:8].numpy()
     after = snapshot_of(extra_ids=["new clip"], extra=vector)
     assert (after.model_hash, after.index_hash == before.index_hash) == (before.model_hash, False)
     for n, item in enumerate(("i05", "new clip", "i06")):
