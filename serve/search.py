@@ -48,10 +48,9 @@ class AnnSearch:
     """
 
     def __init__(self, make: Callable[[], FaissIndex]) -> None:
-        self._make = make
         self._done = threading.Event()
         self._index: FaissIndex | None = None
-        self._thread = threading.Thread(target=self._build, name="ann index", daemon=True)
+        self._thread = threading.Thread(target=self._build, args=(make,), name="ann index", daemon=True)
         self._thread.start()
 
     @property
@@ -82,9 +81,9 @@ class AnnSearch:
             places.sort(key=lambda place: (-place.score, place.row))
         return places[:k]
 
-    def _build(self) -> None:
+    def _build(self, make: Callable[[], FaissIndex]) -> None:
         try:
-            self._index = self._make()
+            self._index = make()
         finally:
             self._done.set()
 
