@@ -100,9 +100,10 @@ class Recommender:
             return UserState(watched, None, None, state.user)
         items_ND, model = self.scorer.items_ND, self.scorer.model
         if len(rows) == 1:
-            user_1D, memory = model.step(items_ND[rows[0] : rows[0] + 1], state.memory)
-            return UserState(watched, memory, user_1D, state.user)
-        user_1D, memory = state.user_1D, state.memory
+            after_1D, memory = model.step(items_ND[rows[0] : rows[0] + 1], state.memory)
+            return UserState(watched, memory, after_1D, state.user)
+        user_1D: torch.Tensor | None = None
+        memory = state.memory
         for start in range(0, len(rows), _AT_ONCE):
             rows_L = torch.tensor(rows[start : start + _AT_ONCE], device=items_ND.device)
             user_1D, memory = model.read(items_ND[rows_L][None], memory)
