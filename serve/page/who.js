@@ -4,6 +4,7 @@
  */
 
 const HISTORY_LIMIT = 200;
+const MOST_SENT = 1000; // of one history, which is what the service takes
 const OWN = "vivim-own-history";
 
 /** A viewer whom the service knows, or who begins now: what is watched is an event that the service keeps. */
@@ -68,7 +69,7 @@ export class OwnHistory {
 
   recommend(options, signal) {
     if (!this.watched.length) return this.popular(options.k, signal);
-    return this.api.post("v1/recommend", { history: this.watched.map((clip) => clip.item), ...options }, undefined, signal);
+    return this.api.post("v1/recommend", { history: this.watched.slice(-MOST_SENT).map((clip) => clip.item), ...options }, undefined, signal);
   }
 
   async watch(clip, options) {
