@@ -261,6 +261,36 @@ def recommend(
     return run_recommend(call.pipeline, call.progress, run=run, user=user, k=k, history=history.split(",") if history else None)
 
 
+@command("serve")
+def serve(
+    call: Call,
+    run: opt.ServedRuns = None,
+    videos: opt.Videos = None,
+    thumbnails: opt.ServedThumbnails = None,
+    titles: opt.Titles = None,
+    interactions: opt.Interactions = None,
+    host: opt.Host = None,
+    port: opt.Port = None,
+    allow_host: opt.AllowHost = None,
+    allow_origin: opt.AllowOrigin = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Holds the token that everybody must send; default: VIVIM_TOKEN, if it is set.")
+    ] = None,
+    operator_token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds the token of who adds clips and reloads; default: VIVIM_OPERATOR_TOKEN, if it is set."),
+    ] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Serve other machines without a token.")] = False,
+    events: Annotated[
+        Path | None, typer.Option(metavar="FILE.sqlite", help="What people watch is kept there; default: events.sqlite in the run.")
+    ] = None,
+) -> "Summary":
+    """Answer people over HTTP: recommendations, events, and a page to look at."""
+    from .stage_serve import ServeOptions, run_serve
+
+    return run_serve(call.pipeline, call.progress, ServeOptions(tuple(run or ()), events, token_file, operator_token_file, insecure))
+
+
 @command("check-data")
 def check_data(
     call: Call,

@@ -264,3 +264,31 @@ PretrainWorkers = Annotated[
     typer.Option("--workers", metavar="N", help="Decoding processes with --clips; default: 0, one per core."),
     Sets("selfsup.workers"),
 ]
+
+ServedRuns = Annotated[
+    list[Path] | None,
+    typer.Option("--run", metavar="RUN", help="Folder of a training run; default: the one made last. Repeatable: the first answers."),
+]
+ServedThumbnails = Annotated[
+    str | None,
+    typer.Option(
+        "--thumbnails", metavar="DIR", help="Pictures of clips, as extract --thumbnails makes them; default: runs/thumbnails, made if need be."
+    ),
+    Sets("extract.thumbnails"),
+]
+Host = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Where to listen. Left out, only this machine can ask; another one wants a token."),
+    Sets("serve.http.host"),
+]
+Port = Annotated[str | None, typer.Option(metavar="N", help="0 takes a free one; default: 8000."), Sets("serve.http.port")]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A name by which the server may be asked for, beside localhost and its address. Repeatable."),
+    Sets("serve.http.hosts"),
+]
+AllowOrigin = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ORIGIN", help="Pages of it may ask from a browser, as https://example.org. Repeatable."),
+    Sets("serve.http.allow_origin"),
+]

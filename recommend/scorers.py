@@ -101,3 +101,27 @@ def item_vectors(scorer: Scorer) -> torch.Tensor | None:
             return scorer.items_NV
         case _:
             return None
+
+
+def with_more_items(scorer: Scorer, vectors_MD: torch.Tensor) -> Scorer:
+    """``scorer`` with M more items after those it has.
+
+    Raises:
+        InputError: it counts, so that an item nobody watched has no score; or the vectors are of another width.
+    """
+    own_ND = None if isinstance(scorer, ContentMean) else item_vectors(scorer)
+    if own_ND is None:
+        raise InputError(
+            "this model counts what was watched, or compares what clips look like by itself; new items need one that scores by vectors."
+        )
+    if vectors_MD.ndim != 2 or vectors_MD.shape[1] != own_ND.shape[1]:
+        raise InputError(f"new items have vectors of shape {tuple(vectors_MD.shape)}, this model needs (items, {own_ND.shape[1]}).")
+    all_ND = torch.cat([own_ND, vectors_MD.to(own_ND)])
+    match scorer:
+        case VectorScorer():
+            return VectorScorer(scorer.model, all_ND)
+        case TableScorer():
+            return TableScorer(scorer.users_UD, all_ND)
+        case PairScorer():
+            return PairScorer(scorer.model, all_ND)
+    raise AssertionError(scorer)

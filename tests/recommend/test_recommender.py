@@ -31,7 +31,7 @@ def test_steps_equal_the_full_forward_over_random_histories(recommender, history
         state = recommender.step(state, id_)
     with torch.inference_mode():
         want = recommender.scorer.score(SequenceBatch(torch.tensor([history]), torch.tensor([len(history)])))
-    torch.testing.assert_close(recommender._scores(state), want, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(recommender.scores(state), want, rtol=1e-5, atol=1e-5)
 
 
 def test_seen_items_are_left_out_unless_asked_for(recommender):
