@@ -28,7 +28,7 @@ export function picture(clip) {
 
 /**
  * A clip that can be watched: the whole card is a button.
- * @param {{meta?: string, badge?: string, because?: Node, onWatch: (clip) => void}} options
+ * @param {{meta?: string[], badge?: string, because?: Node, onWatch: (clip) => void}} options
  */
 export function card(clip, options) {
   const frame = picture(clip);
@@ -37,9 +37,9 @@ export function card(clip, options) {
     "button",
     { class: "watch", type: "button", on: { click: (event) => options.onWatch(clip, event) } },
     frame,
+    options.meta && el("span", { class: "meta" }, ...options.meta.map((textContent) => el("span", { textContent }))),
     el("span", { class: "unseen", textContent: "Watch " }),
     title(clip),
-    options.meta && el("span", { class: "meta", textContent: options.meta }),
   );
   button.addEventListener("keydown", (event) => event.repeat && event.key === "Enter" && event.preventDefault()); // held, it is one press
   const whole = el("div", { class: "card" }, button, options.because);

@@ -10,9 +10,9 @@ import { wasAborted } from "./api.js";
 const PAGE = 60; // clips asked for at once
 const MOST_PAGES = 30; // kept; the ones looked at longest ago go first
 const MOST_CLIPS = 60_000; // reachable by scrolling: a box has a largest height; beyond, one searches
-const CARD_WIDTH = 104;
+const CARD_WIDTH = 90; // at least
 const GAP = 12;
-const TEXT_HEIGHT = 44;
+const TEXT_LINES = 2.6; // of the title under a picture, in heights of its letters
 const SPARE_ROWS = 1;
 
 export class Catalogue {
@@ -36,11 +36,14 @@ export class Catalogue {
 
   /** Start over with what matches `query`. */
   async show(query) {
+    this.first?.abort();
     for (const asked of this.asked.values()) asked.abort();
     this.asked.clear();
+    this.first = new AbortController();
+    const { signal } = this.first;
+    const first = await this.#page(query, 0, signal);
+    if (!first || signal.aborted) return;
     Object.assign(this, { query, active: 0 });
-    const first = await this.#page(0);
-    if (!first || query !== this.query) return;
     this.pages = new Map([[0, first.items]]);
     this.total = first.total;
     this.shown.forEach((cell) => cell.remove());
@@ -60,7 +63,8 @@ export class Catalogue {
     if (!width) return;
     this.columns = Math.max(2, Math.floor((width + GAP) / (CARD_WIDTH + GAP)));
     const side = (width - GAP * (this.columns - 1)) / this.columns;
-    this.rowHeight = Math.round((side * 4) / 3 + TEXT_HEIGHT + GAP);
+    const letters = parseFloat(getComputedStyle(this.window).fontSize);
+    this.rowHeight = Math.round((side * 4) / 3 + TEXT_LINES * letters + 6 + GAP);
     const rows = Math.ceil(this.#count / this.columns);
     const first = Math.max(0, Math.floor(this.box.scrollTop / this.rowHeight) - SPARE_ROWS);
     const last = Math.min(rows, Math.ceil((this.box.scrollTop + this.box.clientHeight) / this.rowHeight) + SPARE_ROWS);
@@ -108,8 +112,11 @@ export class Catalogue {
   }
 
   async #fetch(page) {
-    const answer = await this.#page(page);
-    if (!answer) return;
+    const asked = new AbortController();
+    this.asked.set(page, asked);
+    const answer = await this.#page(this.query, page, asked.signal);
+    if (this.asked.get(page) === asked) this.asked.delete(page);
+    if (!answer || asked.signal.aborted) return;
     this.pages.set(page, answer.items);
     for (const old of this.pages.keys()) {
       if (this.pages.size <= MOST_PAGES) break;
@@ -119,16 +126,12 @@ export class Catalogue {
   }
 
   /** One page of clips, or null if it is no longer wanted or was refused. */
-  async #page(page) {
-    const asked = new AbortController();
-    this.asked.set(page, asked);
+  async #page(query, page, signal) {
     try {
-      return await this.load(this.query, page * PAGE, PAGE, asked.signal);
+      return await this.load(query, page * PAGE, PAGE, signal);
     } catch (error) {
       if (!wasAborted(error)) this.on.onFail(error);
       return null;
-    } finally {
-      if (this.asked.get(page) === asked) this.asked.delete(page);
     }
   }
 

@@ -11,8 +11,8 @@ export function showNext(answer, who, tookMs, onWatch) {
   const seen = new Set(who.watched.map((clip) => clip.item));
   const before = itemsOf($("cards"));
   const cards = answer.items.map((clip, at) => {
-    const score = Number.isFinite(clip.score) ? ` · ${clip.score.toFixed(2)}` : "";
-    const made = card(clip, { meta: `${at + 1}${score}`, badge: seen.has(clip.item) ? "Seen" : "", because: because(clip, who), onWatch });
+    const meta = [`${at + 1}`, Number.isFinite(clip.score) ? clip.score.toFixed(2) : ""];
+    const made = card(clip, { meta, badge: seen.has(clip.item) ? "Seen" : "", because: because(clip, who), onWatch });
     return el("li", { class: before.has(clip.item) ? null : "new" }, made);
   });
   place($("cards"), cards);
@@ -30,12 +30,11 @@ export function showSkeletons(k) {
 
 export const hasCards = () => $("cards").querySelector(".watch") !== null;
 
-/** An empty list, and `text` in its place. */
-export function clearNext(text) {
+export function clearNext() {
   $("cards").replaceChildren();
   $("latency").replaceChildren();
   $("fallback").hidden = true;
-  sayInstead(text);
+  sayInstead(null);
 }
 
 /** Show the popular clips of `answer` beside the list, or nothing. */
@@ -81,7 +80,7 @@ function showLatency({ state, search }, tookMs) {
 }
 
 function showFallback(answer, who) {
-  let hint = "";
+  let hint = answer.skipped ? `${count(answer.skipped, "watched clip")} this model has never seen.` : "";
   if (!who.watched.length) hint = "Nothing was watched yet, so these are the clips that most people watched. Click one to begin.";
   else if (answer.fallback === "popularity") hint = "The model knows nothing of this viewer, so these are the clips that most people watched.";
   else if (answer.fallback) hint = "The model knows nothing of this viewer, so these are popular clips, mixed with what is near to what they just watched.";

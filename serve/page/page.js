@@ -13,10 +13,9 @@ import { OwnHistory, Viewer } from "./who.js";
 const CHIPS = 5; // viewers offered without searching
 const STILL_MS = 350; // after the list changed under the pointer, a second press is the end of a double click
 const KINDS = { ids: "ids", frozen: "video", "ids+frozen": "ids + video" };
-const NOBODY = "Recommendations appear as soon as somebody is watching.";
 
 const api = new Api(askToken);
-let who = null; // Viewer, OwnHistory, or null: nobody is chosen
+let who = new OwnHistory(api);
 let runs = [];
 let asked = null; // AbortController of the list that is being asked for
 let queue = Promise.resolve(); // what changes a history, one after another
@@ -37,7 +36,6 @@ async function recommend() {
   asked?.abort();
   const mine = (asked = new AbortController());
   const [me, started] = [who, performance.now()];
-  if (!me) return;
   if (!hasCards()) showSkeletons(options().k);
   $("cards").setAttribute("aria-busy", "true");
   await guarded(async () => {
@@ -49,7 +47,7 @@ async function recommend() {
   await popular();
 }
 
-/** Choose who watches; null goes back to nobody. */
+/** Choose who watches. */
 async function choose(next, keepsAddress = false) {
   asked?.abort();
   who = next;
@@ -58,9 +56,7 @@ async function choose(next, keepsAddress = false) {
   showWho();
   showPopular(null);
   showWatched(null);
-  clearNext(next ? null : NOBODY);
-  if (!next) return;
-  $("watched-empty").hidden = true;
+  clearNext();
   showSkeletons(options().k);
   await guarded(async () => {
     await next.load();
@@ -74,11 +70,6 @@ async function choose(next, keepsAddress = false) {
 function watch(clip, event) {
   const double = event.detail > 1 || (event.detail === 1 && performance.now() - changed < STILL_MS);
   if (double || sending.has(clip.item)) return;
-  if (!who) {
-    who = new OwnHistory(api, []);
-    remember();
-    showWho();
-  }
   const me = who;
   sending.add(clip.item);
   mark();
@@ -90,7 +81,7 @@ function watch(clip, event) {
 
 function undo() {
   const me = who;
-  if (me?.undoable && !waiting) change(me, `Took back ${nameOf(me.undoable)}.`, () => me.undo(options()));
+  if (me.undoable && !waiting) change(me, `Took back ${nameOf(me.undoable)}.`, () => me.undo(options()));
 }
 
 /** Do what changes a history, after what was begun before it, and show what comes of it. */
@@ -115,7 +106,7 @@ function change(me, said, action) {
 
 async function popular() {
   const me = who;
-  if (!me || !$("settings").popular.checked) return showPopular(null);
+  if (!$("settings").popular.checked) return showPopular(null);
   await guarded(async () => {
     const answer = await me.popular(options().k);
     if (me === who && $("settings").popular.checked) showPopular(answer, watch);
@@ -143,13 +134,11 @@ function isNews(answer) {
 }
 
 function showWho() {
-  const own = who instanceof OwnHistory;
-  document.title = who?.name ? `${who.name} · vivim` : "vivim";
-  $("who-name").hidden = !who;
-  $("who-name").replaceChildren(own ? "A history of your own" : el("bdi", { textContent: who?.name ?? "" }));
-  $("own").setAttribute("aria-pressed", String(own));
-  $("who-note").textContent = own ? "It lives in this tab; the service keeps nothing of it." : "";
-  for (const chip of $("chips").children) chip.setAttribute("aria-pressed", String(chip.user === who?.name));
+  const own = who.name === null;
+  document.title = own ? "vivim" : `${who.name} · vivim`;
+  $("who-name").replaceChildren(own ? "You" : el("bdi", { textContent: who.name }));
+  $("who-note").textContent = own ? "Your history stays in this tab; the service keeps nothing of it." : "What you click is recorded as watched by this viewer.";
+  for (const chip of $("chips").children) chip.setAttribute("aria-pressed", String(chip.user === who.name));
 }
 
 /** Show on every card of a clip whether its click is on its way. */
@@ -169,7 +158,7 @@ async function guarded(action) {
 function fail(error) {
   if (wasAborted(error)) return;
   if (!(error instanceof Refused)) throw error;
-  if (!hasCards()) clearNext(null);
+  if (!hasCards()) clearNext();
   trouble(error);
 }
 
@@ -205,9 +194,9 @@ function showRuns() {
 
 async function showChips() {
   const { users } = await api.get("v1/users", { limit: CHIPS });
-  const chips = users.map(({ user }) => {
-    const chip = el("button", { class: "chip", type: "button", title: user }, el("bdi", { textContent: user }));
-    chip.addEventListener("click", () => choose(new Viewer(api, user)));
+  const chips = [null, ...users.map(({ user }) => user)].map((user) => {
+    const chip = el("button", { class: "chip", type: "button", title: user }, el("bdi", { textContent: user ?? "You" }));
+    chip.addEventListener("click", () => choose(user === null ? new OwnHistory(api) : new Viewer(api, user)));
     chip.user = user;
     return chip;
   });
@@ -218,8 +207,7 @@ async function showChips() {
 /** Who watches, and through which run, stand in the address, so that a page can be kept and sent. */
 function remember() {
   const parts = new URLSearchParams();
-  if (who?.name) parts.set("user", who.name);
-  else if (who) parts.set("own", "1");
+  if (who.name !== null) parts.set("user", who.name);
   const { run } = options();
   if (run && !runs.find((one) => one.name === run)?.default) parts.set("run", run);
   if (parts.toString() !== location.hash.slice(1)) history.pushState(null, "", parts.size ? `#${parts}` : location.pathname);
@@ -230,9 +218,8 @@ const fromAddress = (name) => new URLSearchParams(location.hash.slice(1)).get(na
 /** Who the address says is watching: the one we have, if it is the same. */
 function whoFromAddress() {
   const user = fromAddress("user");
-  if (user !== null) return who?.name === user ? who : new Viewer(api, user);
-  if (fromAddress("own") === null) return null;
-  return who instanceof OwnHistory ? who : new OwnHistory(api);
+  if (user === who.name) return who;
+  return user === null ? new OwnHistory(api) : new Viewer(api, user);
 }
 
 async function start() {
@@ -240,9 +227,8 @@ async function start() {
   await guarded(async () => {
     ({ runs } = await api.get("v1/runs"));
     showRuns();
-    await Promise.all([showChips(), catalogue.show($("clip-query").value.trim())]);
-    const next = whoFromAddress();
-    await (next && next === who ? recommend() : choose(next, true));
+    const shown = [showChips(), catalogue.show($("clip-query").value.trim()), choose(whoFromAddress(), true)];
+    await Promise.all(shown);
   });
 }
 
@@ -263,7 +249,7 @@ const catalogue = new Catalogue($("catalogue"), loadItems, {
 notices(api);
 ringTheReasons();
 new Finder($("viewer"), $("viewers"), loadUsers, (user) => choose(new Viewer(api, user)));
-$("own").addEventListener("click", () => choose(who instanceof OwnHistory ? null : new OwnHistory(api)));
+$("over").addEventListener("click", () => choose(new OwnHistory(api, [])));
 $("undo").addEventListener("click", undo);
 $("clip-query").addEventListener("input", settled(() => catalogue.show($("clip-query").value.trim()), 150));
 $("settings").addEventListener("submit", (event) => event.preventDefault());

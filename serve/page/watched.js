@@ -3,7 +3,7 @@
 import { nameOf, watchedCard } from "./cards.js";
 import { $, count, el, motionIsReduced } from "./dom.js";
 
-/** Show what `who` watched; `who` may be null. */
+/** Show what `who` watched; with null, the room for it. */
 export function showWatched(who) {
   const watched = who?.watched ?? [];
   const strip = $("strip");
@@ -12,8 +12,9 @@ export function showWatched(who) {
   strip.hidden = !watched.length;
   strip.scrollTo({ left: strip.scrollWidth, behavior: before && !motionIsReduced() ? "smooth" : "instant" });
   $("watched-count").textContent = watched.length ? `${count(watched.length, "clip")}, the latest last` : "";
-  $("watched-empty").hidden = watched.length > 0;
-  $("watched-empty").replaceChildren(...instead(who));
+  $("watched-empty").hidden = !who || watched.length > 0;
+  if (who) $("watched-empty").replaceChildren(...instead(who));
+  $("over").hidden = !watched.length || who.name !== null;
   const last = who?.undoable;
   $("undo").hidden = !last;
   $("undo").title = last ? `Take back ${nameOf(last)}` : "";
@@ -26,7 +27,7 @@ export function ring(items) {
 
 function instead(who) {
   const say = (big, small) => [el("p", { class: "big" }, ...big), el("p", { textContent: small })];
-  if (!who) return say(["Choose a viewer, or click a clip."], "What was watched stands here in order of time; what to watch next follows below.");
+  if (who.name === null) return say(["Choose a viewer, or click a clip."], "What was watched stands here in order of time, and what to watch next follows below.");
   if (who.known) return say(["Nothing watched yet."], "Click any clip on this page. It moves here, and the list below follows.");
   return say(["Nobody called ", el("bdi", { textContent: who.name }), " has watched anything yet."], "Click a clip: from then on they are known.");
 }

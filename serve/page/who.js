@@ -58,7 +58,8 @@ export class Viewer {
 export class OwnHistory {
   /** @param {object[]} [watched] the clips to begin with; without, those of this tab. */
   constructor(api, watched) {
-    Object.assign(this, { api, known: true, watched: watched ?? JSON.parse(sessionStorage.getItem(OWN) ?? "[]") });
+    Object.assign(this, { api, known: true });
+    this.#keep(watched ?? JSON.parse(sessionStorage.getItem(OWN) ?? "[]"));
   }
 
   get name() {
