@@ -323,11 +323,13 @@ def demo(
     call: Call,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write; default: runs/demo.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A smaller world: checks that everything runs, shows little.")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve what was made, with a page to look at, until Ctrl-C.")] = False,
+    port: opt.Port = None,
 ) -> "Summary":
     """Run everything on a small rendered world with a known truth."""
-    from .demo_summary import run_demo
+    from .demo_summary import run_demo, serve_demo
 
-    return run_demo(call.pipeline, call.progress, out=out, quick=quick)
+    return (serve_demo if serve else run_demo)(call.pipeline, call.progress, out=out, quick=quick)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def run_serve(pipeline: Pipeline, progress: Progress, options: ServeOptions) -> 
         InputError: a run, its data or the log cannot be opened; the address is taken, or open to others without a token.
         MissingExtra: FastAPI, uvicorn or prometheus_client is not installed.
     """
-    _require_packages()
+    require_packages()
     from .serve import server
     from .serve.api import create_app
     from .serve.doors import is_loopback
@@ -88,7 +88,7 @@ def run_serve(pipeline: Pipeline, progress: Progress, options: ServeOptions) -> 
                 progress.say(line)
 
         try:
-            server.run(create_app(desk, tokens), listening, config.http, started)
+            server.run(server.make_server(create_app(desk, tokens), config.http, started), listening)
         finally:
             gc.unfreeze()
             desk.service.close()
@@ -183,7 +183,8 @@ def _media(pipeline: Pipeline, beside: Path, progress: Progress) -> tuple[dict[s
 
     folder = videos_if_any(pipeline, beside)
     manifest = pipeline.extract.manifest
-    pictures = pipeline.extract.thumbnails or pipeline.runs / "thumbnails"
+    with_data = beside / "thumbnails"
+    pictures = pipeline.extract.thumbnails or (with_data if with_data.is_dir() else pipeline.runs / "thumbnails")
     if folder is None and manifest is None:
         return {}, "none; --videos DIR shows them"
     refs = find_clips(folder or beside, manifest).refs
@@ -252,7 +253,8 @@ def _token(file: Path | None, variable: str, environment: Mapping[str, str]) -> 
     return token
 
 
-def _require_packages() -> None:
+def require_packages() -> None:
+    """Raise ``MissingExtra`` unless what the server stands on is installed."""
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from .. import __version__
 from ..errors import VivimError
 from . import calls_of_items, calls_of_operators, calls_of_pages, calls_of_users
-from .asgi import App, Refusal, Scope, error_body
+from .asgi import App, Refusal, Scope, error_body, request_id
 from .desk import Desk
 from .doors import SecurityHeaders, Tokens, check_host, check_origin, check_text, check_token
 from .limits import Bodies, Checks, Crowd, Rate, check_head
@@ -80,6 +80,8 @@ def _api(desk: Desk) -> FastAPI:
 
     async def answer(request: Request, error: Exception) -> Response:
         refusal = _refusal(error)
+        if refusal.code in ("refused", "internal"):
+            LOG.error("%s %s: %s", request_id(request.scope), type(error).__name__, error)
         return Response(error_body(request.scope, refusal.code, refusal.message), refusal.status, dict(refusal.headers), "application/json")
 
     for kind in (Refusal, VivimError, RequestValidationError, HTTPException, Exception):
@@ -97,8 +99,8 @@ def _refusal(error: Exception) -> Refusal:
         malformed = any(problem["type"] == "json_invalid" for problem in error.errors())
         return Refusal(400 if malformed else 422, "malformed_json" if malformed else "invalid_request", words_of(error.errors()))
     if isinstance(error, HTTPException):
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-        return Refusal(error.status_code, code, f"{error.detail}. /docs lists what can be asked.", error.headers or {})
+        code = {400: "malformed_json", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
+        return Refusal(error.status_code, code, f"{str(error.detail).lower()}; /docs says what can be asked, and how.", error.headers or {})
     return Refusal(500, "internal", "something went wrong here; the log of the server has this request's id.")
 
 

@@ -44,14 +44,10 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return next((value for key, value in scope["headers"] if key == name), None)
 
 
-async def refuse(scope: Scope, send: Send, refusal: Refusal, *, last: bool = True) -> None:
-    """Answer with an error.
-
-    Args:
-        last: end the answer. Otherwise the client has all of it, and the caller ends it with an empty message.
-    """
+async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
+    """Answer with an error."""
     body = error_body(scope, refusal.code, refusal.message)
     headers = {"content-type": "application/json", "content-length": str(len(body)), **refusal.headers}
     pairs = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
     await send({"type": "http.response.start", "status": refusal.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body, "more_body": not last})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -8,7 +8,6 @@ from fastapi.responses import Response
 
 from .calls_of_users import Run
 from .desk import Desk
-from .http_config import ID_CHARACTERS
 from .media import answer as file_answer
 from .schemas import Id, Items, PathId, Recommendations
 from .statuses import errors
@@ -31,7 +30,7 @@ def router(desk: Desk) -> APIRouter:
 
     @calls.get("/v1/items", response_model=Items, responses=errors(422))
     async def items(
-        query: Annotated[str, Query(max_length=ID_CHARACTERS, description="Part of a title, or the beginning of an id.")] = "",
+        query: Annotated[str, Query(description="Part of a title, or the beginning of an id.")] = "",
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
         limit: int = page,
     ) -> Response:
@@ -62,8 +61,7 @@ def router(desk: Desk) -> APIRouter:
             200: {"content": {"video/mp4": {}, "image/webp": {}}, "description": "The file."},
             206: {"description": "The part that Range asks for."},
             304: {"description": "The file is the one that If-None-Match names."},
-            416: {"description": "The file is shorter than what Range asks for."},
-            **errors(404),
+            **errors(404, 416),
         },
     )
     async def media(request: Request, number: str, kind: str) -> Response:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
+from starlette.requests import ClientDisconnect
 
 from .asgi import Refusal, Scope
 from .desk import Desk
@@ -82,5 +83,7 @@ async def _keep(request: Request, path: Path, most_bytes: int, seconds: float) -
                 await asyncio.to_thread(os.fsync, file.fileno())
     except TimeoutError:
         raise too_slow(seconds) from None
+    except ClientDisconnect:
+        raise Refusal(400, "client_left", "the client left before the clip had come.") from None
     if size == 0:
         raise Refusal(422, "no_clip", "the body is empty; send the file of the clip.")

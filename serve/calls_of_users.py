@@ -9,7 +9,6 @@ from fastapi.responses import Response
 
 from .asgi import Refusal
 from .desk import Desk
-from .http_config import ID_CHARACTERS
 from .schemas import EventIn, EventOut, History, Id, PathId, RecommendIn, Recommendations, RemovedOut, Search, Users, time_text
 from .statuses import BODY, errors
 
@@ -34,7 +33,7 @@ def router(desk: Desk) -> APIRouter:
         return desk.recommendations(answer, began, user)
 
     @calls.get("/users", response_model=Users, responses=errors(422))
-    async def users(query: Annotated[str, Query(max_length=ID_CHARACTERS)] = "", limit: int = few) -> Response:
+    async def users(query: str = "", limit: int = few) -> Response:
         """Users whose id begins with ``query``: of training, and those with events."""
 
         def work() -> bytes:
@@ -76,6 +75,7 @@ def router(desk: Desk) -> APIRouter:
             "time": time_text(kept.time_ms),
             "new": added.new,
             "late": added.late,
+            "removed": added.removed,
             "events": added.events,
             "recommendations": None,
         }

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..settings import Settings
+from .http_config import HttpConfig
 
 
 class ServeConfig(Settings):
@@ -17,6 +18,7 @@ class ServeConfig(Settings):
         because: clips of the history that are named as reasons of a recommended one.
         max_id: characters of an id.
         max_future_seconds: how far ahead of the clock the time of an event may lie.
+        http: limits of the server.
     """
 
     max_users: int = Field(4096, ge=1)
@@ -25,3 +27,4 @@ class ServeConfig(Settings):
     because: int = Field(3, ge=0)
     max_id: int = Field(512, ge=1)
     max_future_seconds: float = Field(86400.0, ge=0)
+    http: HttpConfig = HttpConfig()

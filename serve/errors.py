@@ -76,3 +76,9 @@ class LogUnavailable(VivimError):
     """Events cannot be kept or read now. What was not acknowledged is not kept; send it again later, with the same event id."""
 
     code: ClassVar[str] = "log_unavailable"
+
+
+class BadClip(RequestError):
+    """A clip that somebody sent and that cannot be read, or cannot be added."""
+
+    code = "bad_clip"

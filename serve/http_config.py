@@ -49,7 +49,3 @@ class HttpConfig(Settings):
     keep_alive_seconds: int = Field(15, ge=1)
     stop_seconds: int = Field(10, ge=1)
     access_log: bool = True
-
-
-ID_CHARACTERS = 512
-"""The longest id of a user, an item or an event."""

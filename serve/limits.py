@@ -9,8 +9,6 @@ from .asgi import App, Message, Receive, Refusal, Scope, Send, header, refuse
 
 MOST_HEADERS = 100
 MOST_HEADER_BYTES = 16 * 1024
-_DRAIN_SECONDS = 2.0
-_DRAIN_BYTES = 256 * 1024 * 1024
 
 Check = Callable[[Scope], None]
 
@@ -61,9 +59,7 @@ class Bodies:
         try:
             body = await self._read(scope, receive)
         except Refusal as refusal:
-            await refuse(scope, send, refusal, last=False)
-            await drain(receive)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await refuse(scope, send, refusal)
             return
         if body is not None:
             await self.app(scope, _again(body, receive), send)
@@ -97,28 +93,14 @@ def check_length(scope: Scope, most_bytes: int) -> None:
 
 
 def too_large(most_bytes: int) -> Refusal:
-    """413. The connection is not used again: the rest of the body may still be on its way."""
-    return Refusal(413, "body_too_large", f"the body of this request is larger than {most_bytes} bytes.", {"connection": "close"})
+    """413. What of the body is still on its way is read and thrown away by the server, for as long as a head may take: a client that
+    writes all before it reads would otherwise see a broken connection in the place of the answer."""
+    return Refusal(413, "body_too_large", f"the body of this request is larger than {most_bytes} bytes.")
 
 
 def too_slow(seconds: float) -> Refusal:
     """408."""
     return Refusal(408, "body_too_slow", f"the body of this request did not come within {seconds:g} seconds.", {"connection": "close"})
-
-
-async def drain(receive: Receive) -> None:
-    """Take what a client goes on sending after it was refused, for a moment and keeping nothing: a client that writes all before it
-    reads would otherwise see a broken connection in the place of the answer."""
-    size = 0
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while size < _DRAIN_BYTES:
-                message = await receive()
-                size += len(message.get("body", b""))
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return
 
 
 def _has_body(scope: Scope) -> bool:

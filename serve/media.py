@@ -6,6 +6,7 @@ from the token and the number of the clip, that opens this clip alone.
 
 import hashlib
 import hmac
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _TYPES = {
     ".mpeg": "video/mpeg",
     ".webp": "image/webp",
 }
+
+_RANGE = re.compile(r"bytes=(?:(?P<first>[0-9]{1,15})-(?P<last>[0-9]{1,15})?|-(?P<suffix>[0-9]{1,15}))", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,11 @@ def _is_regular(path: Path) -> bool:
 
 
 def answer(path: Path, scope: Scope) -> "Response":
-    """The file, the part of it that ``Range`` asks for, or 304. One range at most: who asks for several gets the whole file, as
-    RFC 9110, 14.2 allows, so that no request makes much work of a short header.
+    """The file, the part of it that ``Range`` asks for, or 304. One range at most: who asks for several gets the whole file, so that no
+    request makes much work of a short header, and so does who sends something that is no range (RFC 9110, 14.2).
 
     Raises:
-        Refusal: the file has gone.
+        Refusal: the file has gone; 416: it is shorter than where the range begins.
     """
     from starlette.responses import FileResponse, Response
 
@@ -128,6 +131,11 @@ def answer(path: Path, scope: Scope) -> "Response":
     sent = dict(scope["headers"])
     if etag in [tag.strip() for tag in sent.get(b"if-none-match", b"").decode("latin-1").split(",")]:
         return Response(status_code=304, headers=headers)
-    if b"," in sent.get(b"range", b""):
+    wanted = _RANGE.fullmatch(sent.get(b"range", b"").decode("latin-1"))
+    changed = sent.get(b"if-range", etag.encode()) != etag.encode()
+    if changed or wanted is None or (wanted["last"] and int(wanted["last"]) < int(wanted["first"])):
         scope["headers"] = [(key, value) for key, value in scope["headers"] if key != b"range"]
+    elif int(wanted["first"] or 0) >= found.st_size or int(wanted["suffix"] or 1) == 0:
+        message = f"the file has {found.st_size} bytes, and what Range asks for lies behind them."
+        raise Refusal(416, "range_not_satisfiable", message, {"content-range": f"bytes */{found.st_size}"})
     return FileResponse(path, headers=headers, media_type=_TYPES.get(path.suffix.lower(), "application/octet-stream"), stat_result=found)

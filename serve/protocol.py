@@ -3,11 +3,13 @@
 import asyncio
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .http_config import HttpConfig
 
 _FULL = b'{"error": {"code": "overloaded", "message": "too many connections; try again in a second.", "request_id": ""}}'
+_JUNK = b'{"error": {"code": "not_http", "message": "what came is not HTTP.", "request_id": ""}}'
 _LATE = b'{"error": {"code": "head_too_slow", "message": "the head of the request did not come in time.", "request_id": ""}}'
 
 
@@ -31,10 +33,10 @@ def timed_protocol(config: HttpConfig) -> type[asyncio.Protocol]:
                 return
             self.begun = True
             super().data_received(data)
-            if self._between_requests() and self.conn.trailing_data[0]:
-                self._watch_head()
-            elif not self._between_requests():
+            if self._answering() or self._idle():
                 self._stop_watching_head()
+            else:
+                self._watch_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_watching_head()
@@ -52,8 +54,19 @@ def timed_protocol(config: HttpConfig) -> type[asyncio.Protocol]:
                 self.stall_timer.cancel()
                 self.stall_timer = None
 
-        def _between_requests(self) -> bool:
-            return self.cycle is None or bool(self.cycle.response_complete)
+        def send_400_response(self, msg: str) -> None:
+            """Bytes came that are no HTTP."""
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+                self._say_goodbye(400, b"Bad Request", _JUNK)
+            else:  # an answer is on its way already
+                self.transport.close()
+
+        def _answering(self) -> bool:
+            return self.cycle is not None and not self.cycle.response_complete
+
+        def _idle(self) -> bool:
+            """Nothing is on its way: no part of a head, no rest of the body of a request that was refused."""
+            return self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
 
         def _watch_head(self) -> None:
             if self.head_timer is None:
@@ -66,7 +79,7 @@ def timed_protocol(config: HttpConfig) -> type[asyncio.Protocol]:
 
         def _head_is_late(self) -> None:
             self.head_timer = None
-            if self.begun:
+            if self.begun and self.conn.our_state is h11.IDLE:
                 self._say_goodbye(408, b"Request Timeout", _LATE)
             else:
                 self.transport.close()

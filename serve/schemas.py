@@ -7,7 +7,6 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from .http_config import ID_CHARACTERS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -40,8 +39,8 @@ def _decoded(part: str) -> str:
     return unquote(part)
 
 
-Id = Annotated[str, Field(min_length=1, max_length=ID_CHARACTERS)]
-PathId = Annotated[str, AfterValidator(_decoded), Field(min_length=1, max_length=ID_CHARACTERS)]
+Id = Annotated[str, Field(min_length=1)]
+PathId = Annotated[str, AfterValidator(_decoded)]
 Time = Annotated[int, BeforeValidator(time_ms, json_schema_input_type=str), WithJsonSchema({"type": "string", "format": "date-time"})]
 Search = Literal["exact", "ann"]
 
@@ -118,7 +117,8 @@ class Recommendations(BaseModel):
 
 
 class EventOut(BaseModel):
-    """An event that is kept. ``late``: it took its place before a newer one. ``events``: of this user."""
+    """An event that is kept. ``late``: it took its place before a newer one. ``removed``: it was taken back, and stays so.
+    ``events``: of this user that count."""
 
     user: str
     event_id: str
@@ -126,6 +126,7 @@ class EventOut(BaseModel):
     time: str | None
     new: bool
     late: bool
+    removed: bool
     events: int
     recommendations: Recommendations | None = None
 

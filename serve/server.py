@@ -2,10 +2,14 @@
 
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .asgi import App
 from .http_config import HttpConfig
+
+if TYPE_CHECKING:
+    import uvicorn
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -37,11 +41,11 @@ def address_of(listening: socket.socket, host: str) -> str:
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
 
 
-def run(app: App, listening: socket.socket, config: HttpConfig, on_start: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGINT or SIGTERM; requests in progress are finished first. Returns then.
+def make_server(app: App, config: HttpConfig, on_start: Callable[[], None] = lambda: None) -> "uvicorn.Server":
+    """What serves ``app``; it stops when its ``should_exit`` is set.
 
     Args:
-        on_start: called when the server takes requests.
+        on_start: called when it takes requests.
     """
     import uvicorn
 
@@ -52,21 +56,27 @@ def run(app: App, listening: socket.socket, config: HttpConfig, on_start: Callab
             await super().startup(sockets)
             on_start()
 
-    options = uvicorn.Config(
-        app,
-        http=timed_protocol(config),
-        ws="none",
-        loop="asyncio",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=config.keep_alive_seconds,
-        timeout_graceful_shutdown=config.stop_seconds,
-        h11_max_incomplete_event_size=20 * 1024,
+    return Server(
+        uvicorn.Config(
+            app,
+            http=timed_protocol(config),
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=config.keep_alive_seconds,
+            timeout_graceful_shutdown=config.stop_seconds,
+            h11_max_incomplete_event_size=20 * 1024,
+        )
     )
+
+
+def run(server: "uvicorn.Server", listening: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM, or ``should_exit``; requests in progress are finished first. Returns then."""
     try:
-        Server(options).run(sockets=[listening])
+        server.run(sockets=[listening])
     except KeyboardInterrupt:  # uvicorn hands the signal on when it is done
         return

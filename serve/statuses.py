@@ -26,6 +26,7 @@ _WORDS = {
     408: "The body did not come in time.",
     409: "The id is taken by something else.",
     413: "The body is too large.",
+    416: "The file is shorter than where Range begins.",
     421: "The server is not called by this name.",
     422: "Understood, but not allowed; the message says what is.",
     429: "Too many requests; Retry-After says when.",
@@ -46,8 +47,14 @@ BODY = (408, 413, 422)
 
 
 def of_error(error: VivimError) -> Refusal:
-    """How an error of the service is told. Codes without a status of their own are 422: understood, and not allowed."""
-    code = str(getattr(error, "code", "bad_request" if isinstance(error, InputError) else "internal"))
+    """How an error of the service is told: by the status of its code, 422 where that has none: understood, and not allowed.
+
+    Errors without a code come from below, where messages name files; these stay in the log.
+    """
+    code = getattr(error, "code", None)
+    if code is None:
+        status = 422 if isinstance(error, InputError) else 500
+        return Refusal(status, "refused" if status == 422 else "internal", "this cannot be done; the server's log has the reason, by request id.")
     status = _STATUS.get(code, 422 if isinstance(error, InputError) else 500)
     return Refusal(status, code, str(error), {"retry-after": "1"} if status == 503 else {})
 

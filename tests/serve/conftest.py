@@ -1,5 +1,9 @@
 """Small runs to serve, and a log to keep events in."""
 
+import socket
+import threading
+
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -91,3 +95,73 @@ def one_thread():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def live(service_of):
+    """``live(service=None, tokens=None, files=None, add=None, **limits)``: the API on a real socket of this machine, with no limit on
+    how often it is asked unless ``rate`` is given."""
+    from vivim.serve.api import create_app
+    from vivim.serve.desk import Desk
+    from vivim.serve.doors import Tokens
+    from vivim.serve.http_config import HttpConfig
+    from vivim.serve.media import MediaTable
+    from vivim.serve.metrics import Meters, numbers_of
+    from vivim.serve.server import listen, make_server
+
+    running = []
+
+    def start(service=None, tokens=None, files=None, add=None, **limits):
+        service = service or service_of()
+        tokens = tokens or Tokens()
+        config = HttpConfig(**{"rate": 0.0, "access_log": False, "stop_seconds": 1} | limits)
+        desk = Desk(service, MediaTable(service.catalogue, files or {}, tokens.user), Meters(numbers_of(service)), config, add)
+        server = make_server(create_app(desk, tokens), config, desk.opened.set)
+        listening = listen("127.0.0.1", 0)
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        assert desk.opened.wait(20)
+        found = Live(listening.getsockname()[1], desk)
+        running.append((found, server, thread, listening))
+        return found
+
+    yield start
+    for found, server, thread, listening in running:
+        found.client.close()
+        server.should_exit = True
+        thread.join(20)
+        listening.close()
+        assert not thread.is_alive()
+
+
+class Live:
+    """A server that runs: what to ask it with."""
+
+    def __init__(self, port, desk):
+        self.port, self.desk, self.service = port, desk, desk.service
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False)
+        for method in ("get", "post", "put", "delete", "request", "options", "head"):
+            setattr(self, method, getattr(self.client, method))
+
+    def open(self, timeout=20):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+
+    def raw(self, data, timeout=20):
+        """Everything that comes back for these bytes until the server closes, or says nothing for ``timeout``."""
+        with self.open(timeout) as connection:
+            connection.sendall(data)
+            return self.rest(connection)
+
+    @staticmethod
+    def rest(connection):
+        parts = []
+        try:
+            while part := connection.recv(65536):
+                parts.append(part)
+        except (TimeoutError, ConnectionResetError):
+            pass
+        return b"".join(parts)
+
+    @staticmethod
+    def code(response):
+        return response.status_code, response.json()["error"]["code"]
