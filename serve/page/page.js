@@ -68,7 +68,8 @@ async function choose(next, keepsAddress = false) {
 
 /** A click on a clip: one event, and the list that follows from it. */
 function watch(clip, event) {
-  const double = event.detail > 1 || (event.detail === 1 && performance.now() - changed < STILL_MS);
+  const moved = event.currentTarget.closest("#next") && performance.now() - changed < STILL_MS; // all clips stay where they are
+  const double = event.detail > 1 || (event.detail === 1 && moved);
   if (double || sending.has(clip.item)) return;
   const me = who;
   sending.add(clip.item);
