@@ -272,7 +272,9 @@ ServedRuns = Annotated[
 ServedThumbnails = Annotated[
     str | None,
     typer.Option(
-        "--thumbnails", metavar="DIR", help="Pictures of clips, as extract --thumbnails makes them; default: runs/thumbnails, made if need be."
+        "--thumbnails",
+        metavar="DIR",
+        help="Pictures of clips, as extract --thumbnails makes them; default: runs/thumbnails, made if need be.",
     ),
     Sets("extract.thumbnails"),
 ]

@@ -4,7 +4,6 @@ import gc
 import logging
 import os
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from .serve.histories import BaseHistories
     from .serve.media import MediaFiles
     from .serve.served_run import ServedRun
-    from .serve.service import Service
     from .store import ItemIndex
 
 _MOST_THUMBNAILS = 1000  # made while somebody waits for the server to start
@@ -70,8 +68,8 @@ def run_serve(pipeline: Pipeline, progress: Progress, options: ServeOptions) -> 
     tokens = _tokens(options)
     if tokens.user is None and not is_loopback(config.http.host) and not options.insecure:
         raise InputError(
-            f"--host {config.http.host} opens the server to other machines. Give --token-file FILE with a token that they must send, or say "
-            "--insecure if everybody who can reach it may ask."
+            f"--host {config.http.host} opens the server to other machines. Give --token-file FILE with a token that they must send, or "
+            "say --insecure if everybody who can reach it may ask."
         )
     with server.listen(config.http.host, config.http.port) as listening:
         desk, words = _open(pipeline, progress, options, tokens)
@@ -124,7 +122,7 @@ def _open(pipeline: Pipeline, progress: Progress, options: ServeOptions, tokens:
     service = Service(runs, EventLog(events), pipeline.serve, read_titles(titles).by_id if titles else {})
     desk = Desk(service, MediaTable(service.catalogue, files, tokens.user), Meters(numbers_of(service)), pipeline.serve.http)
     words = [_run_words(run, default=run is runs[0]) for run in runs]
-    return desk, [*words, f"clips     {of_files}, titles: {titles.name if titles else 'none'}", f"events    {events}"]
+    return desk, [*words, *of_files, f"titles    {titles or 'none; --titles FILE shows them'}", f"events    {events}"]
 
 
 class _Histories:
@@ -172,10 +170,10 @@ def _names(folders: Sequence["RunFolder"]) -> list[str]:
 def _run_words(run: "ServedRun", *, default: bool) -> str:
     snapshot = run.snapshot
     kind = f"{snapshot.kind} over {snapshot.items_kind}, {len(snapshot.recommender.items):,} items"
-    return f"run       {run.name}: {kind}{', answers unless another is named' if default else ''}"
+    return f"run       {run.name}: {kind}{' (answers by default)' if default else ''}"
 
 
-def _media(pipeline: Pipeline, beside: Path, progress: Progress) -> tuple[dict[str, "MediaFiles"], str]:
+def _media(pipeline: Pipeline, beside: Path, progress: Progress) -> tuple[dict[str, "MediaFiles"], list[str]]:
     """The files of items, and how many there are in words."""
     from .extract.clips import find_clips
     from .extract.thumbnails import thumbnail_path
@@ -186,7 +184,7 @@ def _media(pipeline: Pipeline, beside: Path, progress: Progress) -> tuple[dict[s
     with_data = beside / "thumbnails"
     pictures = pipeline.extract.thumbnails or (with_data if with_data.is_dir() else pipeline.runs / "thumbnails")
     if folder is None and manifest is None:
-        return {}, "none; --videos DIR shows them"
+        return {}, ["clips     none; --videos DIR shows them"]
     refs = find_clips(folder or beside, manifest).refs
     inside = {ref.id: path for ref in refs if (path := _inside(ref, folder if manifest is None else None)) is not None}
     there = {path.stem for path in pictures.glob("*/*.webp") if not path.is_symlink()} if pictures.is_dir() else set()
@@ -195,14 +193,16 @@ def _media(pipeline: Pipeline, beside: Path, progress: Progress) -> tuple[dict[s
     if 0 < len(lacking) <= _MOST_THUMBNAILS:
         there |= _make_thumbnails(lacking, pictures, pipeline, progress)
     elif lacking:
-        how = " (vivim extract --thumbnails DIR makes them)"
+        how = "; extract --thumbnails DIR makes them"
     files = {}
     for id_, path in inside.items():
         picture = thumbnail_path(pictures, id_)
         files[id_] = MediaFiles(path, picture.parent.resolve() / picture.name if picture.stem in there else None)
     shown = sum(of.thumbnail is not None for of in files.values())
-    outside = f", {len(refs) - len(inside):,} links that lead out of the folder are not shown" if len(refs) > len(inside) else ""
-    return files, f"{len(files):,}, thumbnails: {shown:,}{how}{outside}"
+    words = [f"clips     {len(files):,}, {shown:,} with thumbnails{how}"]
+    if len(refs) > len(inside):
+        words.append(f"          {len(refs) - len(inside):,} not shown: links that lead out of the folder")
+    return files, words
 
 
 def _inside(ref: "ClipRef", folder: Path | None) -> Path | None:

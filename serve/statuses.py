@@ -54,7 +54,9 @@ def of_error(error: VivimError) -> Refusal:
     code = getattr(error, "code", None)
     if code is None:
         status = 422 if isinstance(error, InputError) else 500
-        return Refusal(status, "refused" if status == 422 else "internal", "this cannot be done; the server's log has the reason, by request id.")
+        return Refusal(
+            status, "refused" if status == 422 else "internal", "this cannot be done; the server's log has the reason, by request id."
+        )
     status = _STATUS.get(code, 422 if isinstance(error, InputError) else 500)
     return Refusal(status, code, str(error), {"retry-after": "1"} if status == 503 else {})
 
