@@ -274,7 +274,7 @@ ServedThumbnails = Annotated[
     typer.Option(
         "--thumbnails",
         metavar="DIR",
-        help="Pictures of clips, as extract --thumbnails makes them; default: runs/thumbnails, made if need be.",
+        help="Pictures of clips, as extract --thumbnails makes them. Left out: beside the interactions, or made in runs/.",
     ),
     Sets("extract.thumbnails"),
 ]

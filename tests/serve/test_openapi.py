@@ -57,17 +57,20 @@ def fuzz(api, examples):
     quiet = list(HealthCheck)
     limits = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=quiet, phases=phases, derandomize=True)
     tried = {}
+
+    def asking(label):
+        def ask(case):
+            response = case.call(headers={"Authorization": f"Bearer {OPERATOR}"}, timeout=10)
+            case.validate_response(response, checks=checks)
+            tried[label, response.status_code] = tried.get((label, response.status_code), 0) + 1
+
+        return ask
+
     for result in schema.get_all_operations():
         operation = result.ok()
         for mode in modes:
-
-            def ask(case, label=operation.label):
-                response = case.call(headers={"Authorization": f"Bearer {OPERATOR}"}, timeout=10)
-                case.validate_response(response, checks=checks)
-                tried[label, response.status_code] = tried.get((label, response.status_code), 0) + 1
-
             try:
-                limits(given(case=operation.as_strategy(generation_mode=mode))(ask))()
+                limits(given(case=operation.as_strategy(generation_mode=mode))(asking(operation.label)))()
             except Unsatisfiable:  # a call that takes nothing cannot be asked wrongly
                 assert mode is not modes[0]
     return tried
@@ -84,7 +87,7 @@ def fuzzed_server(live, service_of, tmp_path):
 
 
 def test_no_call_fails_or_answers_what_the_document_does_not_say(live, service_of, tmp_path):
-    tried = fuzz(fuzzed_server(live, service_of, tmp_path), 8)
+    tried = fuzz(fuzzed_server(live, service_of, tmp_path), 4)
     assert {status for _, status in tried} >= {200, 422}
 
 
