@@ -22,7 +22,7 @@ from ..recommend.retrieval import FaissIndex
 from ..recommend.scorers import TableScorer, VectorScorer, item_vectors
 from .errors import SearchUnavailable
 from .histories import BaseHistories
-from .search import AnnSearch, Nearness, Place, best, logarithmic_popularity
+from .search import AnnSearch, Nearness, Place, best, logarithmic_popularity, products
 
 Search = Literal["exact", "ann"]
 Ann = Literal["ivf", "hnsw", "none"]
@@ -71,7 +71,7 @@ class Snapshot:
         self.popularity_N = logarithmic_popularity(counts_N)
         self.counts_N = torch.from_numpy(counts_N.astype(np.float32))
         vectors_ND = item_vectors(recommender.scorer)
-        self.nearness = None if vectors_ND is None else Nearness(vectors_ND)
+        self.nearness = None if vectors_ND is None else Nearness(vectors_ND.float().contiguous())
         self.ann = ann
         self._row_of_base = recommender.items.rows_of(base.ids_of_items())
 
@@ -162,11 +162,14 @@ class Snapshot:
         left_out = state.watched if exclude_seen else ()
         if not self.answers(state):
             return self._fallback(state, k, left_out)
+        user_D = self._user(state)
+        if user_D is None:
+            return Ranking(best(self.recommender.scores(state)[0], k, left_out), None, "exact")
+        assert self.nearness is not None
         if search == "ann":
             assert self.ann is not None
-            user_D, items_ND = self._vectors(state)
-            return Ranking(self.ann.best(user_D, items_ND, k, left_out), None, "ann")
-        return Ranking(best(self.recommender.scores(state)[0], k, left_out), None, "exact")
+            return Ranking(self.ann.best(user_D, self.nearness.items_ND, k, left_out), None, "ann")
+        return Ranking(best(products(self.nearness.items_ND, user_D), k, left_out), None, "exact")
 
     def answers(self, state: UserState) -> bool:
         """Whether the model itself has an answer: something was watched, and a model that knows users by id knows this one."""
@@ -197,16 +200,17 @@ class Snapshot:
         near_N = self.nearness.to(weights @ self.nearness.unit(rows))
         return Ranking(best(self.popularity_N + near_N, k, left_out), "popularity+near", "exact")
 
-    def _vectors(self, state: UserState) -> tuple[torch.Tensor, torch.Tensor]:
-        """(D,) of the user, (N, D) of the items, whose products are the scores."""
+    def _user(self, state: UserState) -> torch.Tensor | None:
+        """(D,) vector whose products with the items are the scores; None: this model scores in another way."""
         match self.recommender.scorer:
-            case VectorScorer() as scorer:
+            case VectorScorer():
                 assert state.user_1D is not None
-                return state.user_1D[0], scorer.items_ND
+                return state.user_1D[0].float()
             case TableScorer() as scorer:
                 assert state.user is not None
-                return scorer.users_UD[state.user], scorer.items_ND
-        raise AssertionError(self.kind)
+                return scorer.users_UD[state.user].float()
+            case _:
+                return None
 
 
 def _ann(kind: Ann, scorer: Scorer, trained: int) -> AnnSearch | None:
