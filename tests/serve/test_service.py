@@ -216,6 +216,7 @@ def test_no_answer_mixes_two_models_while_they_are_swapped(log, snapshot_of):
     def swap():
         while not stop.is_set():
             assert service.reload() == ["run"]
+            time.sleep(0.002)
 
     def ask(n):
         answers = []
