@@ -124,12 +124,13 @@ def remove(run: RunFolder, ids: Collection[str]) -> Additions:
     Raises:
         InputError: an id was not added; another process is adding.
     """
+    gone = set(ids)
     with run.locked():
         there = all_additions(run)
         if strangers := [id_ for id_ in ids if id_ not in there.ids]:
             known = f"added are {', '.join(there.ids[:5])}" if len(there) else "nothing was added to it"
             raise InputError(f"{', '.join(map(repr, strangers[:5]))} was not added to {run.path}; {known}. Nothing was removed.")
-        return _write(run, _take(there, [row for row, id_ in enumerate(there.ids) if id_ not in set(ids)]))
+        return _write(run, _take(there, [row for row, id_ in enumerate(there.ids) if id_ not in gone]))
 
 
 def refuse_known(run: RunFolder, there: Additions, ids: Sequence[str], *, replace: bool) -> None:
@@ -144,10 +145,11 @@ def refuse_known(run: RunFolder, there: Additions, ids: Sequence[str], *, replac
             f"{len(trained)} ids are in the catalogue that {run.path} was trained on, for example {', '.join(trained[:5])}; training knows "
             "more of them than a new vector would. Give a new clip a new id, or train again."
         )
-    again = [] if replace else [id_ for id_ in ids if id_ in set(there.ids)]
+    again = [] if replace else sorted(set(ids) & set(there.ids))
     if again:
         raise InputError(
-            f"{len(again)} ids were added to {run.path} before, for example {', '.join(again[:5])}; --replace puts the new clips in their place."
+            f"{len(again)} ids were added to {run.path} before, for example {', '.join(again[:5])}; with --replace the new clips take "
+            "their place."
         )
 
 

@@ -115,8 +115,8 @@ def _standardisation(run: RunFolder, tensors: dict[str, torch.Tensor]) -> Standa
     found = {name.rpartition(".")[2].removeprefix("stored_"): tensor for name, tensor in tensors.items()}
     if not {"mean_V", "std_V"} <= found.keys():
         raise InputError(
-            f"{run.path} does not hold how its stored vectors were standardised ({' and '.join(STANDARDISATION)} in items.safetensors): it is "
-            "of an earlier version of vivim. Train it again, and new clips can be added."
+            f"{run.path} does not hold how its stored vectors were standardised ({' and '.join(STANDARDISATION)} in items.safetensors): it "
+            "is of an earlier version of vivim. Train it again, and new clips can be added."
         )
     return Standardisation(found["mean_V"], found["std_V"])
 

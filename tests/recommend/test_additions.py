@@ -55,7 +55,7 @@ def test_items_are_appended_in_order_and_read_back(run):
 
 def test_replacing_keeps_the_row_and_removing_closes_the_gap(run):
     add(run, new("a", "b", "c"))
-    with pytest.raises(InputError, match="1 ids were added .* before, for example b; --replace"):
+    with pytest.raises(InputError, match=r"1 ids were added .* before, for example b; --replace"):
         add(run, new("d", "b"))
     assert read_additions(run)[0] == ("a", "b", "c")
     add(run, new("d", "b", value=5.0), replace=True)
@@ -73,7 +73,7 @@ def test_replacing_keeps_the_row_and_removing_closes_the_gap(run):
 
 def test_ids_of_the_trained_catalogue_and_useless_vectors_are_refused(run):
     for replace in (False, True):
-        with pytest.raises(InputError, match="1 ids are in the catalogue .* for example i03"):
+        with pytest.raises(InputError, match=r"1 ids are in the catalogue .* for example i03"):
             add(run, new("x", "i03"), replace=replace)
     with pytest.raises(InputError, match="vector of 'x' holds NaN"):
         add(run, new("x", value=np.nan))
