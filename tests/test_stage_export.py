@@ -1,6 +1,7 @@
 """recommend --all and export as they are typed."""
 
 import json
+import shutil
 
 import polars as pl
 import pytest
@@ -9,14 +10,24 @@ from vivim import cli
 FAST = ["--device", "cpu", "--set", "model.d_model=16", "model.layers=1", "model.dropout=0", "train.lr=0.01", "train.batch=16"]
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch, capsys):
-    """A working directory with a finished run over 40 viewers who watch 30 items round in a circle."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a finished run over 40 viewers who watch 30 items round in a circle."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "data").mkdir()
     lines = [f"{u + 1}\t{' '.join(str((u + i) % 30 + 1) for i in range(6 + u % 4))}" for u in range(40)]
-    (tmp_path / "data" / "ring_pairs.tsv").write_text("\n".join(lines) + "\n")
-    assert cli.main(["train-rec", "--model", "gru4rec", "--epochs", "2", *FAST]) == 0
+    data = folder / "data" / "ring_pairs.tsv"
+    data.write_text("\n".join(lines) + "\n")
+    where = [f"runs={folder / 'runs'}", f"data.interactions={data}"]
+    assert cli.main(["train-rec", "--model", "gru4rec", "--epochs", "2", *FAST, *where]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(trained, tmp_path, monkeypatch, capsys):
+    """A copy as the working directory."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     capsys.readouterr()
     return tmp_path
 
