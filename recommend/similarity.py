@@ -69,6 +69,10 @@ class ScaledUsers(nn.Module):
         user_BD, state = self._inner().step(item_BD, state)
         return self._scale(user_BD), state
 
+    def read(self, items_BLD: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+        user_BD, state = self._inner().read(items_BLD, state)
+        return self._scale(user_BD), state
+
     def _scale(self, users: torch.Tensor) -> torch.Tensor:
         users = F.normalize(users, dim=-1) if self.unit else users
         return users * self.log_scale.exp().clamp_max(_HIGHEST_SCALE)
