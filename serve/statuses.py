@@ -13,6 +13,7 @@ _STATUS = {
     "unknown_event": 404,
     "unknown_run": 404,
     "event_conflict": 409,
+    "item_taken": 409,
     "not_ready": 503,
     "log_unavailable": 503,
 }
