@@ -70,7 +70,7 @@ def run_serve(pipeline: Pipeline, progress: Progress, options: ServeOptions) -> 
             "say --insecure if everybody who can reach it may ask."
         )
     with server.listen(config.http.host, config.http.port) as listening:
-        desk, words = _open(pipeline, progress, options, tokens)
+        desk, words = open_desk(pipeline, progress, options, tokens)
         address = server.address_of(listening, config.http.host)
         access = "this machine only" if is_loopback(config.http.host) else "every machine that reaches this one"
         words.append(f"access    {access}, {'with the token' if tokens.user else 'no token'}; calls: {address}docs")
@@ -96,7 +96,7 @@ def run_serve(pipeline: Pipeline, progress: Progress, options: ServeOptions) -> 
     )
 
 
-def _open(pipeline: Pipeline, progress: Progress, options: ServeOptions, tokens: "Tokens") -> tuple["Desk", list[str]]:
+def open_desk(pipeline: Pipeline, progress: Progress, options: ServeOptions, tokens: "Tokens") -> tuple["Desk", list[str]]:
     """Everything that answers, and what of it is worth saying."""
     from .recommend.checkpoint import RunFolder
     from .recommend.titles import read_titles
@@ -113,7 +113,7 @@ def _open(pipeline: Pipeline, progress: Progress, options: ServeOptions, tokens:
     for name, folder in zip(names, folders, strict=True):
         progress.say(f"opening {folder.path}")
         runs.append(_served(name, folder, histories, pipeline.serve))
-    beside = Path(folders[0].info()["data"]["path"]).parent
+    beside = (pipeline.data.interactions or Path(folders[0].info()["data"]["path"])).parent
     titles = find_titles(pipeline, beside)
     files, of_files = find_media(pipeline, beside, folders, progress)
     events = options.events or folders[0].path / "events.sqlite"
