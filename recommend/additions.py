@@ -3,9 +3,11 @@
 Legend: N items of the catalogue, M added ones, D model width.
 """
 
+import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from ..store.failpoints import failpoint
 from .checkpoint import RunFolder
 
 _NAME = "additions.parquet"
+_KEPT = "clips"
 _COLUMNS = ("id", "file", "file_sha256", "added_at", "model_sha256", "vector")
 
 
@@ -115,7 +118,7 @@ def add(run: RunFolder, new: Additions, *, replace: bool = False) -> Additions:
         rows = {id_: row for row, id_ in enumerate(there.ids)}
         kept = [row for row, id_ in enumerate(new.ids) if id_ not in rows]
         replaced = {rows[id_]: row for row, id_ in enumerate(new.ids) if id_ in rows}
-        return _write(run, _joined(there, new, replaced, kept))
+        return _exchange(run, there, _joined(there, new, replaced, kept))
 
 
 def remove(run: RunFolder, ids: Collection[str]) -> Additions:
@@ -130,7 +133,26 @@ def remove(run: RunFolder, ids: Collection[str]) -> Additions:
         if strangers := [id_ for id_ in ids if id_ not in there.ids]:
             known = f"added are {', '.join(there.ids[:5])}" if len(there) else "nothing was added to it"
             raise InputError(f"{', '.join(map(repr, strangers[:5]))} was not added to {run.path}; {known}. Nothing was removed.")
-        return _write(run, _take(there, [row for row, id_ in enumerate(there.ids) if id_ not in gone]))
+        return _exchange(run, there, _take(there, [row for row, id_ in enumerate(there.ids) if id_ not in gone]))
+
+
+def keep_clip(run: RunFolder, path: Path, file_sha256: str) -> Path:
+    """A copy of a clip in the run's folder, named by its bytes; it goes when no added item needs it any more.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    target = run.path.absolute() / _KEPT / f"{file_sha256}{path.suffix.lower()}"
+    temporary = target.with_name(f"{target.name}.tmp")
+    try:
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, temporary)
+        sync(temporary)
+        temporary.replace(target)
+        sync(target.parent)
+    except OSError as error:
+        raise InputError(f"the clip cannot be kept in {target.parent}: {error.strerror}.") from error
+    return target
 
 
 def refuse_known(run: RunFolder, there: Additions, ids: Sequence[str], *, replace: bool) -> None:
@@ -151,6 +173,16 @@ def refuse_known(run: RunFolder, there: Additions, ids: Sequence[str], *, replac
             f"{len(again)} ids were added to {run.path} before, for example {', '.join(again[:5])}; with --replace the new clips take "
             "their place."
         )
+
+
+def _exchange(run: RunFolder, before: Additions, after: Additions) -> Additions:
+    """Write ``after``, and delete the clips kept here that were of ``before`` alone."""
+    _write(run, after)
+    for file in set(before.files) - set(after.files):
+        path = Path(file)
+        if path.parent == run.path.absolute() / _KEPT:
+            path.unlink(missing_ok=True)
+    return after
 
 
 def _none() -> Additions:
@@ -179,12 +211,12 @@ def _take(there: Additions, rows: list[int]) -> Additions:
     return Additions(column("ids"), there.vectors_MD[rows], column("files"), column("file_sha256"), column("added_at"))
 
 
-def _write(run: RunFolder, all_: Additions) -> Additions:
+def _write(run: RunFolder, all_: Additions) -> None:
     path = run.path / _NAME
     if not len(all_):
         path.unlink(missing_ok=True)
         sync(run.path)
-        return all_
+        return
     width = all_.vectors_MD.shape[1]
     table = pl.DataFrame(
         {
@@ -206,4 +238,3 @@ def _write(run: RunFolder, all_: Additions) -> Additions:
         sync(run.path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}. What was there before is untouched.") from error
-    return all_

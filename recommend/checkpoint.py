@@ -7,7 +7,7 @@ items.safetensors      the item encoder: tables, projections; encoder.safetensor
 last.safetensors       the newest checkpoint, weights, optimizer and how far it came: --resume continues exactly
 previous.safetensors   the one before
 log.jsonl              one line an epoch
-additions.parquet      items that were added after the training (``vivim index add``)
+additions.parquet      items that were added after the training (``vivim index add``); clips/: their files, of those that a service took
 results.json, .md      what the last evaluation measured; ranks.parquet: the rank of every user's target
 """
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from vivim import cli
 from vivim.errors import InputError
+from vivim.extract.config import EncoderConfig
+from vivim.extract.weights import make_encoder, save_encoder
 from vivim.pipeline import load_pipeline
 from vivim.progress import SILENT
-from vivim.recommend.additions import read_additions
+from vivim.recommend.additions import all_additions, read_additions, remove
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.recommender import Recommender
 from vivim.stage_index import ClipIndex, add_clips
@@ -142,3 +144,57 @@ def test_a_service_adds_clips_under_any_id_with_an_encoder_that_is_loaded_once(w
         index.add({"a\nb": Path("more/other.mp4")}, SILENT)
     failed = index.add({"page": Path("more/page.mp4")}, SILENT)
     assert (failed.ids, [failure.kind for failure in failed.failures], failed.total) == ((), ["not_video"], 2)
+
+
+def test_a_service_puts_a_clip_that_will_go_and_its_copy_stays_as_long_as_it_is_needed(work: Path) -> None:
+    index = ClipIndex(RunFolder.open(work), load_pipeline(None, ["device=cpu", "extract.workers=1"]))
+    body = Path("body.mp4")
+    shutil.copy("more/other.mp4", body)
+    assert index.put("../x", body) is False
+    (kept,) = (Path(file) for file in all_additions(index.run).files)
+    assert kept.parent == work.absolute() / "clips"
+    assert kept.read_bytes() == body.read_bytes()
+    shutil.copy("more/like 4.mp4", body)
+    assert index.put("../x", body) is True
+    (other,) = (Path(file) for file in all_additions(index.run).files)
+    assert [path.name for path in (work / "clips").iterdir()] == [other.name] != [kept.name]
+    with pytest.raises(InputError, match="the clip cannot be read: not_video"):
+        index.put("page", Path("more/page.mp4"))
+    with pytest.raises(InputError, match="are in the catalogue"):
+        index.put("3", body)
+    remove(index.run, ["../x"])
+    assert list((work / "clips").iterdir()) == []
+    assert body.exists()
+
+
+def test_end_to_end_a_new_clip_goes_through_the_encoder_that_the_run_trained(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reading = ["extract.frames.count=2", "extract.image_size=64", "extract.workers=1", "items.end_to_end.lr=0.01"]
+    kind = ["--items", "end-to-end", "--size", "nano", "--videos", "data/videos"]
+    out = work.parent / "end-to-end"
+    assert cli.main(["train-rec", *kind, "--out", str(out), *FAST, *reading, "train.epochs=1"]) == 0
+    assert cli.main(["index", "add", "more/like 4.mp4", "more/other.mp4", "--run", str(out), *SMALL]) == 0
+    recommender = Recommender.open(out)
+    scores = dict(recommender.top_k(recommender.state(["2", "3"]), 8, exclude_seen=False))
+    assert scores["like 4"] == pytest.approx(scores["4"], rel=1e-3, abs=1e-4)
+    assert abs(scores["other"] - scores["4"]) > 1e-3
+    # Other weights are not the run's.
+    shutil.copy(out / "encoder.safetensors", "trained.safetensors")
+    assert cli.main(["index", "add", "more/other.mp4", "--run", str(work), "--weights", "trained.safetensors", *SMALL]) == 2
+    assert "random weights (seed 3)" in capsys.readouterr().err
+
+
+def test_weights_from_a_file_must_be_the_ones_of_the_run(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (3, 4):
+        save_encoder(make_encoder(EncoderConfig(size="nano"), seed), Path(f"seed-{seed}.safetensors"))
+    small = ["--weights", "seed-3.safetensors", "--frames", "2", "--set", "extract.image_size=64", "--out", "of-file.h5"]
+    assert cli.main(["extract", "--videos", "data/videos", *small, *SMALL]) == 0
+    assert cli.main(["train-rec", "--items", "ids+frozen", "--embeddings", "of-file.h5", "--out", "runs/of-file", *FAST]) == 0
+    capsys.readouterr()
+    add = ["index", "add", "more/other.mp4", "--run", "runs/of-file", *SMALL]
+    assert cli.main(add) == 2
+    assert "say where they are with --weights" in capsys.readouterr().err
+    assert cli.main([*add, "--weights", "seed-4.safetensors"]) == 2
+    assert "they are other weights" in capsys.readouterr().err
+    Path("seed-3.safetensors").rename("renamed.safetensors")
+    assert cli.main([*add, "--weights", "renamed.safetensors"]) == 0
+    assert Recommender.open(Path("runs/of-file")).items.ids[-1] == "other"

@@ -55,7 +55,7 @@ def test_items_are_appended_in_order_and_read_back(run):
 
 def test_replacing_keeps_the_row_and_removing_closes_the_gap(run):
     add(run, new("a", "b", "c"))
-    with pytest.raises(InputError, match=r"1 ids were added .* before, for example b; --replace"):
+    with pytest.raises(InputError, match=r"1 ids were added .* before, for example b; with --replace"):
         add(run, new("d", "b"))
     assert read_additions(run)[0] == ("a", "b", "c")
     add(run, new("d", "b", value=5.0), replace=True)
