@@ -124,7 +124,7 @@ def test_a_killed_server_is_noticed_and_the_click_is_sent_once_when_it_is_back(v
     one.page.get_by_text("The service does not answer.").wait_for()
     assert one.items("#strip") == [first]
     server.start()
-    one.page.wait_for_function("document.querySelectorAll('#strip .card').length === 2", timeout=20_000)
+    one.page.wait_for_function("() => document.querySelectorAll('#strip .card').length === 2", timeout=20_000)
     assert one.items("#strip") == [first, second]
     one.page.locator("#banner").wait_for(state="hidden")
     one.page.reload()
