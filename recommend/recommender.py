@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..errors import InputError
@@ -17,7 +19,7 @@ from .checkpoint import RunFolder
 from .config import RecommendConfig
 from .loading import load_scorer
 from .ranker import best_k
-from .scorers import VectorScorer, with_more_items
+from .scorers import PairScorer, TableScorer, VectorScorer, with_items
 from .sequences import SequenceBatch
 
 # Items that are read at once: a history of a million items takes no more memory than one of a few thousand.
@@ -98,27 +100,33 @@ class Recommender:
             return UserState(watched, None, None, state.user)
         items_ND, model = self.scorer.items_ND, self.scorer.model
         if len(rows) == 1:
-            user_1D, memory = model.step(items_ND[rows[0] : rows[0] + 1], state.memory)
-            return UserState(watched, memory, user_1D, state.user)
-        user_1D, memory = state.user_1D, state.memory
+            after_1D, memory = model.step(items_ND[rows[0] : rows[0] + 1], state.memory)
+            return UserState(watched, memory, after_1D, state.user)
+        user_1D: torch.Tensor | None = None
+        memory = state.memory
         for start in range(0, len(rows), _AT_ONCE):
             rows_L = torch.tensor(rows[start : start + _AT_ONCE], device=items_ND.device)
             user_1D, memory = model.read(items_ND[rows_L][None], memory)
         return UserState(watched, memory, user_1D, state.user)
 
-    def extended(self, ids: Sequence[str], vectors_MD: torch.Tensor) -> "Recommender":
+    def extended(self, ids: Sequence[str], vectors_MD: npt.NDArray[np.float32]) -> "Recommender":
         """The same model with more items, after those it has; states stay what they are.
 
         Args:
             ids: M of them, unknown to the catalogue.
-            vectors_MD: as the model's own item vectors.
+            vectors_MD: of the run's item encoder.
 
         Raises:
-            InputError: an id is known already; vectors of another width; a model that has no vectors.
+            InputError: an id is known already; vectors of another width; a model that scores by no vectors of its own.
         """
+        if not isinstance(self.scorer, VectorScorer | TableScorer | PairScorer):
+            raise InputError("this model counts, or compares stored vectors; new items need one that scores by item vectors of its own.")
+        width = self.scorer.items_ND.shape[1]
+        if vectors_MD.shape != (len(ids), width):
+            raise InputError(f"{len(ids)} new items come with vectors of shape {vectors_MD.shape}; this model needs {(len(ids), width)}.")
         other = copy(self)
         other.items = ItemIndex((*self.items.ids, *ids))
-        other.scorer = with_more_items(self.scorer, vectors_MD)
+        other.scorer = with_items(self.scorer, vectors_MD)
         return other
 
     @torch.inference_mode()

@@ -1,10 +1,12 @@
 """Scoring every item with a trained vector model.
 
-Legend: B histories, L positions, U users, N items, D model width.
+Legend: B histories, L positions, U users, N items, M items that were added, D model width.
 """
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -103,25 +105,20 @@ def item_vectors(scorer: Scorer) -> torch.Tensor | None:
             return None
 
 
-def with_more_items(scorer: Scorer, vectors_MD: torch.Tensor) -> Scorer:
-    """``scorer`` with M more items after those it has.
+def with_items(scorer: Scorer, vectors_MD: npt.NDArray[np.float32]) -> Scorer:
+    """The scorer over M items more, whose rows come after the catalogue's.
 
-    Raises:
-        InputError: it counts, so that an item nobody watched has no score; or the vectors are of another width.
+    Args:
+        vectors_MD: of the run's item encoder. M may be 0.
     """
-    own_ND = None if isinstance(scorer, ContentMean) else item_vectors(scorer)
-    if own_ND is None:
-        raise InputError(
-            "this model counts what was watched, or compares what clips look like by itself; new items need one that scores by vectors."
-        )
-    if vectors_MD.ndim != 2 or vectors_MD.shape[1] != own_ND.shape[1]:
-        raise InputError(f"new items have vectors of shape {tuple(vectors_MD.shape)}, this model needs (items, {own_ND.shape[1]}).")
-    all_ND = torch.cat([own_ND, vectors_MD.to(own_ND)])
+    if not len(vectors_MD):
+        return scorer
+    assert isinstance(scorer, VectorScorer | TableScorer | PairScorer), "only to a run with item vectors can items be added"
+    items_ND = torch.cat([scorer.items_ND, torch.from_numpy(vectors_MD).to(scorer.items_ND)])
     match scorer:
         case VectorScorer():
-            return VectorScorer(scorer.model, all_ND)
+            return VectorScorer(scorer.model, items_ND)
         case TableScorer():
-            return TableScorer(scorer.users_UD, all_ND)
+            return TableScorer(scorer.users_UD, items_ND)
         case PairScorer():
-            return PairScorer(scorer.model, all_ND)
-    raise AssertionError(scorer)
+            return PairScorer(scorer.model, items_ND)

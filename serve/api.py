@@ -69,6 +69,7 @@ def _api(desk: Desk) -> FastAPI:
         title="vivim",
         version=__version__,
         description=DESCRIPTION,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

@@ -18,7 +18,7 @@ def router(desk: Desk) -> APIRouter:
     calls = APIRouter(tags=["items"])
     some, page = (Query(count, ge=1, le=desk.config.k) for count in (10, 50))
 
-    @calls.get("/v1/items/{item}/similar", response_model=Recommendations, responses=errors(404, 422))
+    @calls.get("/v1/items/{item}/similar", response_model=Recommendations, responses=errors(404))
     async def similar(item: PathId, k: int = some, run: Run = None) -> Response:
         """Items whose vectors are nearest to this one's, by their cosine."""
         began = time.perf_counter()
@@ -28,7 +28,7 @@ def router(desk: Desk) -> APIRouter:
 
         return Response(await desk.ask(work), media_type="application/json")
 
-    @calls.get("/v1/items", response_model=Items, responses=errors(422))
+    @calls.get("/v1/items", response_model=Items, responses=errors())
     async def items(
         query: Annotated[str, Query(description="Part of a title, or the beginning of an id.")] = "",
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
@@ -42,7 +42,7 @@ def router(desk: Desk) -> APIRouter:
 
         return Response(await desk.wait(work), media_type="application/json")
 
-    @calls.get("/v1/popular", response_model=Recommendations, responses=errors(404, 422))
+    @calls.get("/v1/popular", response_model=Recommendations, responses=errors(404))
     async def popular(
         k: int = some, user: Annotated[Id | None, Query(description="Leave out what this user has watched.")] = None, run: Run = None
     ) -> Response:

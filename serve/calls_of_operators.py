@@ -50,7 +50,7 @@ def router(desk: Desk) -> APIRouter:
         "/items/{item}",
         response_model=ItemAdded,
         status_code=201,
-        responses={200: {"model": ItemAdded}, **errors(408, 413, 422)},
+        responses={200: {"model": ItemAdded}, **errors(408, 413)},
         openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"format": "binary", "type": "string"}}}}},
     )
     async def put_item(_: Operator, item: PathId, request: Request) -> Response:

@@ -48,9 +48,14 @@ def router(desk: Desk, app: FastAPI) -> APIRouter:
     for path, asset in page_assets().items():
         calls.add_api_route(path, _giving(asset), include_in_schema=False)
 
+    # Making the document takes a while the first time, which must not hold up answers.
+    @calls.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(await desk.wait(lambda: desk.as_json(app.openapi())), media_type="application/json")
+
     @calls.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        return Response(describe(app.openapi()), media_type="text/html; charset=utf-8")
+        return Response(await desk.wait(lambda: describe(app.openapi())), media_type="text/html; charset=utf-8")
 
     return calls
 

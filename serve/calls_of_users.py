@@ -32,7 +32,7 @@ def router(desk: Desk) -> APIRouter:
         answer = desk.service.recommend_user(user, k, exclude_seen=exclude_seen, search=search, run=run)
         return desk.recommendations(answer, began, user)
 
-    @calls.get("/users", response_model=Users, responses=errors(422))
+    @calls.get("/users", response_model=Users, responses=errors())
     async def users(query: str = "", limit: int = few) -> Response:
         """Users whose id begins with ``query``: of training, and those with events."""
 
@@ -42,7 +42,7 @@ def router(desk: Desk) -> APIRouter:
 
         return Response(await desk.wait(work), media_type="application/json")
 
-    @calls.get("/users/{user}/history", response_model=History, responses=errors(422))
+    @calls.get("/users/{user}/history", response_model=History, responses=errors())
     async def history(user: PathId, limit: int = newest) -> Response:
         """What a user has watched, oldest first: training, then events. Of a longer history its newest part. An unknown user has none."""
 
@@ -83,14 +83,14 @@ def router(desk: Desk) -> APIRouter:
             content["recommendations"] = await desk.ask(lambda: recommended(user, k, exclude_seen, search, run))
         return as_answer(content, 201 if added.new else 200)
 
-    @calls.delete("/users/{user}/events/{event_id}", response_model=RemovedOut, responses=errors(404, 422))
+    @calls.delete("/users/{user}/events/{event_id}", response_model=RemovedOut, responses=errors(404))
     async def remove_event(user: PathId, event_id: PathId) -> Response:
         """Take an event back. Its id is not used again."""
         removed = await asyncio.wrap_future(desk.service.submit_removal(user, event_id))
         desk.meters.event("removed")
         return as_answer({"user": user, "event_id": event_id, "item": removed.event.item, "events": removed.events})
 
-    @calls.get("/users/{user}/recommendations", response_model=Recommendations, responses=errors(404, 422))
+    @calls.get("/users/{user}/recommendations", response_model=Recommendations, responses=errors(404))
     async def recommend_user(user: PathId, k: int = some, exclude_seen: Flag = True, search: Search = "exact", run: Run = None) -> Response:
         """The best items for a user after everything that is known of them."""
         work = lambda: desk.as_json(recommended(user, k, exclude_seen, search, run))  # noqa: E731

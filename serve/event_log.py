@@ -204,11 +204,11 @@ class EventLog:
             for request in group:
                 try:
                     answers.append((request, request.write(self._writer), None))
-                except RequestError as refused:  # before anything of it was written
-                    answers.append((request, None, refused))
+                except RequestError as error:  # before anything of it was written
+                    answers.append((request, None, error))
             self._writer.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._give_up(group, error)
+        except sqlite3.Error as failed:
+            self._give_up(group, failed)
             return
         self.commits += 1
         for request, answer, refused in answers:

@@ -151,7 +151,7 @@ def _require_ours(connection: sqlite3.Connection, path: Path) -> None:
             f"the event log {path} is of version {version}, and this vivim knows versions up to {VERSION}; update vivim, or choose another "
             "--events."
         )
-    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    found = " ".join(connection.execute("PRAGMA quick_check(1)").fetchone()[0].split())
     if found != "ok":
         raise InputError(f"the event log {path} is damaged ({found}). Move it away to begin a new one, or bring back a copy.")
 

@@ -33,10 +33,12 @@ def timed_protocol(config: HttpConfig) -> type[asyncio.Protocol]:
                 return
             self.begun = True
             super().data_received(data)
-            if self._answering() or self._idle():
-                self._stop_watching_head()
-            else:
+            if not self._answering() and not self._idle():
                 self._watch_head()
+                return
+            self._stop_watching_head()
+            if not self._answering() and self.timeout_keep_alive_task is None:  # the rest of a refused body has come
+                self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_watching_head()

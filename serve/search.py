@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..recommend.ranker import best_k
 from ..recommend.retrieval import FaissIndex
-from .errors import NotReady
+from .errors import NotReady, SearchUnavailable
 
 _HISTORY_FOR_REASONS = 1000  # newest different clips of a history that are looked at
 
@@ -47,10 +48,9 @@ class AnnSearch:
     """
 
     def __init__(self, make: Callable[[], FaissIndex]) -> None:
-        self._make = make
         self._done = threading.Event()
         self._index: FaissIndex | None = None
-        self._thread = threading.Thread(target=self._build, name="ann index", daemon=True)
+        self._thread = threading.Thread(target=self._build, args=(make,), name="ann index", daemon=True)
         self._thread.start()
 
     @property
@@ -70,7 +70,8 @@ class AnnSearch:
         if not self.ready:
             raise NotReady("the approximate index is still being made; ask again in a while, or with search=exact.")
         index = self._index
-        assert index is not None, "the index could not be made"
+        if index is None:
+            raise SearchUnavailable("the approximate index could not be made; ask with search=exact.")
         unwanted = set(left_out)
         scores, rows = index.search(user_D[None], k + len(unwanted))
         places = _without(unwanted, rows[0].tolist(), scores[0].tolist(), k)
@@ -80,9 +81,9 @@ class AnnSearch:
             places.sort(key=lambda place: (-place.score, place.row))
         return places[:k]
 
-    def _build(self) -> None:
+    def _build(self, make: Callable[[], FaissIndex]) -> None:
         try:
-            self._index = self._make()
+            self._index = make()
         finally:
             self._done.set()
 
@@ -120,7 +121,7 @@ class Nearness:
         ]
 
 
-def logarithmic_popularity(counts_N: np.ndarray) -> torch.Tensor:  # type: ignore[type-arg]
+def logarithmic_popularity(counts_N: npt.NDArray[np.int64]) -> torch.Tensor:
     """(N,) between 0 and 1: log(1 + watched) over that of the item that was watched most."""
     counts = torch.from_numpy(counts_N.astype(np.float32)).log1p()
     return counts / counts.max().clamp_min(1e-12)

@@ -5,6 +5,7 @@ state is the fold over all of it.
 """
 
 import itertools
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ from .served_run import ServedRun
 from .snapshot import Ranking, Search, Snapshot
 from .states import UserStates
 from .text_search import TextSearch
+
+# Control characters, and halves of characters, which nothing can write.
+_NOT_TEXT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class Service:
@@ -190,9 +194,11 @@ class Service:
         """
         with self._reloading:
             prepared = {name: run.prepared() for name, run in self.runs.items()}
+            before = [run.snapshot.recommender.items.ids for run in self.runs.values()]
+            # Whatever an answer holds has a number: what comes, before it comes, and what goes, until it is gone.
+            self.catalogue.show([*before, *(snapshot.recommender.items.ids for snapshot in prepared.values())])
             changed = [name for name, run in self.runs.items() if run.swap(prepared[name])]
-            if changed:
-                self._look_again()
+            self._look_again()
             return changed
 
     def close(self) -> None:
@@ -222,7 +228,7 @@ class Service:
         for what, id_ in ids.items():
             if not 0 < len(id_) <= self.config.max_id:
                 raise BadId(f"{what} has {len(id_)} characters; an id has 1 to {self.config.max_id}.")
-            if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in id_):
+            if _NOT_TEXT.search(id_):
                 raise BadId(f"{what} {id_!r} holds control characters, or is not text.")
 
     def _answer(

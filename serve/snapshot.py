@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..errors import InputError
@@ -59,7 +60,7 @@ class Snapshot:
         kind: str,
         items_kind: str,
         trained: int,
-        counts_N: "np.ndarray",  # type: ignore[type-arg]
+        counts_N: npt.NDArray[np.int64],
         base: BaseHistories,
         model_hash: str,
         index_hash: str,
@@ -79,7 +80,7 @@ class Snapshot:
         run: RunFolder,
         base: BaseHistories | None = None,
         extra_ids: Sequence[str] = (),
-        extra_ED: torch.Tensor | None = None,
+        extra_ED: npt.NDArray[np.float32] | None = None,
         *,
         ann: Ann = "none",
         before: "Snapshot | None" = None,
@@ -88,8 +89,8 @@ class Snapshot:
 
         Args:
             base: what people watched before.
-            extra_ids: items that came after training.
-            extra_ED: their vectors, as the model's own.
+            extra_ids: items that came after training, beside those that the run's folder itself tells of.
+            extra_ED: their vectors, of the run's item encoder.
             ann: approximate index to make, in the background.
             before: the snapshot that this one takes the place of; it is given back if nothing changed, and its index is used again if
                 the weights did not.
@@ -102,27 +103,25 @@ class Snapshot:
         model_hash, stamp = _sha256_of(weights), _stamp(weights)
         config = RecommendConfig.model_validate(run.info()["config"])
         items, counts = run.catalogue()
-        index_hash = _index_hash(model_hash, items.sha256, extra_ids, extra_ED)
-        if before is not None and (before.model_hash, before.index_hash, before.base_hash) == (model_hash, index_hash, base.sha256):
-            return before
         recommender = Recommender(run)
         if _stamp(weights) != stamp:
             raise InputError(f"the run {run.path} was written to while it was read; try again when that is done.")
-        known = recommender.scorer
-        if extra_ids:
-            assert extra_ED is not None
+        if extra_ED is not None:
             recommender = recommender.extended(extra_ids, extra_ED)
+        index_hash = _index_hash(model_hash, recommender, len(items))
+        if before is not None and (before.model_hash, before.index_hash, before.base_hash) == (model_hash, index_hash, base.sha256):
+            return before
         same = before is not None and before.model_hash == model_hash
         return Snapshot(
             recommender,
             kind=config.model.kind,
             items_kind=config.items.kind,
             trained=len(items),
-            counts_N=np.concatenate([counts, np.zeros(len(extra_ids), counts.dtype)]),
+            counts_N=np.concatenate([counts, np.zeros(len(recommender.items) - len(items), counts.dtype)]),
             base=base,
             model_hash=model_hash,
             index_hash=index_hash,
-            ann=before.ann if same and before is not None else _ann(ann, known),
+            ann=before.ann if same and before is not None else _ann(ann, recommender.scorer, len(items)),
         )
 
     def rows_of(self, ids: Sequence[str]) -> list[int]:
@@ -210,10 +209,10 @@ class Snapshot:
         raise AssertionError(self.kind)
 
 
-def _ann(kind: Ann, scorer: Scorer) -> AnnSearch | None:
+def _ann(kind: Ann, scorer: Scorer, trained: int) -> AnnSearch | None:
     if kind == "none" or not isinstance(scorer, VectorScorer | TableScorer):
         return None
-    items_MD = scorer.items_ND
+    items_MD = scorer.items_ND[:trained]
     return AnnSearch(lambda: FaissIndex(kind, items_MD))
 
 
@@ -230,11 +229,11 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _index_hash(model_hash: str, items_hash: str, extra_ids: Sequence[str], extra_ED: torch.Tensor | None) -> str:
-    digest = hashlib.sha256(f"{model_hash} {items_hash}".encode())
-    for id_ in extra_ids:
-        encoded = id_.encode("utf-8", "surrogateescape")
-        digest.update(len(encoded).to_bytes(4, "little") + encoded)
-    if extra_ED is not None:
-        digest.update(np.ascontiguousarray(extra_ED.float().cpu().numpy()).tobytes())
+def _index_hash(model_hash: str, recommender: Recommender, trained: int) -> str:
+    """Of the vectors of training the hash of the weights tells, as they are among them."""
+    digest = hashlib.sha256(f"{model_hash} {recommender.items.sha256}".encode())
+    if len(recommender.items) > trained:
+        vectors_ND = item_vectors(recommender.scorer)
+        assert vectors_ND is not None, "only to a run with item vectors can items be added"
+        digest.update(np.ascontiguousarray(vectors_ND[trained:].float().cpu().numpy()).tobytes())
     return digest.hexdigest()

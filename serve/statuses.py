@@ -34,7 +34,7 @@ _WORDS = {
     503: "Too much to do, or not ready; Retry-After says when.",
 }
 
-_ALWAYS = (400, 401, 403, 421, 429, 431, 503)
+_ALWAYS = (400, 401, 403, 421, 422, 429, 431, 503)
 
 
 def errors(*more: int) -> dict[int | str, dict[str, Any]]:
@@ -42,7 +42,7 @@ def errors(*more: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorOut, "description": _WORDS[status]} for status in sorted({*_ALWAYS, *more})}
 
 
-BODY = (408, 413, 422)
+BODY = (408, 413)
 """Of calls that take a body."""
 
 

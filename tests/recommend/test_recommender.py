@@ -52,6 +52,13 @@ def test_a_step_leaves_the_old_state_as_it_was(recommender):
     assert recommender.top_k(state, 5) == before
 
 
+def test_a_long_history_is_read_in_parts(recommender, monkeypatch):
+    ids = [f"i{n % 30:02d}" for n in range(9)]
+    want = recommender.scores(recommender.state(ids))
+    monkeypatch.setattr("vivim.recommend.recommender._AT_ONCE", 2)
+    torch.testing.assert_close(recommender.scores(recommender.state(ids)), want, rtol=1e-5, atol=1e-5)
+
+
 def test_unknown_items_impossible_k_and_empty_histories_are_refused(recommender):
     with pytest.raises(InputError, match="unknown id 'i99'"):
         recommender.state(["i99"])

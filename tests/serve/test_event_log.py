@@ -207,9 +207,9 @@ def test_a_full_disk_keeps_nothing_of_a_transaction_and_the_log_lives_on(log):
     log.append("u", "first", "x", 1)
     pages = log._writer.execute("PRAGMA page_count").fetchone()[0]
     log._writer.execute(f"PRAGMA max_page_count = {pages + 2}")
+    fill = (log.append("u", f"big {n}", "x" * 3000, 2 + n) for n in range(100))
     with pytest.raises(LogUnavailable, match="the disk of the event log is full"):
-        for n in range(100):
-            log.append("u", f"big {n}", "x" * 3000, 2 + n)
+        list(fill)
     head, events = log.since("u", 0)
     assert head.events == len(events)
     assert head.digest == sum(map(digest_of, events)) % 2**128
