@@ -7,7 +7,8 @@ import av
 import pytest
 
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 360, "height": 740}
-SEEN = "element => { const box = element.getBoundingClientRect(); return [box.left, box.right, box.width, box.height]; }"
+SEEN = """elements => elements.filter(e => e.checkVisibility()).map(e => e.getBoundingClientRect())
+    .map(box => [box.left, box.right, box.width, box.height])"""
 
 
 def serious(one):
@@ -104,7 +105,9 @@ def test_nothing_is_cut_off_or_wider_than_the_screen(visit, width):
     one.page.locator("#popular .row").first.wait_for()
     assert one.page.evaluate("document.documentElement.scrollWidth") <= width
     for part in (".panel", "#settings > *", "#cards .card", "#popular .row", "#undo", "#own"):
-        for left, right, wide, high in one.page.locator(part).evaluate_all(f"elements => elements.filter(e => e.checkVisibility()).map({SEEN})"):
+        for left, right, wide, high in one.page.locator(part).evaluate_all(
+            f"elements => elements.filter(e => e.checkVisibility()).map({SEEN})"
+        ):
             assert left >= 0, part
             assert right <= width, part
             assert wide > 20, part

@@ -33,6 +33,7 @@ def test_ten_thousand_clips_scroll_and_only_those_in_sight_are_in_the_document(v
     one = visit(origin=large.url)
     one.page.locator("#catalogue .watch").first.wait_for()
     assert one.page.locator("#catalogue-count").inner_text() == "10,000"
+    assert one.page.get_by_label("ANN").is_disabled()  # counts have no vectors to search among
     # Two seconds of scrolling, 200 pixels a frame: the time between frames, and how many elements there are at most.
     frames, most = one.page.evaluate(
         """async () => {
