@@ -89,6 +89,24 @@ def test_what_the_service_refuses_is_said_in_its_words_and_can_be_tried_again(vi
     assert one.page.locator("#trouble").is_hidden()
 
 
+def test_another_index_behind_the_page_makes_it_look_again_once(visit, new_viewer):
+    asked = []
+
+    def renewed(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "index": "another"})
+
+    def before(page):
+        page.route("**/recommendations*", renewed)
+        page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/v1/runs") else None)
+
+    one = visit(f"#user={quote(new_viewer)}", before=before)
+    one.settle()
+    one.watch_first()
+    one.settle()
+    assert len(asked) == 2
+
+
 def test_a_token_is_asked_for_kept_in_the_tab_and_asked_again_when_wrong(visit, new_viewer):
     def guard(route):
         if route.request.headers.get("authorization") == "Bearer right":

@@ -85,6 +85,19 @@ def test_a_double_click_posts_once(visit, server, new_viewer):
     assert len(ask(server, f"v1/users/{quote(new_viewer)}/history")["history"]) == 1
 
 
+def test_a_key_held_down_is_one_event(visit, server, new_viewer):
+    one = visit(f"#user={quote(new_viewer)}")
+    one.settle()
+    sent = posts(one)
+    one.page.locator("#cards .watch").first.focus()
+    for _ in range(5):
+        one.page.keyboard.down("Enter")
+        one.page.wait_for_timeout(100)
+    one.page.keyboard.up("Enter")
+    one.page.locator("#strip .card").first.wait_for()
+    assert len(sent) == 1
+
+
 def test_two_clicks_on_different_clips_are_two_events_in_their_order(visit, server, new_viewer):
     one = visit(f"#user={quote(new_viewer)}")
     one.settle()
