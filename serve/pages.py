@@ -5,6 +5,7 @@ Everything comes from this server: the page works without the internet, and noth
 
 import hashlib
 import html
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -58,7 +59,7 @@ def describe(document: Mapping[str, Any]) -> bytes:
 
 def _call(method: str, path: str, call: Mapping[str, Any], document: Mapping[str, Any]) -> str:
     parts = [f"<section><h2><code><b>{html.escape(method.upper())}</b> {html.escape(path)}</code></h2>"]
-    parts += [f"<p>{html.escape(call.get('description') or call.get('summary', ''))}</p>"]
+    parts += [f"<p>{_marked(call.get('description') or call.get('summary', ''))}</p>"]
     fields = [*_parameters(call), *_body(call, document)]
     if fields:
         rows = "".join(
@@ -70,6 +71,11 @@ def _call(method: str, path: str, call: Mapping[str, Any], document: Mapping[str
         for status, answer in call["responses"].items()
     )
     return "\n".join([*parts, f"<ul>{answers}</ul></section>"])
+
+
+def _marked(text: str) -> str:
+    """Text of a docstring: what stands between double backticks is code."""
+    return re.sub(r"``(.+?)``", r"<code>\1</code>", html.escape(text))
 
 
 def _parameters(call: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -93,7 +99,7 @@ def _words(schema: Mapping[str, Any], *, required: bool) -> str:
     low, high = (next((kind[key] for kind in kinds if key in kind), None) for key in ("minimum", "maximum"))
     if low is not None:
         parts.append(f"{low} to {high}" if high is not None else f"at least {low}")
-    if schema.get("default") is not None:
+    if schema.get("default") not in (None, ""):
         parts.append(f"default {schema['default']}")
     parts.append("required" if required else "")
     return ", ".join(part for part in parts if part)
