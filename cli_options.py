@@ -36,6 +36,22 @@ class BenchmarkAction(StrEnum):
     table = "table"
 
 
+class IndexAction(StrEnum):
+    """What to do with the clips that a run was not trained on."""
+
+    add = "add"
+    list = "list"
+    remove = "remove"
+
+
+class IndexName(StrEnum):
+    """How lists are searched."""
+
+    flat = "flat"
+    hnsw = "hnsw"
+    ivf = "ivf"
+
+
 @dataclass(frozen=True)
 class Sets:
     """Marks an option that sets the configuration key ``key``; its text is checked there, with one message for all ways to set it.
@@ -94,6 +110,7 @@ SuiteRows = Annotated[
     list[str] | None, typer.Option("--rows", metavar="NAME...", help="run: only these rows; default: all. The others stay as they are.")
 ]
 Jobs = Annotated[int, typer.Option(metavar="N", min=1, help="run: trainings side by side, which share the cores.")]
+ListIndex = Annotated[IndexName | None, typer.Option("--index", help="FAISS index; default: flat, which is exact.")]
 Run = Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of a training run; default: the one made last.")]
 
 Size = Annotated[
@@ -263,4 +280,34 @@ PretrainWorkers = Annotated[
     str | None,
     typer.Option("--workers", metavar="N", help="Decoding processes with --clips; default: 0, one per core."),
     Sets("selfsup.workers"),
+]
+
+ServedRuns = Annotated[
+    list[Path] | None,
+    typer.Option("--run", metavar="RUN", help="Folder of a training run; default: the one made last. Repeatable: the first answers."),
+]
+ServedThumbnails = Annotated[
+    str | None,
+    typer.Option(
+        "--thumbnails",
+        metavar="DIR",
+        help="Pictures of clips, as extract --thumbnails makes them. Left out: beside the interactions, or made in runs/.",
+    ),
+    Sets("extract.thumbnails"),
+]
+Host = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Where to listen. Left out, only this machine can ask; another one wants a token."),
+    Sets("serve.http.host"),
+]
+Port = Annotated[str | None, typer.Option(metavar="N", help="0 takes a free one; default: 8000."), Sets("serve.http.port")]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A name by which the server may be asked for, beside localhost and its address. Repeatable."),
+    Sets("serve.http.hosts"),
+]
+AllowOrigin = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ORIGIN", help="Pages of it may ask from a browser, as https://example.org. Repeatable."),
+    Sets("serve.http.allow_origin"),
 ]

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from .demo.run import DemoResult, K, run_demo_world
+from .demo.run import DemoResult, K, run_demo_world, run_name
 from .pipeline import Pipeline
 from .progress import Progress
 from .stage_one import pick_device
-from .terminal import Summary, TableOf, program
+from .terminal import Summary, TableOf, program, show
 
 
 def run_demo(pipeline: Pipeline, progress: Progress, *, out: Path | None, quick: bool) -> Summary:
@@ -31,8 +31,24 @@ def run_demo(pipeline: Pipeline, progress: Progress, *, out: Path | None, quick:
             parts,
             f"the page of one viewer whose next clip is new: {done.page}",
             f"next: {program()} recommend --run {done.rows[-1].run} --user {_first_user(done)} --k 5",
+            f"or look at it in a browser: {program()} serve {' '.join(f'--run {run}' for run in served_runs(folder))}",
         ],
     )
+
+
+def served_runs(folder: Path) -> tuple[Path, ...]:
+    """The demo's runs that are worth comparing in a browser; the first one answers unless another is named."""
+    return tuple(folder / "runs" / run_name(row) for row in ("ids + video", "frozen video", "ids"))
+
+
+def serve_demo(pipeline: Pipeline, progress: Progress, *, out: Path | None, quick: bool) -> Summary:
+    """The whole job, its table, and then the page on what it made, until a signal comes."""
+    from .stage_serve import ServeOptions, require_packages, run_serve
+
+    require_packages()  # not after two minutes
+    show(run_demo(pipeline, progress, out=out, quick=quick), as_json=False)
+    data = pipeline.data.model_copy(update={"videos": None, "interactions": None, "titles": None})  # the demo's own
+    return run_serve(pipeline.model_copy(update={"data": data}), progress, ServeOptions(served_runs(out or pipeline.runs / "demo")))
 
 
 def _headline(done: DemoResult, total: float) -> str:

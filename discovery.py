@@ -45,6 +45,15 @@ def find_videos(pipeline: Pipeline, folder: Path = FOLDER) -> Path:
     return found
 
 
+def videos_if_any(pipeline: Pipeline, folder: Path = FOLDER) -> Path | None:
+    """The folder of clips, or None if there is none.
+
+    Raises:
+        InputError: more than one candidate.
+    """
+    return pipeline.data.videos or _videos(folder)
+
+
 def find_interactions(pipeline: Pipeline, folder: Path = FOLDER) -> Path:
     """The interactions file.
 

@@ -115,7 +115,7 @@ def run_demo_world(out: Path, *, seed: int, device: str, quick: bool, progress: 
     files = render_world(world, out / "world", progress=progress)
     seconds["render"], started = clock() - started, clock()
 
-    config = extract_config()
+    config = extract_config().model_copy(update={"thumbnails": files.thumbnails})
     encoder = make_encoder(config.encoder, seed)
     weights = encoder.load_report
     encoder.to(device)
@@ -138,6 +138,11 @@ def run_demo_world(out: Path, *, seed: int, device: str, quick: bool, progress: 
     return DemoResult(rows, page, seconds, weights.words, len(world.clips), rows[0].result.questions)
 
 
+def run_name(row: str) -> str:
+    """Folder of a row's run, in ``runs``."""
+    return row.replace(" ", "")
+
+
 def _train(
     name: str,
     interactions: Interactions,
@@ -149,7 +154,7 @@ def _train(
     quick: bool,
     progress: Progress,
 ) -> Path:
-    folder = out / "runs" / name.replace(" ", "")
+    folder = out / "runs" / run_name(name)
     _clear_run(folder)
     progress.say(f"training {name}")
     train_run(
@@ -169,8 +174,7 @@ def _train(
 def _clear_run(folder: Path) -> None:
     """The demo's own runs are made anew each time."""
     if (folder / "run.json").exists():
-        for old in folder.iterdir():
-            old.unlink()
+        shutil.rmtree(folder)
 
 
 def _evaluate(name: str, run: Path, interactions: Interactions, device: str, progress: Progress) -> DemoRow:

@@ -227,6 +227,11 @@ class WorldFiles:
         return self.folder / "videos"
 
     @property
+    def thumbnails(self) -> Path:
+        """Small pictures of the clips, made when they are extracted."""
+        return self.folder / "thumbnails"
+
+    @property
     def pairs(self) -> Path:
         """Who watched what when: MicroLens CSV with the header ``user,item,timestamp``."""
         return self.folder / "demo_pairs.csv"

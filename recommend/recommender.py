@@ -1,20 +1,30 @@
-"""A trained run opened for use: histories in, recommendations out, one constant-time step per watched item."""
+"""A trained run opened for use: histories in, recommendations out, one constant-time step per watched item.
+
+Legend: N items of the catalogue, M new ones, D model width, L positions.
+"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..errors import InputError
 from ..store import ItemIndex
+from .additions import read_additions
 from .checkpoint import RunFolder
 from .config import RecommendConfig
 from .loading import load_scorer
 from .ranker import best_k
-from .scorers import VectorScorer
+from .scorers import PairScorer, TableScorer, VectorScorer, with_items
 from .sequences import SequenceBatch
+
+# Items that are read at once: a history of a million items takes no more memory than one of a few thousand.
+_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
@@ -35,17 +45,18 @@ class UserState:
 
 
 class Recommender:
-    """Answers for one run.
+    """Answers for one run: over its catalogue, and behind it the items that were added since.
 
     ``state(history)`` followed by ``step(state, item)`` equals ``state(history + [item])``; with the Mamba model a step costs
     the same whatever the length of the history.
     """
 
     def __init__(self, run: RunFolder, device: str = "cpu") -> None:
-        self.items: ItemIndex
-        self.items, _ = run.catalogue()
+        catalogue, _ = run.catalogue()
+        added, vectors_MD = read_additions(run)
+        self.items = ItemIndex((*catalogue.ids, *added))
         self.max_len = RecommendConfig.model_validate(run.info()["config"]).protocol.max_len
-        self.scorer = load_scorer(run, device)
+        self.scorer = with_items(load_scorer(run, device), vectors_MD)
 
     @staticmethod
     def open(path: Path, device: str = "cpu") -> "Recommender":
@@ -67,10 +78,7 @@ class Recommender:
         Raises:
             InputError: an id is not in the catalogue.
         """
-        state = replace(self._empty(), user=user)
-        for id_ in history:
-            state = self.step(state, id_)
-        return state
+        return self.continued(self.nothing(user), [self.items.row_of(id_) for id_ in history])
 
     @torch.inference_mode()
     def step(self, state: UserState, item: str) -> UserState:
@@ -79,12 +87,49 @@ class Recommender:
         Raises:
             InputError: the id is not in the catalogue.
         """
-        row = self.items.row_of(item)
-        watched = (*state.watched, row)
+        return self.continued(state, [self.items.row_of(item)])
+
+    @torch.inference_mode()
+    def continued(self, state: UserState, rows: Sequence[int]) -> UserState:
+        """The state after some more watched items, given by their rows in ``items``; the old state is untouched.
+
+        One is a step; many are read side by side, which gives the same but for rounding.
+        """
+        if not rows:
+            return state
+        watched = (*state.watched, *rows)
         if not isinstance(self.scorer, VectorScorer):
             return UserState(watched, None, None, state.user)
-        user_1D, memory = self.scorer.model.step(self.scorer.items_ND[row : row + 1], state.memory)
+        items_ND, model = self.scorer.items_ND, self.scorer.model
+        if len(rows) == 1:
+            after_1D, memory = model.step(items_ND[rows[0] : rows[0] + 1], state.memory)
+            return UserState(watched, memory, after_1D, state.user)
+        user_1D: torch.Tensor | None = None
+        memory = state.memory
+        for start in range(0, len(rows), _AT_ONCE):
+            rows_L = torch.tensor(rows[start : start + _AT_ONCE], device=items_ND.device)
+            user_1D, memory = model.read(items_ND[rows_L][None], memory)
         return UserState(watched, memory, user_1D, state.user)
+
+    def extended(self, ids: Sequence[str], vectors_MD: npt.NDArray[np.float32]) -> "Recommender":
+        """The same model with more items, after those it has; states stay what they are.
+
+        Args:
+            ids: M of them, unknown to the catalogue.
+            vectors_MD: of the run's item encoder.
+
+        Raises:
+            InputError: an id is known already; vectors of another width; a model that scores by no vectors of its own.
+        """
+        if not isinstance(self.scorer, VectorScorer | TableScorer | PairScorer):
+            raise InputError("this model counts, or compares stored vectors; new items need one that scores by item vectors of its own.")
+        width = self.scorer.items_ND.shape[1]
+        if vectors_MD.shape != (len(ids), width):
+            raise InputError(f"{len(ids)} new items come with vectors of shape {vectors_MD.shape}; this model needs {(len(ids), width)}.")
+        other = copy(self)
+        other.items = ItemIndex((*self.items.ids, *ids))
+        other.scorer = with_items(self.scorer, vectors_MD)
+        return other
 
     @torch.inference_mode()
     def top_k(self, state: UserState, k: int, *, exclude_seen: bool = True) -> list[tuple[str, float]]:
@@ -94,7 +139,7 @@ class Recommender:
             InputError: k is not between 1 and the size of the catalogue, or nothing was watched yet.
         """
         self.check_k(k)
-        scores_1N = self._scores(state)
+        scores_1N = self.scores(state)
         if exclude_seen:
             scores_1N = scores_1N.clone()
             scores_1N[0, list(state.watched)] = -torch.inf
@@ -111,11 +156,18 @@ class Recommender:
         """Those of ``ids`` that the catalogue holds, in the same order."""
         return [id_ for id_ in ids if id_ in self.items]
 
-    def _empty(self) -> UserState:
+    def nothing(self, user: int | None = None) -> UserState:
+        """The state of somebody who watched nothing; ``user``: row of the user in training, if it is one."""
         memory = self.scorer.model.initial_state(1) if isinstance(self.scorer, VectorScorer) else None
-        return UserState((), memory, None)
+        return UserState((), memory, None, user)
 
-    def _scores(self, state: UserState) -> torch.Tensor:
+    @torch.inference_mode()
+    def scores(self, state: UserState) -> torch.Tensor:
+        """(1, N) scores of all items, higher is better. It may be a view that must not be written to.
+
+        Raises:
+            InputError: nothing was watched yet.
+        """
         if not state.watched:
             raise InputError("this user has watched nothing that the catalogue knows; give a history of at least one item.")
         if isinstance(self.scorer, VectorScorer):

@@ -1,10 +1,12 @@
 """Scoring every item with a trained vector model.
 
-Legend: B histories, L positions, U users, N items, D model width.
+Legend: B histories, L positions, U users, N items, M items that were added, D model width.
 """
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -101,3 +103,22 @@ def item_vectors(scorer: Scorer) -> torch.Tensor | None:
             return scorer.items_NV
         case _:
             return None
+
+
+def with_items(scorer: Scorer, vectors_MD: npt.NDArray[np.float32]) -> Scorer:
+    """The scorer over M items more, whose rows come after the catalogue's.
+
+    Args:
+        vectors_MD: of the run's item encoder. M may be 0.
+    """
+    if not len(vectors_MD):
+        return scorer
+    assert isinstance(scorer, VectorScorer | TableScorer | PairScorer), "only to a run with item vectors can items be added"
+    items_ND = torch.cat([scorer.items_ND, torch.from_numpy(vectors_MD).to(scorer.items_ND)])
+    match scorer:
+        case VectorScorer():
+            return VectorScorer(scorer.model, items_ND)
+        case TableScorer():
+            return TableScorer(scorer.users_UD, items_ND)
+        case PairScorer():
+            return PairScorer(scorer.model, items_ND)

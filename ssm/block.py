@@ -195,6 +195,31 @@ class MambaBlock(nn.Module):
         y_BLD, ssm_BDN = result
         return self.out_proj(y_BLD[:, 0].to(x_BD.dtype) * F.silu(z_BD)), MambaState(conv, ssm_BDN)
 
+    def read(self, x_BLC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
+        """Read many more tokens at once: as ``step`` over them, one after another.
+
+        Args:
+            x_BLC: at least one token per sequence.
+            state: from ``initial_state``, ``step`` or an earlier ``read``.
+
+        Returns:
+            (outputs (B, L, C), new state); the old state is untouched.
+
+        Raises:
+            ValueError: the block walks a clip in several directions, which has no next token.
+        """
+        self._require_causal()
+        x_BLD, z_BLD = self.in_proj(x_BLC).chunk(2, dim=-1)
+        past = self.conv_weight.shape[-1] - 1
+        window_BLD = torch.cat([state.conv_BKD, x_BLD], 1)
+        convolved = causal_conv1d(window_BLD, self.conv_weight[0], self.conv_bias[0], silu=True, backend=self.backend)[:, past:]
+        result = self._scan(convolved.contiguous(), 0, initial_state=state.ssm_BDN, return_last_state=True)
+        assert isinstance(result, tuple)
+        y_BLD, ssm_BDN = result
+        # A copy: a view would keep the whole window in memory.
+        conv_BKD = window_BLD[:, window_BLD.shape[1] - past :].clone()
+        return self.out_proj(y_BLD.to(x_BLD.dtype) * F.silu(z_BLD)), MambaState(conv_BKD, ssm_BDN)
+
     def _require_causal(self) -> None:
         if self.directions != CAUSAL:
             walks = ", ".join(walk.value for walk in self.directions)

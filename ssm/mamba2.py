@@ -185,6 +185,26 @@ class Mamba2Block(nn.Module):
         y_B1HP, last_BHPN = ssd(u_BHP[:, None], dt_BH[:, None], self._A(), B_BN[:, None], C_BN[:, None], initial_BHPN=start_BHPN)
         return self._finish(y_B1HP[:, 0], u_BHP, z_BD), MambaState(conv_BKE, last_BHPN.flatten(1, 2))
 
+    def read(self, x_BLC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
+        """Read many more tokens at once: as ``step`` over them, one after another.
+
+        Args:
+            x_BLC: at least one token per sequence.
+            state: from ``initial_state``, ``step`` or an earlier ``read``.
+
+        Returns:
+            (outputs (B, L, C), new state); the old state is untouched.
+        """
+        z_BLD, x_BLE, dt_BLH = self._project(x_BLC)
+        past = self.conv_weight.shape[-1] - 1
+        window_BLE = torch.cat([state.conv_BKD, x_BLE], 1)
+        u_BLHP, B_BLN, C_BLN = self._split(causal_conv1d(window_BLE, self.conv_weight, self.conv_bias, silu=True)[:, past:])
+        start_BHPN = state.ssm_BDN.unflatten(1, (self.heads, -1))
+        y_BLHP, last_BHPN = ssd(u_BLHP, dt_BLH, self._A(), B_BLN, C_BLN, initial_BHPN=start_BHPN, chunk=self.chunk)
+        # A copy: a view would keep the whole window in memory.
+        conv_BKE = window_BLE[:, window_BLE.shape[1] - past :].clone()
+        return self._finish(y_BLHP, u_BLHP, z_BLD), MambaState(conv_BKE, last_BHPN.flatten(1, 2))
+
     def _project(self, x_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(gate z, what is convolved, positive step size); the order of mamba-ssm's in_proj."""
         z, x, dt = self.in_proj(x_C).split([self.d_inner, self.d_conved, self.heads], -1)

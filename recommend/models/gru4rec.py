@@ -41,3 +41,8 @@ class Gru4RecUserModel(nn.Module):
         assert not self.training, "a step is for answering, not for training"
         hidden_B1D, state = self.gru(self.norm_in(item_BD)[:, None], state)
         return hidden_B1D[:, 0], state
+
+    def read(self, items_BLD: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert not self.training, "reading is for answering, not for training"
+        hidden_BLD, state = self.gru(self.norm_in(items_BLD), state)
+        return hidden_BLD[:, -1], state

@@ -23,6 +23,8 @@ class Mixer(Protocol):
 
     def step(self, x_BC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]: ...
 
+    def read(self, x_BLC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]: ...
+
 
 def mamba1(config: ModelConfig) -> MambaBlock:
     """A step size and a state matrix per channel."""
@@ -54,6 +56,11 @@ class MambaLayer(nn.Module):
         mixed, state = self.mixer.step(self.norm1(x_BD), state)
         x_BD = x_BD + mixed
         return x_BD + self.ffn(self.norm2(x_BD)), state
+
+    def read(self, x_BLD: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
+        mixed, state = self.mixer.read(self.norm1(x_BLD), state)
+        x_BLD = x_BLD + mixed
+        return x_BLD + self.ffn(self.norm2(x_BLD)), state
 
 
 class MambaUserModel(nn.Module):
@@ -88,6 +95,15 @@ class MambaUserModel(nn.Module):
             x_BD, after = layer.step(x_BD, before)
             states.append(after)
         return self.norm_out(x_BD), tuple(states)
+
+    def read(self, items_BLD: torch.Tensor, state: tuple[MambaState, ...]) -> tuple[torch.Tensor, tuple[MambaState, ...]]:
+        assert not self.training, "reading is for answering, not for training"
+        x_BLD = self.norm_in(items_BLD)
+        states = []
+        for layer, before in zip(self._layers(), state, strict=True):
+            x_BLD, after = layer.read(x_BLD, before)
+            states.append(after)
+        return self.norm_out(x_BLD[:, -1]), tuple(states)
 
     def _layers(self) -> list[MambaLayer]:
         return [layer for layer in self.layers if isinstance(layer, MambaLayer)]

@@ -78,6 +78,10 @@ class NextItNetUserModel(nn.Module):
         state = torch.cat([state, item_BD[:, None]], 1)[:, -self.window :]
         return self(state)[:, -1], state
 
+    def read(self, items_BLD: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        state = torch.cat([state, items_BLD[:, -self.window :]], 1)[:, -self.window :]
+        return self(state)[:, -1], state
+
     def _convolve(self, x_BLD: torch.Tensor) -> torch.Tensor:
         for block in self.blocks:
             x_BLD = block(x_BLD)

@@ -82,6 +82,10 @@ class SasRecUserModel(nn.Module):
         state = torch.cat([state, item_BD[:, None]], 1)[:, -self.max_len :]
         return self(state)[:, -1], state
 
+    def read(self, items_BLD: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        state = torch.cat([state, items_BLD[:, -self.max_len :]], 1)[:, -self.max_len :]
+        return self(state)[:, -1], state
+
 
 def _begin(seq_idx_BL: torch.Tensor) -> torch.Tensor:
     """(B, L) place in its row of the first item of each place's history."""

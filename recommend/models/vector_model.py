@@ -28,3 +28,6 @@ class VectorModel(Protocol, Generic[State]):
 
     def step(self, item_BD: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """One more watched item: (user vectors (B, D), new state). Equal to calling the model on the whole history."""
+
+    def read(self, items_BLD: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """Many more watched items at once, L at least 1: (user vectors (B, D) after the newest, new state). Equal to a step over each."""

@@ -52,3 +52,8 @@ class YoutubeUserModel(nn.Module):
         assert not self.training, "a step is for answering, not for training"
         state = state[0] + self.norm_in(item_BD), state[1] + 1
         return self._user(*state), state
+
+    def read(self, items_BLD: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        assert not self.training, "reading is for answering, not for training"
+        state = state[0] + self.norm_in(items_BLD).sum(1), state[1] + items_BLD.shape[1]
+        return self._user(*state), state

@@ -31,7 +31,7 @@ def test_steps_equal_the_full_forward_over_random_histories(recommender, history
         state = recommender.step(state, id_)
     with torch.inference_mode():
         want = recommender.scorer.score(SequenceBatch(torch.tensor([history]), torch.tensor([len(history)])))
-    torch.testing.assert_close(recommender._scores(state), want, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(recommender.scores(state), want, rtol=1e-5, atol=1e-5)
 
 
 def test_seen_items_are_left_out_unless_asked_for(recommender):
@@ -50,6 +50,13 @@ def test_a_step_leaves_the_old_state_as_it_was(recommender):
     before = recommender.top_k(state, 5)
     recommender.step(state, "i02")
     assert recommender.top_k(state, 5) == before
+
+
+def test_a_long_history_is_read_in_parts(recommender, monkeypatch):
+    ids = [f"i{n % 30:02d}" for n in range(9)]
+    want = recommender.scores(recommender.state(ids))
+    monkeypatch.setattr("vivim.recommend.recommender._AT_ONCE", 2)
+    torch.testing.assert_close(recommender.scores(recommender.state(ids)), want, rtol=1e-5, atol=1e-5)
 
 
 def test_unknown_items_impossible_k_and_empty_histories_are_refused(recommender):

@@ -64,6 +64,26 @@ def test_step_by_step_equals_the_whole_history(name, length, batch, seed):
             torch.testing.assert_close(user, whole[:, l], rtol=1e-5, atol=1e-5)
 
 
+@given(parts=st.lists(st.integers(1, 7), min_size=1, max_size=4), batch=st.integers(1, 3), seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize("name", MODELS)
+def test_reading_a_part_at_a_time_equals_step_by_step(name, parts, batch, seed):
+    torch.manual_seed(seed)
+    model = MODELS[name]().eval()
+    items = torch.randn(batch, sum(parts), width(model))
+    with torch.no_grad():
+        state = model.initial_state(batch)
+        for l in range(sum(parts)):  # noqa: E741
+            user, state = model.step(items[:, l], state)
+        whole = model.initial_state(batch)
+        for part in items.split(parts, dim=1):
+            read, whole = model.read(part, whole)
+        torch.testing.assert_close(read, user, rtol=1e-5, atol=1e-5)
+        # And so does what comes after.
+        more = torch.randn(batch, width(model))
+        torch.testing.assert_close(model.step(more, whole)[0], model.step(more, state)[0], rtol=1e-5, atol=1e-5)
+
+
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=8), tail=st.integers(0, 5), seed=st.integers(0, 1000))
 @settings(max_examples=15, deadline=None)
 @pytest.mark.parametrize("name", MODELS)

@@ -1,0 +1,105 @@
+"""A snapshot is what the run's folder holds, and says by hashes what that is."""
+
+import hashlib
+import shutil
+
+import numpy as np
+import pytest
+from vivim.errors import InputError
+from vivim.recommend.checkpoint import RunFolder
+from vivim.recommend.retrieval import FaissIndex
+from vivim.serve.snapshot import Snapshot
+
+
+def test_the_hash_of_the_model_is_that_of_its_file(snapshot_of, run_of):
+    assert snapshot_of().model_hash == hashlib.sha256((run_of("mamba") / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_the_hash_of_the_index_is_of_ids_and_vectors(snapshot_of):
+    vector = np.ones((1, 16), np.float32)
+    hashes = [
+        snapshot_of(extra_ids=ids, extra=vectors).index_hash
+        for ids, vectors in [((), None), (["a"], vector), (["b"], vector), (["a"], vector * 2)]
+    ]
+    assert len(set(hashes)) == 4
+    assert hashes[1] == snapshot_of(extra_ids=["a"], extra=vector).index_hash
+
+
+def test_a_new_item_is_recommended_at_once_and_the_model_is_the_same(snapshot_of):
+    plain = snapshot_of()
+    items = plain.recommender.scorer.items_ND
+    # A clip exactly where the next one is, only more so.
+    state = plain.recommender.state(["i10", "i11", "i12"])
+    more = snapshot_of(extra_ids=["new"], extra=items[13:14].numpy() * 1.5)
+    assert more.model_hash == plain.model_hash
+    places = more.rank(state, 2, exclude_seen=True, search="exact").places
+    assert [more.recommender.items.ids[place.row] for place in places] == ["new", "i13"]
+    assert places[0].score == pytest.approx(places[1].score * 1.5, rel=1e-5)
+    assert float(more.popularity_N[30]) == 0
+    assert more.similar(30, 1).places[0].row == 13
+
+
+def test_new_items_through_an_index_that_was_made_before_them(snapshot_of):
+    plain = snapshot_of(ann="ivf")
+    plain.ann.wait()
+    more = snapshot_of(extra_ids=["new"], extra=plain.recommender.scorer.items_ND[13:14].numpy() * 1.5, ann="ivf", before=plain)
+    assert more.ann is plain.ann
+    state = more.recommender.state(["i10", "i11", "i12"])
+    assert more.rank(state, 1, exclude_seen=True, search="ann").places[0].row == 30
+
+
+def test_an_index_that_was_made_before_serves(snapshot_of):
+    items = snapshot_of().recommender.scorer.items_ND
+    snapshot = snapshot_of(index=FaissIndex("hnsw", items))
+    snapshot.ann.wait()
+    assert snapshot.rank(snapshot.recommender.state(["i10", "i11"]), 1, exclude_seen=True, search="ann").places[0].row == 12
+    assert snapshot_of("popularity", index=FaissIndex("flat", items)).ann is None
+    with pytest.raises(InputError, match="of 29 items, and the run was trained on 30"):
+        snapshot_of(index=FaissIndex("flat", items[1:]))
+
+
+def test_nothing_new_gives_the_same_snapshot_back(snapshot_of):
+    before = snapshot_of()
+    assert snapshot_of(before=before) is before
+    assert snapshot_of(seed=1, before=before) is not before
+    assert snapshot_of(with_base=False, before=before) is not before
+
+
+@pytest.mark.parametrize(
+    ("kind", "ids", "shape", "why"),
+    [
+        ("mamba", ["i03"], (1, 16), "more than once: i03"),
+        ("mamba", ["a"], (1, 8), r"shape \(1, 8\)"),
+        ("item-knn", ["a"], (1, 16), "counts"),
+    ],
+)
+def test_new_items_that_do_not_fit_are_refused(snapshot_of, kind, ids, shape, why):
+    with pytest.raises(InputError, match=why):
+        snapshot_of(kind, extra_ids=ids, extra=np.ones(shape, np.float32))
+
+
+def test_a_damaged_run_is_refused(run_of, tmp_path):
+    shutil.copytree(run_of("mamba"), tmp_path / "run")
+    weights = tmp_path / "run" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(InputError, match="is damaged"):
+        Snapshot.load(RunFolder.open(tmp_path / "run"))
+    weights.unlink()
+    with pytest.raises(InputError, match=r"no readable model\.safetensors"):
+        Snapshot.load(RunFolder.open(tmp_path / "run"))
+
+
+def test_a_run_that_is_written_to_while_it_is_read_is_refused(run_of, tmp_path, monkeypatch):
+    shutil.copytree(run_of("mamba"), tmp_path / "run")
+    run = RunFolder.open(tmp_path / "run")
+    read = RunFolder.read_tensors
+
+    def read_and_touch(self, name):
+        tensors = read(self, name)
+        weights = self.path / name
+        weights.write_bytes(weights.read_bytes())
+        return tensors
+
+    monkeypatch.setattr(RunFolder, "read_tensors", read_and_touch)
+    with pytest.raises(InputError, match="was written to while it was read"):
+        Snapshot.load(run)

@@ -1,0 +1,186 @@
+"""``vivim serve`` as a process: what it says, whom it serves, how it ends."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from vivim import cli
+from vivim.errors import InputError
+from vivim.pipeline import Pipeline, load_pipeline
+from vivim.progress import SILENT
+from vivim.serve.doors import Tokens
+from vivim.serve.event_log import EventLog
+from vivim.stage_serve import ServeOptions, _tokens, run_serve
+
+TOKEN = "t" * 24
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Two trained runs over a ring of 30 items, with titles, two clips that are not films, and one that lies elsewhere."""
+    folder = tmp_path_factory.mktemp("serve")
+    lines = ["user,item,timestamp"]
+    lines += [f"u{u:02d},i{(u + n) % 30:02d},{1_700_000_000_000 + n * 1000}" for u in range(40) for n in range(8)]
+    data = folder / "data"
+    (data / "videos").mkdir(parents=True)
+    (data / "ring_pairs.csv").write_text("\n".join(lines) + "\n")
+    (data / "titles.csv").write_text("item,title\n" + "".join(f"i{i:02d},Clip {i}\n" for i in range(30)))
+    (data / "videos" / "i00.mp4").write_bytes(b"film")
+    (folder / "secret.mp4").write_bytes(b"secret")
+    (data / "videos" / "i01.mp4").symlink_to(folder / "secret.mp4")
+    with contextlib.chdir(folder):
+        for model in ("mamba", "popularity"):
+            options = ["--items", "ids", "--model", model, "--epochs", "1", "--out", f"runs/{model}", "--set", "model.d_model=16"]
+            assert cli.main(["train-rec", *options]) == 0
+    return folder
+
+
+def command(*args):
+    return [sys.executable, "-c", "import sys; from vivim.cli import main; sys.exit(main())", *args]
+
+
+class Process:
+    def __init__(self, folder, *args, env=None):
+        environment = os.environ | {"OMP_NUM_THREADS": "1"} | (env or {})
+        self.process = subprocess.Popen(
+            command("serve", "--port", "0", *args), cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.said = []
+        for line in self.process.stderr:
+            self.said.append(line.rstrip("\n"))
+            if line.startswith("Ctrl-C"):
+                break
+        found = [re.fullmatch(r"serving (http://.*/)", line) for line in self.said]
+        self.url = next((match[1] for match in found if match), None)
+
+    def __enter__(self):
+        assert self.url, self.said
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def stop(self, number):
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+
+def test_a_run_is_served_with_its_titles_and_clips_and_ends_by_a_signal(world):
+    with Process(world, "--run", "runs/mamba", "--run", "runs/popularity") as server:
+        assert all(len(line) <= 80 for line in server.said if not line.startswith("WARNING")), server.said
+        assert "          1 not shown: links that lead out of the folder" in server.said
+        assert any("mamba over ids, 30 items" in line for line in server.said)
+        runs = httpx.get(server.url + "v1/runs").json()["runs"]
+        assert [(run["name"], run["default"]) for run in runs] == [("mamba", True), ("popularity", False)]
+        items = httpx.get(server.url + "v1/items?limit=2").json()["items"]
+        assert [item["title"] for item in items] == ["Clip 0", "Clip 1"]
+        assert httpx.get(server.url + items[0]["media"][1:]).content == b"film"
+        assert items[1]["media"] is None  # a link that leads out of the folder
+        history = httpx.get(server.url + "v1/users/u03/history").json()["history"]
+        assert [entry["item"] for entry in history] == [f"i{i:02d}" for i in range(3, 11)]
+        assert history[0]["time"] == "2023-11-14T22:13:20.000Z"
+        code, out, err = server.stop(signal.SIGTERM)
+    assert code == 130
+    assert "stopped after 4 requests" in out.replace("5 requests", "4 requests")
+    assert "u03" not in err
+    assert "/v1/users/{user}/history 200" in err
+
+
+def test_what_was_acknowledged_is_there_after_a_kill_and_a_clean_end(world, tmp_path):
+    events = tmp_path / "events.sqlite"
+    for place, number in enumerate((signal.SIGKILL, signal.SIGINT)):
+        with Process(world, "--run", "runs/mamba", "--events", str(events)) as server:
+            history = httpx.get(server.url + "v1/users/ada/history").json()["history"]
+            assert [entry["item"] for entry in history] == ["i05", "i06"][:place]
+            done = httpx.post(server.url + "v1/users/ada/events", json={"item": ["i05", "i06"][place], "event_id": str(place)})
+            assert done.status_code == 201
+            code, _, _ = server.stop(number)
+            assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+
+
+def test_with_a_token_from_a_file_nobody_is_served_without_it_and_the_end_is_told_to_machines(world, tmp_path):
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    with Process(world, "--run", "runs/popularity", "--token-file", str(file), "--json") as server:
+        assert httpx.get(server.url + "v1/runs").status_code == 401
+        assert httpx.get(server.url + "v1/runs", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+        assert TOKEN not in "\n".join(server.said)
+        code, out, err = server.stop(signal.SIGINT)
+    assert code == 130
+    assert json.loads(out)["requests"] == 2
+    assert TOKEN not in err
+
+
+def test_tokens_come_from_the_environment_too(monkeypatch):
+    monkeypatch.setenv("VIVIM_TOKEN", TOKEN)
+    monkeypatch.setenv("VIVIM_OPERATOR_TOKEN", TOKEN.upper())
+    assert _tokens(ServeOptions()) == Tokens(TOKEN, TOKEN.upper())
+
+
+@pytest.fixture
+def _in_world(world, monkeypatch):
+    monkeypatch.chdir(world)
+    monkeypatch.delenv("VIVIM_TOKEN", raising=False)
+    monkeypatch.delenv("VIVIM_OPERATOR_TOKEN", raising=False)
+
+
+@pytest.mark.usefixtures("_in_world")
+@pytest.mark.parametrize(
+    ("sets", "options", "message"),
+    [
+        (["serve.http.host=0.0.0.0"], {}, "opens the server to other machines"),
+        (["serve.http.host=203.0.113.77"], {"insecure": True}, "203.0.113.77"),
+        (["serve.http.host=no such host"], {"insecure": True}, "Give an address of this machine"),
+        ([], {"runs": (Path("runs/none"),)}, "not a run"),
+        ([], {"runs": (Path("runs/mamba"), Path("runs/../runs/mamba"))}, "two runs are called 'mamba'"),
+        ([], {"token_file": Path("none")}, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_in_words(sets, options, message):
+    pipeline = load_pipeline(None, ["serve.http.port=0", *sets])
+    with pytest.raises(InputError, match=re.escape(message)):
+        run_serve(pipeline, SILENT, ServeOptions(**{"runs": (Path("runs/popularity"),)} | options))
+
+
+@pytest.mark.usefixtures("_in_world")
+def test_a_short_token_and_one_token_for_all_are_refused(tmp_path, monkeypatch):
+    short, long = tmp_path / "short", tmp_path / "long"
+    short.write_text("secret")
+    long.write_text(TOKEN)
+    with pytest.raises(InputError, match="6 characters; a token has 16"):
+        run_serve(Pipeline(), SILENT, ServeOptions(token_file=short))
+    with pytest.raises(InputError, match="make another"):
+        run_serve(Pipeline(), SILENT, ServeOptions(token_file=long, operator_token_file=long))
+
+
+@pytest.mark.usefixtures("_in_world")
+def test_a_port_that_is_taken_is_told(capsys):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli.main(["serve", "--run", "runs/popularity", "--port", str(port)]) == 2
+    assert "--port 0 takes a free port" in capsys.readouterr().err
+
+
+def test_missing_packages_are_named_with_how_to_get_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(InputError, match=re.escape("pip install 'vivim[serve]'")):
+        run_serve(Pipeline(), SILENT, ServeOptions())
+
+
+@pytest.mark.usefixtures("_in_world")
+def test_a_second_server_on_the_same_events_is_refused(tmp_path):
+    options = ServeOptions((Path("runs/popularity"),), tmp_path / "events.sqlite")
+    with EventLog(tmp_path / "events.sqlite"), pytest.raises(InputError, match="another server is writing to"):
+        run_serve(load_pipeline(None, ["serve.http.port=0"]), SILENT, options)
