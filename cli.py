@@ -261,6 +261,25 @@ def recommend(
     return run_recommend(call.pipeline, call.progress, run=run, user=user, k=k, history=history.split(",") if history else None)
 
 
+@command("report")
+def report(
+    call: Call,
+    run: opt.Run = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="File to write; default: report.html in the run.")] = None,
+    interactions: opt.Interactions = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(metavar="FILE.h5", help="Vectors the run was trained on; default: where they were then.")
+    ] = None,
+    videos: opt.ReportVideos = None,
+    thumbnails: opt.ReportThumbnails = None,
+    titles: opt.Titles = None,
+) -> "Summary":
+    """Write all there is to say about a run into one HTML file: data, clips, vectors, training, metrics, examples."""
+    from .stage_report import run_report
+
+    return run_report(call.pipeline, call.progress, run=run, out=out, embeddings=embeddings)
+
+
 @command("check-data")
 def check_data(
     call: Call,

@@ -19,6 +19,7 @@ from .extract.config import ExtractConfig
 from .extract.pretrain.config import PretrainConfig
 from .extract.pretrain.selfsup_config import SelfSupConfig
 from .recommend.config import EvaluateConfig, ItemsConfig, LossConfig, ModelConfig, ProtocolConfig, TrainConfig, TuneConfig
+from .serve.report.config import ReportConfig
 from .settings import Settings
 
 DEFAULT_FILE = Path("pipeline.yaml")
@@ -64,6 +65,7 @@ class Pipeline(Settings):
         train: how it is minimised.
         evaluate: how a run is measured.
         tune: what a search tries, and for how long.
+        report: how much a report shows.
     """
 
     seed: int = Field(1, ge=0, lt=2**32)
@@ -82,6 +84,7 @@ class Pipeline(Settings):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = TuneConfig()
+    report: ReportConfig = ReportConfig()
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from .viewers import build_world
 from .world import World, WorldConfig, WorldFiles
 
 K = 10
+THUMBNAILS = "thumbnails"
 TRIED = 50
 FOUND = (
     f"This viewer was picked to show what video can do: the first one whose next clip is new and stands in the top {K} of ids + video. "
@@ -115,7 +116,7 @@ def run_demo_world(out: Path, *, seed: int, device: str, quick: bool, progress: 
     files = render_world(world, out / "world", progress=progress)
     seconds["render"], started = clock() - started, clock()
 
-    config = extract_config()
+    config = extract_config().model_copy(update={"thumbnails": out / THUMBNAILS})
     encoder = make_encoder(config.encoder, seed)
     weights = encoder.load_report
     encoder.to(device)

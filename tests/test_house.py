@@ -38,6 +38,9 @@ OPTIONAL = {
     "sentence_transformers",
     "transformers",
     "optuna",
+    "bokeh",
+    "jinja2",
+    "PIL",
 }
 
 # Kernels can only be written with triton at hand; the file is itself imported where it is used.

@@ -1,0 +1,1 @@
+"""A trained recommender answering people: the service, its page, the report."""
