@@ -50,7 +50,7 @@ class Accuracy:
         lines: the run, then the yardsticks.
         beside: name -> value of what the run's lists are like beside accuracy, at the first K.
         card: the protocol in a sentence.
-        measured: when and from which commit the run's numbers are.
+        date, commit: when the run was measured, and by which code.
     """
 
     questions: int
@@ -59,7 +59,8 @@ class Accuracy:
     lines: tuple[Line, ...]
     beside: dict[str, str]
     card: str
-    measured: str
+    date: str
+    commit: str
 
     @property
     def k(self) -> int:
@@ -99,7 +100,8 @@ def look_at_accuracy(evidence: Evidence, progress: Progress) -> Accuracy:
         lines=tuple(lines),
         beside=_beside(own, str(ks[0]), results["index"]),
         card=card_line(results["protocol_card"]),
-        measured=f"{origin['date']}, commit {origin['commit']}",
+        date=origin["date"],
+        commit=origin["commit"],
     )
 
 

@@ -17,6 +17,7 @@ from .svg import LINE, OTHER, OWN, SOFT, THIRD, WIDTH_INCHES, panel, style, to_s
 
 _LINE_COLOURS = (OTHER, THIRD)
 _MARKERS = ("o", "s")
+_FEW = 20  # questions
 
 
 def lengths(facts: Histories) -> str:
@@ -35,7 +36,8 @@ def popularity(facts: Histories) -> str:
     """How often the item at each place is watched, both axes logarithmic."""
     with style():
         figure, axes = panel()
-        axes.loglog(facts.places_C, np.maximum(facts.views_C, 0.5), color=OWN)
+        watched_C = facts.views_C > 0  # zero has no place on a logarithmic axis; how many there are stands below
+        axes.loglog(facts.places_C[watched_C], facts.views_C[watched_C], color=OWN)
         axes.set(xlabel="item, from the most watched", ylabel="training interactions")
         return to_svg(figure, "popularity", f"Training interactions by place; the most watched item has {int(facts.views_C[0]):,}.")
 
@@ -45,8 +47,8 @@ def spans(spans_N: npt.NDArray[np.float64]) -> str:
     known_N = spans_N[np.isfinite(spans_N)]
     with style():
         figure, axes = panel()
-        axes.hist(known_N, bins=40, color=OWN)
-        axes.set(xlabel="seconds from the first to the last sampled frame", ylabel="clips")
+        axes.hist(known_N, bins=40, range=(0, max(float(known_N.max()), 1e-9)), color=OWN)
+        axes.set(xlabel="seconds, first to last sampled frame", ylabel="clips")
         axes.grid(visible=False, axis="x")
         return to_svg(figure, "spans", f"Histogram of the sampled span of each clip; the median is {np.median(known_N):.1f} seconds.")
 
@@ -74,7 +76,7 @@ def norms(norms_N: npt.NDArray[np.float64]) -> str:
     """Lengths of the vectors."""
     with style():
         figure, axes = panel()
-        axes.hist(norms_N, bins=40, color=OWN)
+        axes.hist(norms_N, bins=40, range=(0, float(norms_N.max())), color=OWN)  # from 0: a spread of a thousandth is none
         axes.set(xlabel="length of a vector", ylabel="vectors")
         axes.grid(visible=False, axis="x")
         return to_svg(figure, "norms", f"Histogram of the lengths of the vectors, from {norms_N.min():.3g} to {norms_N.max():.3g}.")
@@ -87,7 +89,15 @@ def spectrum(spectrum_K: npt.NDArray[np.float64], effective_rank: float) -> str:
         figure, axes = panel()
         axes.plot(np.arange(1, len(held_K) + 1), held_K, color=OWN)
         axes.axvline(effective_rank, color=SOFT, linewidth=1, linestyle=":")
-        axes.annotate(f"effective rank {effective_rank:.1f}", (effective_rank, 0.06), xytext=(4, 0), textcoords="offset points", color=SOFT)
+        after = effective_rank < 0.6 * len(held_K)
+        axes.annotate(
+            f"effective rank {effective_rank:.1f}",
+            (effective_rank, 0.06),
+            xytext=(4 if after else -4, 0),
+            textcoords="offset points",
+            ha="left" if after else "right",
+            color=SOFT,
+        )
         axes.yaxis.set_major_formatter("{x:.0%}")
         axes.set(xlabel="principal directions", ylabel="variance held", ylim=(0, 1.02), xlim=(0, len(held_K) + 1))
         return to_svg(figure, "spectrum", f"Share of the variance in the first directions; the first alone holds {held_K[0]:.0%}.")
@@ -137,6 +147,7 @@ def overall(facts: Accuracy, metric: str, name: str) -> str:
         axes.set_yticks(range(len(facts.lines)), [line.name for line in facts.lines])
         axes.set(xlabel=f"{name} on test, 95 % interval", ylim=(len(facts.lines) - 0.4, -0.6))
         axes.set_xlim(left=0)
+        axes.xaxis.get_major_locator().set_params(nbins=5)
         axes.grid(visible=False, axis="y")
         said = "; ".join(f"{line.name} {line.metrics[metric]}" for line in facts.lines)
         return to_svg(figure, f"overall-{metric.split('@')[0]}", f"{name} on test: {said}.")
@@ -166,10 +177,17 @@ def buckets(facts: Accuracy, kind: str, label: str) -> str:
                     label=line.name if group.name == names[0] else None,
                 )
         axes.set_xticks(range(len(names)), names)
-        axes.set(xlabel=label, ylabel=f"HR@{facts.k}", ylim=(0, None), xlim=(-0.6, len(names) - 0.4))
+        axes.set(xlabel=label, ylabel=f"HR@{facts.k}", ylim=(0, _top(facts, kind)), xlim=(-0.6, len(names) - 0.4))
         axes.grid(visible=False, axis="x")
         figure.legend(loc="outside upper left", ncols=len(facts.lines), handletextpad=0.2, columnspacing=1.0)
         return to_svg(figure, kind.replace("_", "-"), f"HR@{facts.k} {label}; the numbers stand in the table below.")
+
+
+def _top(facts: Accuracy, kind: str) -> float | None:
+    """Where the axis ends: a handful of questions has an interval that would press all others to the ground, and runs out of the chart."""
+    found = [(group.questions, group.metrics[f"hit_rate@{facts.k}"].high) for line in facts.lines for group in getattr(line, kind)]
+    most = max((high for questions, high in found if questions >= _FEW), default=0.0)
+    return 1.1 * most if most > 0 else None
 
 
 def _interval(axes: object, found: Estimate, place: float, colour: str, marker: str) -> None:

@@ -18,6 +18,7 @@ from .plane import Plane
 from .vectors import Vectors
 
 FAILURES_SHOWN = 50
+_PICTURED = 0.2  # share of the items shown that have a picture, from which on they are shown as pictures and not as lines
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,13 @@ def page(evidence: Evidence, facts: Facts, album: Album) -> str:
     templates = Environment(
         loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    templates.filters |= {"number": _number, "short": short_name}
+    templates.policies["json.dumps_kwargs"] = {"sort_keys": False}  # in a drawing's JSON what is defined first is referred to later
+    templates.filters |= {"number": _number, "short": short_name, "moment": _moment}
     templates.tests["missing"] = lambda value: isinstance(value, Missing)
     ids = evidence.items.ids
     album.fill(ids[row] for row in facts.rows_shown())
+    rows = set(facts.rows_shown())
+    templates.globals["pictured"] = sum(album.uri(ids[row]) is not None for row in rows) >= _PICTURED * len(rows) > 0
     chart = _map(evidence, facts, album)
 
     def card(row: int) -> Card:
@@ -115,6 +119,11 @@ def _of_extraction(found: Extraction) -> dict[str, str]:
     if np.isfinite(found.spans_N).any():
         drawn["spans"] = charts.spans(found.spans_N)
     return drawn
+
+
+def _moment(date: str) -> str:
+    """``2026-11-26T09:01:49+00:00`` without what nobody reads."""
+    return f"{date[:16].replace('T', ' ')} UTC" if "+00:00" in date else date
 
 
 def _number(value: float, digits: int = 0) -> str:

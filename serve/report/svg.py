@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 INK, SOFT, LINE, OWN, OTHER, THIRD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f", "#101112"
 _VARIABLES = {INK: "--ink", SOFT: "--soft", LINE: "--line", OWN: "--own", OTHER: "--other", THIRD: "--third"}
 
-WIDTH_INCHES, HEIGHT_INCHES = 4.4, 2.7
-_POINTS = 8.5
+WIDTH_INCHES, HEIGHT_INCHES = 4.4, 2.8
+_POINTS = 10
 
 
 def style() -> AbstractContextManager[Any]:

@@ -38,6 +38,6 @@ def line(name, low, value, high, own=False):
 )
 def test_the_verdict_goes_by_the_better_yardstick(own, words):
     lines = (line("mine", *own, own=True), line("popularity", 0.05, 0.1, 0.15), line("item-knn", 0.1, 0.2, 0.29))
-    facts = Accuracy(100, 30, (10,), lines, {}, "", "")
+    facts = Accuracy(100, 30, (10,), lines, {}, "", "", "")
     assert words in facts.verdict
     assert "yardstick itself" in replace(facts, lines=lines[:1]).verdict
