@@ -138,7 +138,7 @@ Thumbnails = Annotated[
 ]
 ReportVideos = Annotated[
     str | None,
-    typer.Option("--videos", metavar="DIR", help="Clips, for pictures of them; default: found beside the interactions."),
+    typer.Option("--videos", metavar="DIR", help="Clips, for pictures of them; default: found in the folder of the interactions."),
     Sets("data.videos"),
 ]
 ReportThumbnails = Annotated[

@@ -13,7 +13,7 @@ from .pipeline import Pipeline
 from .progress import Progress
 from .stage_one import pick_device
 from .stage_two import interactions_of, open_run, titles_of
-from .terminal import Summary, program
+from .terminal import Summary
 
 if TYPE_CHECKING:
     from .extract.clips import Catalogue
@@ -76,7 +76,9 @@ def _gather(pipeline: Pipeline, folder: "RunFolder", embeddings: Path | None, pr
     items, counts_N = folder.catalogue()
     split = protocol_of(RecommendConfig.model_validate(folder.info()["config"]).protocol).split(interactions)
     if split.items != items:
-        raise InputError(f"{folder.path} was trained on another catalogue than {interactions.source} gives; give the file it was trained on.")
+        raise InputError(
+            f"{folder.path} was trained on another catalogue than {interactions.source} gives; give the file it was trained on."
+        )
     store = _store(folder, embeddings)
     return Evidence(
         run=folder,
@@ -90,7 +92,6 @@ def _gather(pipeline: Pipeline, folder: "RunFolder", embeddings: Path | None, pr
         titles=titles_of(pipeline, folder),
         extractions=noted_runs(store.path) if store is not None else [],
         failure_kinds=KINDS,
-        program=program(),
     )
 
 

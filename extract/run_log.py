@@ -32,8 +32,10 @@ def note_run(folder: Path, done: ExtractSummary, progress: Progress) -> None:
         "verdict": done.verdict.as_dict() if done.verdict else None,
     }
     try:
-        with (folder / NAME).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with (folder / NAME).open("ab+") as file:
+            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                file.write(b"\n")  # after a line that was cut off
+            file.write(json.dumps(line).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

@@ -75,7 +75,9 @@ def test_thumbnails_that_extraction_left_are_enough(trained, monkeypatch, capsys
 
 def test_a_run_of_ids_says_what_it_lacks(trained, monkeypatch, capsys):
     monkeypatch.chdir(trained)
-    code, out, _ = run(capsys, "report", "--run", "ids", "--out", "ids.html", "--device", "cpu", "--set", "report.decode=3", "report.viewers=2")
+    code, out, _ = run(
+        capsys, "report", "--run", "ids", "--out", "ids.html", "--device", "cpu", "--set", "report.decode=3", "report.viewers=2"
+    )
     assert code == 0
     assert "ids.html written" in out
     page = (trained / "ids.html").read_text()

@@ -119,7 +119,8 @@ def _metrics(found: Mapping[str, Any]) -> dict[str, Estimate]:
 
 def _groups(found: Mapping[str, Any]) -> tuple[GroupResult, ...]:
     return tuple(
-        GroupResult(name, group["questions"], _metrics({k: v for k, v in group.items() if k != "questions"})) for name, group in found.items()
+        GroupResult(name, group["questions"], _metrics({k: v for k, v in group.items() if k != "questions"}))
+        for name, group in found.items()
     )
 
 

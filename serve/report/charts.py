@@ -4,6 +4,7 @@ Legend: U users, N rows, D width, K directions.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from .curves import Curves
 from .extraction import STAGES, TimeSplit
 from .histories import Histories
 from .svg import LINE, OTHER, OWN, SOFT, THIRD, WIDTH_INCHES, panel, style, to_svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _LINE_COLOURS = (OTHER, THIRD)
 _MARKERS = ("o", "s")
@@ -28,6 +32,7 @@ def lengths(facts: Histories) -> str:
         axes.hist(np.minimum(facts.lengths_U, most), bins=_whole_bins(int(facts.lengths_U.min()), most), color=OWN)
         axes.set(xlabel=f"interactions of a user ({most} or more in the last bar)", ylabel="users")
         axes.grid(visible=False, axis="x")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         median = int(np.median(facts.lengths_U))
         return to_svg(figure, "lengths", f"Histogram of interactions per user; half of the users have {median} or fewer.")
 
@@ -119,7 +124,7 @@ def loss(facts: Curves) -> str:
         figure, axes = panel()
         axes.plot(epochs, [epoch.loss for epoch in facts.epochs], color=OWN, marker="o", markersize=3)
         axes.set(xlabel="epoch", ylabel="training loss")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         return to_svg(figure, "loss", f"Training loss, from {facts.epochs[0].loss:.3f} to {facts.epochs[-1].loss:.3f}.")
 
 
@@ -132,7 +137,7 @@ def validation(facts: Curves) -> str:
         axes.plot(epochs, [epoch.hit_rate_10 for epoch in facts.epochs], color=OWN, marker="o", markersize=3, label="HR@10")
         axes.plot(epochs, [epoch.ndcg_10 for epoch in facts.epochs], color=OTHER, marker="s", markersize=3, label="NDCG@10")
         axes.set(xlabel=f"epoch (kept: {facts.best})", ylabel="on validation", ylim=(0, None))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.legend(loc="lower right")
         best = max(epoch.ndcg_10 for epoch in facts.epochs)
         return to_svg(figure, "validation", f"Validation metrics by epoch; the best NDCG@10 is {best:.4f}, at epoch {facts.best}.")
@@ -147,7 +152,7 @@ def overall(facts: Accuracy, metric: str, name: str) -> str:
         axes.set_yticks(range(len(facts.lines)), [line.name for line in facts.lines])
         axes.set(xlabel=f"{name} on test, 95 % interval", ylim=(len(facts.lines) - 0.4, -0.6))
         axes.set_xlim(left=0)
-        axes.xaxis.get_major_locator().set_params(nbins=5)
+        axes.locator_params(axis="x", nbins=5)
         axes.grid(visible=False, axis="y")
         said = "; ".join(f"{line.name} {line.metrics[metric]}" for line in facts.lines)
         return to_svg(figure, f"overall-{metric.split('@')[0]}", f"{name} on test: {said}.")
@@ -190,9 +195,9 @@ def _top(facts: Accuracy, kind: str) -> float | None:
     return 1.1 * most if most > 0 else None
 
 
-def _interval(axes: object, found: Estimate, place: float, colour: str, marker: str) -> None:
+def _interval(axes: "Axes", found: Estimate, place: float, colour: str, marker: str) -> None:
     error = [[found.value - found.low], [found.high - found.value]]
-    axes.errorbar([found.value], [place], xerr=error, fmt=marker, color=colour, markersize=6, capsize=3)  # type: ignore[attr-defined]
+    axes.errorbar([found.value], [place], xerr=error, fmt=marker, color=colour, markersize=6, capsize=3)
 
 
 def _colour(facts: Accuracy, line: Line) -> str:
@@ -200,10 +205,10 @@ def _colour(facts: Accuracy, line: Line) -> str:
     return OWN if line.own else _LINE_COLOURS[others.index(line.name) % len(_LINE_COLOURS)]
 
 
-def _whole_bins(least: int, most: int) -> npt.NDArray[np.float64]:
+def _whole_bins(least: int, most: int) -> list[float]:
     """Edges between whole numbers, some 40 bars at most."""
     step = max(1, -(-(most - least + 1) // 40))
-    return np.arange(least - 0.5, most + step + 0.5, step)
+    return [edge - 0.5 for edge in range(least, most + step + 1, step)]
 
 
 assert WIDTH_INCHES < 5, "text of a chart must still be read on a telephone"

@@ -47,7 +47,6 @@ class Evidence:
         titles: by item id; empty where there are none.
         extractions: what the runs of stage one that made ``store`` noted, the oldest first.
         failure_kinds: kind of failure -> its meaning.
-        program: what to type to call this program.
     """
 
     run: RunFolder
@@ -61,7 +60,6 @@ class Evidence:
     titles: Mapping[str, str]
     extractions: Sequence[Mapping[str, Any]] = ()
     failure_kinds: Mapping[str, str] | None = None
-    program: str = "vivim"
 
     @property
     def info(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def look_at_extraction(evidence: Evidence, sheet: int, seed: int) -> Extraction 
         return no_vectors(evidence)
     if not isinstance(store.recipe, Recipe):
         what = f"The vectors of this run were made from {store.recipe.made_from}; no clip was read for them."
-        return Missing(what, f"{evidence.program} extract --videos DIR")
+        return Missing(what, "vivim extract --videos DIR")
     counted = Counter(failure.kind for failure in store.failures)
     meaning = evidence.failure_kinds or {}
     drawn = np.random.default_rng([seed, 1]).choice(len(store), min(sheet, len(store)), replace=False)
@@ -93,7 +93,7 @@ def look_at_extraction(evidence: Evidence, sheet: int, seed: int) -> Extraction 
         reading=_reading(store.recipe),
         times=times,
         sheet=tuple(store.ids.ids[row] for row in sorted(drawn)),
-        missing_times=None if times else Missing("How long stage one took was not noted beside the file.", f"{evidence.program} extract"),
+        missing_times=None if times else Missing("How long stage one took was not noted beside the file.", "vivim extract"),
     )
 
 
@@ -102,10 +102,10 @@ def no_vectors(evidence: Evidence) -> Missing:
     known = evidence.info.get("embeddings")
     if known:
         what = f"The vectors this run was trained on, {known['path']}, are gone or are others now."
-        return Missing(what, f"{evidence.program} report --embeddings FILE.h5")
+        return Missing(what, "vivim report --embeddings FILE.h5")
     kind = evidence.config.items.kind
     what = f"This run looks at no stored vectors (items: {kind})."
-    return Missing(what, f"{evidence.program} extract --videos DIR && {evidence.program} train-rec --items ids+frozen")
+    return Missing(what, "vivim extract --videos DIR && vivim train-rec --items ids+frozen")
 
 
 def time_split(line: Mapping[str, Any]) -> TimeSplit:

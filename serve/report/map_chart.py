@@ -5,6 +5,7 @@ Its colours are read on light and on dark, and it has no ground of its own, so t
 Legend: P places on the map.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,7 @@ def draw_map(plane: Plane, ids: Sequence[str], titles: Sequence[str], pictures: 
         MissingExtra: Bokeh is not installed.
     """
     try:
+        from bokeh.core.types import ID
         from bokeh.embed import json_item
         from bokeh.models import ColumnDataSource, HoverTool
         from bokeh.plotting import figure
@@ -96,7 +98,7 @@ def draw_map(plane: Plane, ids: Sequence[str], titles: Sequence[str], pictures: 
     dots.nonselection_glyph = dots.selection_glyph = None
     chart.add_tools(HoverTool(tooltips=_TOOLTIP, renderers=[dots], limit=1))
     library = "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)
-    return MapChart(library, json_item(chart, TARGET), steps)
+    return MapChart(library, json_item(chart, ID(TARGET)), steps)
 
 
 def popularity_steps(views_P: npt.NDArray[np.int64]) -> tuple[tuple[str, int, int], ...]:
@@ -105,7 +107,7 @@ def popularity_steps(views_P: npt.NDArray[np.int64]) -> tuple[tuple[str, int, in
     if most == 0:
         return ((NEVER, 0, 0),)
     edges = np.unique(np.geomspace(1, most + 1, len(SCALE) + 1).round().astype(np.int64))
-    ranges = [(int(low), int(high) - 1) for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    ranges = [(int(low), int(high) - 1) for low, high in itertools.pairwise(edges)]
     colours = [SCALE[round(place * (len(SCALE) - 1) / max(len(ranges) - 1, 1))] for place in range(len(ranges))]
     steps = [(NEVER, 0, 0), *((colour, low, high) for colour, (low, high) in zip(colours, ranges, strict=True))]
     return tuple((colour, low, high) for colour, low, high in steps if ((views_P >= low) & (views_P <= high)).any())

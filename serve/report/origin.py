@@ -42,7 +42,7 @@ def trace(evidence: Evidence) -> Origin:
         "versions": ", ".join(f"{name} {version}" for name, version in trained["versions"].items()),
         "seed": str(info["seed"]),
         "processes": str(info.get("processes", 1)),
-        "run": str(evidence.run.path),
+        "run": str(evidence.run.path.resolve()),
         "interactions": str(info["data"]["path"]),
         **{f"sha256 of the {name}": str(value) for name, value in hashes.items()},
     }
@@ -55,10 +55,10 @@ def _when(origin: Mapping[str, Any]) -> str:
 
 
 def _commands(evidence: Evidence, trained: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    run, data, program = (shlex.quote(str(x)) for x in (evidence.run.path, evidence.info["data"]["path"], evidence.program))
+    run, data = (shlex.quote(str(x)) for x in (evidence.run.path.resolve(), evidence.info["data"]["path"]))
     return (
-        ("describe the data", f"{program} check-data --interactions {data}"),
+        ("describe the data", f"vivim check-data --interactions {data}"),
         ("train (as it was typed)", str(trained["command"])),
-        ("measure", f"{program} evaluate --run {run} --k {' '.join(map(str, evidence.results['k']))}"),
-        ("this report", f"{program} report --run {run}"),
+        ("measure", f"vivim evaluate --run {run} --k {' '.join(map(str, evidence.results['k']))}"),
+        ("this report", f"vivim report --run {run}"),
     )

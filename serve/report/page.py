@@ -51,7 +51,7 @@ def page(evidence: Evidence, facts: Facts, album: Album) -> str:
         loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     templates.policies["json.dumps_kwargs"] = {"sort_keys": False}  # in a drawing's JSON what is defined first is referred to later
-    templates.filters |= {"number": _number, "short": short_name, "moment": _moment}
+    templates.filters |= {"number": _number, "short": short_name, "moment": _moment, "score": _score}
     templates.tests["missing"] = lambda value: isinstance(value, Missing)
     ids = evidence.items.ids
     album.fill(ids[row] for row in facts.rows_shown())
@@ -124,6 +124,11 @@ def _of_extraction(found: Extraction) -> dict[str, str]:
 def _moment(date: str) -> str:
     """``2026-11-26T09:01:49+00:00`` without what nobody reads."""
     return f"{date[:16].replace('T', ' ')} UTC" if "+00:00" in date else date
+
+
+def _score(value: float) -> str:
+    """Three figures: models score in units of their own."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}"
 
 
 def _number(value: float, digits: int = 0) -> str:

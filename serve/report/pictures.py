@@ -7,11 +7,16 @@ import base64
 import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import MissingExtra
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIDE_PIXELS = 112
 QUALITY = 62
@@ -115,13 +120,13 @@ def data_uri(webp: bytes) -> str:
     return "data:image/webp;base64," + base64.b64encode(webp).decode("ascii")
 
 
-def _webp(image: "object") -> bytes:
+def _webp(image: "Image.Image") -> bytes:
     out = io.BytesIO()
-    image.save(out, "WEBP", quality=QUALITY, method=4)  # type: ignore[attr-defined]
+    image.save(out, "WEBP", quality=QUALITY, method=4)
     return out.getvalue()
 
 
-def _pillow():  # type: ignore[no-untyped-def]
+def _pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError as error:

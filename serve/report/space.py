@@ -56,8 +56,6 @@ def space_of(evidence: Evidence) -> Space | Missing:
         return Space(present_S, store.vectors_ND[stored_S], files, f"the stored vectors, made from {store.recipe.made_from}")
     learned_ND = item_vectors(evidence.scorer)
     if learned_ND is None:
-        return Missing(
-            f"{evidence.name} counts, and has no vectors of items.", f"{evidence.program} train-rec, with a model that learns or stored vectors"
-        )
+        return Missing(f"{evidence.name} counts, and has no vectors of items.", "vivim train-rec --model mamba")
     vectors_ND = learned_ND.detach().float().cpu().numpy()
     return Space(np.arange(len(vectors_ND)), vectors_ND, (), "the vectors that the model learned, by who watched what")

@@ -1,8 +1,8 @@
 """The funnel, lengths and popularity of a ring, counted by hand."""
 
 import numpy as np
-from vivim.recommend.protocol import MicroLensProtocol
 from vivim.recommend.config import ProtocolConfig
+from vivim.recommend.protocol import MicroLensProtocol
 from vivim.recommend.sequences import Interactions
 from vivim.serve.report.histories import look_at_histories
 

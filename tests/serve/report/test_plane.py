@@ -1,6 +1,7 @@
 """The map of vectors that lie in a plane is that plane."""
 
 import importlib.util
+import sys
 
 import numpy as np
 import pytest
@@ -48,8 +49,23 @@ def test_of_many_items_a_sample_is_shown():
     assert np.array_equal(plane.rows_P, lay_flat(space, "pca", 30, seed=1).rows_P)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="umap-learn is installed")
-def test_umap_says_how_to_get_it():
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ImportWarning")  # umap looks for tensorflow, which it can do without
+@pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="umap-learn is not installed")
+def test_umap_keeps_clusters_together():
+    rng = np.random.default_rng(0)
+    cluster = np.arange(90) % 3
+    vectors = (np.eye(3, 8)[cluster] * 10 + rng.normal(size=(90, 8)) * 0.2).astype(np.float32)
+    space = Space(np.arange(90), vectors, (), "made")
+    plane = lay_flat(space, "umap", 100, seed=1)
+    apart = np.linalg.norm(plane.places_P2[:, None] - plane.places_P2, axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert (cluster[apart.argmin(1)] == cluster).all()
+    assert np.array_equal(plane.places_P2, lay_flat(space, "umap", 100, seed=1).places_P2)
+
+
+def test_umap_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
     _, vectors = flat()
     with pytest.raises(MissingExtra, match="umap-learn"):
         lay_flat(Space(np.arange(50), vectors, (), "made"), "umap", 100, seed=1)
