@@ -26,7 +26,7 @@ def find_data(pipeline: Pipeline, folder: Path = FOLDER) -> Pipeline:
     """
     data = pipeline.data
     found = {
-        "videos": data.videos or _videos(folder),
+        "videos": videos_if_any(pipeline, folder),
         "interactions": interactions_if_any(pipeline, folder),
         "titles": find_titles(pipeline, folder),
     }
@@ -39,7 +39,7 @@ def find_videos(pipeline: Pipeline, folder: Path = FOLDER) -> Path:
     Raises:
         InputError: not given and not found, or more than one candidate.
     """
-    found = pipeline.data.videos or _videos(folder)
+    found = videos_if_any(pipeline, folder)
     if found is None:
         raise InputError(f"no clips are given and neither {folder / 'videos'}/ nor clips in {folder}/ were found; give --videos DIR.")
     return found
@@ -64,6 +64,15 @@ def interactions_if_any(pipeline: Pipeline, folder: Path = FOLDER) -> Path | Non
         InputError: more than one candidate.
     """
     return pipeline.data.interactions or _only(_files(folder, _INTERACTIONS), "interactions files", "--interactions FILE")
+
+
+def videos_if_any(pipeline: Pipeline, folder: Path = FOLDER) -> Path | None:
+    """The folder of clips, or None if there is none.
+
+    Raises:
+        InputError: more than one candidate.
+    """
+    return pipeline.data.videos or _videos(folder)
 
 
 def find_titles(pipeline: Pipeline, folder: Path = FOLDER) -> Path | None:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .discovery import FOLDER, find_data
+from .discovery import FOLDER, videos_if_any
 from .errors import InputError
 from .pipeline import Pipeline
 from .progress import Progress
@@ -143,7 +143,7 @@ def _clips(pipeline: Pipeline, evidence: "Evidence") -> "Catalogue | None":
     if pipeline.extract.manifest is not None:
         return find_clips(FOLDER, pipeline.extract.manifest)
     beside = (pipeline.data.interactions or Path(evidence.info["data"]["path"])).parent
-    folder = pipeline.data.videos or find_data(pipeline, beside).data.videos
+    folder = videos_if_any(pipeline, beside)
     return None if folder is None else find_clips(folder)
 
 

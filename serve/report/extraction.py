@@ -99,11 +99,12 @@ def look_at_extraction(evidence: Evidence, sheet: int, seed: int) -> Extraction 
 
 def no_vectors(evidence: Evidence) -> Missing:
     """Why a run has no stored vectors, and what brings them."""
-    known = evidence.info.get("embeddings")
+    known, kind = evidence.info.get("embeddings"), evidence.config.items.kind
+    if known and "frames" in known:
+        return Missing(f"This run encoded clips as it was trained (items: {kind}) and looks at no stored vectors.", "vivim extract --weights RUN")
     if known:
         what = f"The vectors this run was trained on, {known['path']}, are gone or are others now."
         return Missing(what, "vivim report --embeddings FILE.h5")
-    kind = evidence.config.items.kind
     what = f"This run looks at no stored vectors (items: {kind})."
     return Missing(what, "vivim extract --videos DIR && vivim train-rec --items ids+frozen")
 
