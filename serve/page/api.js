@@ -36,10 +36,10 @@ export class Api extends EventTarget {
     const done = this.#watch();
     try {
       for (let tries = 1; ; tries++) {
-        const response = await this.#fetch(method, path, body, signal);
-        if (response.ok) return await response.json();
-        const refusal = await refusalOf(response);
-        if (response.status === 401) await this.#newToken(refusal, response.sent);
+        const { response, answer, token } = await this.#fetch(method, path, body, signal);
+        if (response.ok && answer !== null) return answer;
+        const refusal = refusalOf(response, answer);
+        if (response.status === 401) await this.#newToken(refusal, token);
         else if ((response.status === 429 || response.status === 503) && tries < MOST_TRIES) {
           const seconds = waitSeconds(response);
           this.#emit("busy", { seconds });
@@ -51,7 +51,7 @@ export class Api extends EventTarget {
     }
   }
 
-  /** One answer, however long the service is away before it comes. */
+  /** One whole answer, however long the service is away before it comes; `answer` is null if it is no JSON. */
   async #fetch(method, path, body, signal) {
     for (;;) {
       const token = sessionStorage.getItem(TOKEN);
@@ -60,11 +60,10 @@ export class Api extends EventTarget {
       if (token) headers.Authorization = `Bearer ${token}`;
       try {
         const response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal });
-        response.sent = token;
-        return response;
+        return { response, token, answer: asJson(await response.text()) };
       } catch (error) {
         if (wasAborted(error) || !(error instanceof TypeError)) throw error;
-        await Promise.race([this.#untilBack(), aborted(signal)]); // TypeError is how fetch says that nobody answered
+        await Promise.race([this.#untilBack(), aborted(signal)]); // TypeError is how fetch says that nobody answered, or not to the end
       }
     }
   }
@@ -118,10 +117,18 @@ function asQuery(query) {
   return given.length ? `?${new URLSearchParams(given)}` : "";
 }
 
-async function refusalOf(response) {
-  const body = await response.json().catch(() => null); // a proxy may answer in HTML
-  const error = body?.error;
-  return new Refused(response.status, error?.code ?? `http_${response.status}`, error?.message ?? `The service answered ${response.status}.`);
+function asJson(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null; // something between us and the service may answer in HTML
+  }
+}
+
+function refusalOf(response, answer) {
+  const { code, message } = answer?.error ?? {};
+  const unclear = `Something answered ${response.status} in the place of the service.`;
+  return new Refused(response.status, code ?? `http_${response.status}`, message ?? unclear);
 }
 
 function waitSeconds(response) {

@@ -89,6 +89,15 @@ def test_what_the_service_refuses_is_said_in_its_words_and_can_be_tried_again(vi
     assert one.page.locator("#trouble").is_hidden()
 
 
+def test_what_is_no_answer_of_the_service_is_not_taken_for_one(visit, new_viewer):
+    def a_proxy(route):
+        route.fulfill(status=200, content_type="text/html", body="<h1>Please log in</h1>")
+
+    one = visit(f"#user={quote(new_viewer)}", before=lambda page: page.route("**/recommendations*", a_proxy))
+    one.page.get_by_text("Something answered 200 in the place of the service.").wait_for()
+    assert one.page.locator("#cards .card").count() == 0
+
+
 def test_another_index_behind_the_page_makes_it_look_again_once(visit, new_viewer):
     asked = []
 
@@ -139,10 +148,12 @@ def test_a_killed_server_is_noticed_and_the_click_is_sent_once_when_it_is_back(v
     one.settle()
     second = one.items("#cards")[0]
     server.stop(signal.SIGKILL)
-    one.page.locator("#cards .watch").first.click()
-    one.page.get_by_text("The service does not answer.").wait_for()
-    assert one.items("#strip") == [first]
-    server.start()
+    try:
+        one.page.locator("#cards .watch").first.click()
+        one.page.get_by_text("The service does not answer.").wait_for()
+        assert one.items("#strip") == [first]
+    finally:
+        server.start()
     one.page.wait_for_function("() => document.querySelectorAll('#strip .card').length === 2", timeout=20_000)
     assert one.items("#strip") == [first, second]
     one.page.locator("#banner").wait_for(state="hidden")
