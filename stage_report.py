@@ -44,8 +44,7 @@ def run_report(pipeline: Pipeline, progress: Progress, *, run: Path | None, out:
         raise InputError(f"{target} is a folder; --out needs a file, as in --out {target / NAME}.")
     evidence = _gather(pipeline, folder, embeddings, progress)
     facts = measure(evidence, pipeline.report, pipeline.seed, progress)
-    ids = evidence.items.ids
-    shown = list(dict.fromkeys(ids[row] for row in facts.rows_shown()))
+    shown = list(dict.fromkeys(facts.ids_shown(evidence.items.ids)))
     pictures = _pictures(pipeline, evidence, shown, facts.sheet(), progress)
     album = Album(pictures, pipeline.report.pictures_mb)
     target.parent.mkdir(parents=True, exist_ok=True)

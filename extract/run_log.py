@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..progress import Progress
+from ..store.provenance import command
 from .parts import parts_of
 from .summary import ExtractSummary
 
@@ -30,6 +31,7 @@ def note_run(folder: Path, done: ExtractSummary, progress: Progress) -> None:
         "clips_per_second": round(done.clips_per_second, 3),
         "decoders": done.decoders,
         "verdict": done.verdict.as_dict() if done.verdict else None,
+        "command": command(),
     }
     try:
         with (folder / NAME).open("ab+") as file:

@@ -20,8 +20,13 @@ def provenance() -> dict[str, Any]:
         "commit": commit(),
         "hardware": hardware(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in ("vivim", *PACKAGES)}},
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(),
     }
+
+
+def command() -> str:
+    """What was typed to start this process."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def commit() -> str:

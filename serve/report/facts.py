@@ -1,6 +1,6 @@
 """Everything a report shows, before any of it is drawn."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ...progress import Progress
@@ -39,12 +39,19 @@ class Facts:
     gallery: Gallery | Missing
     origin: Origin
 
-    def rows_shown(self) -> Iterator[int]:
-        """Rows of the items that are shown with a picture, beside those of the map; some more than once."""
-        for query, neighbours in self.gallery.queries if isinstance(self.gallery, Gallery) else ():
-            yield from (query, *(neighbour.row for neighbour in neighbours))
+    def ids_shown(self, ids: Sequence[str]) -> Iterator[str]:
+        """Those of the items that are shown with a picture, beside those of the map; some more than once.
+
+        Args:
+            ids: of the catalogue.
+        """
+        if isinstance(self.gallery, Gallery):
+            for query, neighbours in self.gallery.queries:
+                yield from (ids[query], *(ids[neighbour.row] for neighbour in neighbours))
+            for a, b, _ in self.gallery.twins:
+                yield from (a, b)
         for viewer in self.viewers:
-            yield from (viewer.target, *viewer.history, *(place.row for place in viewer.recommended))
+            yield from (ids[row] for row in (viewer.target, *viewer.history, *(place.row for place in viewer.recommended)))
 
     def sheet(self) -> tuple[str, ...]:
         """Ids of the clips whose frames are shown."""

@@ -56,7 +56,9 @@ def _when(origin: Mapping[str, Any]) -> str:
 
 def _commands(evidence: Evidence, trained: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     run, data = (shlex.quote(str(x)) for x in (evidence.run.path.resolve(), evidence.info["data"]["path"]))
+    extractions = [str(line["command"]) for line in evidence.extractions[-1:] if "command" in line]
     return (
+        *(("make vectors (as it was typed last)", line) for line in extractions),
         ("describe the data", f"vivim check-data --interactions {data}"),
         ("train (as it was typed)", str(trained["command"])),
         ("measure", f"vivim evaluate --run {run} --k {' '.join(map(str, evidence.results['k']))}"),

@@ -54,13 +54,15 @@ def page(evidence: Evidence, facts: Facts, album: Album) -> str:
     templates.filters |= {"number": _number, "short": short_name, "moment": _moment, "score": _score}
     templates.tests["missing"] = lambda value: isinstance(value, Missing)
     ids = evidence.items.ids
-    album.fill(ids[row] for row in facts.rows_shown())
-    rows = set(facts.rows_shown())
-    templates.globals["pictured"] = sum(album.uri(ids[row]) is not None for row in rows) >= _PICTURED * len(rows) > 0
+    album.fill(facts.ids_shown(ids))
+    shown = set(facts.ids_shown(ids))
+    templates.globals["pictured"] = sum(album.uri(id_) is not None for id_ in shown) >= _PICTURED * len(shown) > 0
     chart = _map(evidence, facts, album)
 
-    def card(row: int) -> Card:
-        return Card(ids[row], evidence.titles.get(ids[row]) or ids[row], album.uri(ids[row]))
+    def card(item: int | str) -> Card:
+        """Of a row of the catalogue, or of an id."""
+        id_ = item if isinstance(item, str) else ids[item]
+        return Card(id_, evidence.titles.get(id_) or id_, album.uri(id_))
 
     return templates.get_template("report.html").render(
         facts=facts,

@@ -1,6 +1,7 @@
 """What runs of stage one note about their time."""
 
 import os
+import sys
 
 from vivim.extract.clip import Failure
 from vivim.extract.parts import parts_of
@@ -14,7 +15,8 @@ def done(embedded, seconds=2.0):
     return ExtractSummary(embedded + 1, embedded, 0, failures, seconds, 0.5, 1.0, {"pyav": embedded})
 
 
-def test_runs_of_all_parts_are_read_in_order_of_time(tmp_path):
+def test_runs_of_all_parts_are_read_in_order_of_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/vivim", "extract", "--workers", "2"])
     out = tmp_path / "v.h5"
     for folder in ("2-of-2", "1-of-2"):
         (parts_of(out) / folder).mkdir(parents=True)
@@ -22,6 +24,7 @@ def test_runs_of_all_parts_are_read_in_order_of_time(tmp_path):
     note_run(parts_of(out) / "1-of-2", done(0), SILENT)  # nothing was embedded: nothing to say
     found = noted_runs(out)
     assert [(line["embedded"], line["failed"], line["clips_per_second"]) for line in found] == [(3, 1, 1.5)] * 2
+    assert {line["command"] for line in found} == {"vivim extract --workers 2"}
     assert [line["date"] for line in found] == sorted(line["date"] for line in found)
     assert noted_runs(tmp_path / "other.h5") == []
 
