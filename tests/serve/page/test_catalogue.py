@@ -1,4 +1,4 @@
-"""A catalogue of 10,000 clips: the page holds a screenful of them, and scrolling goes on at more than 30 frames a second."""
+"""A catalogue of 10,000 clips: the page holds a screenful of them, and a frame of scrolling takes it less than a thirtieth of a second."""
 
 import json
 import time
@@ -29,27 +29,33 @@ def large(serving, tmp_path_factory):
         yield server
 
 
+def seconds_of_work(measure):
+    return next(one["value"] for one in measure.send("Performance.getMetrics")["metrics"] if one["name"] == "TaskDuration")
+
+
 def test_ten_thousand_clips_scroll_and_only_those_in_sight_are_in_the_document(visit, large):
     one = visit(origin=large.url)
     one.page.locator("#catalogue .watch").first.wait_for()
     assert one.page.locator("#catalogue-count").inner_text() == "10,000"
     assert one.page.get_by_label("ANN").is_disabled()  # counts have no vectors to search among
-    # Two seconds of scrolling, 200 pixels a frame: the time between frames, and how many elements there are at most.
-    frames, most = one.page.evaluate(
+    # Sixty frames, 200 pixels each. The time is that of the page's own thread, so that a busy machine is not held against the page.
+    measure = one.page.context.new_cdp_session(one.page)
+    measure.send("Performance.enable", {"timeDomain": "threadTicks"})
+    before = seconds_of_work(measure)
+    most = one.page.evaluate(
         """async () => {
-            const box = document.getElementById('catalogue'), gaps = [];
-            let most = 0, last = performance.now();
-            for (const until = last + 2000; last < until; ) {
+            const box = document.getElementById('catalogue');
+            let most = 0;
+            for (let frame = 0; frame < 60; frame++) {
                 box.scrollTop += 200;
-                const now = await new Promise(requestAnimationFrame);
-                gaps.push(now - last);
-                last = now;
+                await new Promise(requestAnimationFrame);
                 most = Math.max(most, document.querySelectorAll('*').length);
             }
-            return [gaps, most];
+            return most;
         }"""
     )
-    assert len(frames) / 2 > 30
+    assert one.page.locator("#catalogue").evaluate("box => box.scrollTop") == 60 * 200
+    assert 0 < (seconds_of_work(measure) - before) / 60 < 1 / 30
     assert most < 1200
     assert one.complaints == []
 
