@@ -254,11 +254,53 @@ def recommend(
     user: Annotated[str | None, typer.Option(metavar="ID", help="A user of the training data.")] = None,
     k: Annotated[int, typer.Option(metavar="K", min=1, help="How many items.")] = 10,
     history: Annotated[str | None, typer.Option(metavar="ID,ID,...", help="Item ids, oldest first, instead of a user.")] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Every user of the data, into the file --out.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.parquet", help="With --all: columns user, rank, item, score.")] = None,
+    index: opt.ListIndex = None,
 ) -> "Summary":
-    """Recommend items to one user."""
-    from .stage_two import run_recommend
+    """Recommend items to one user, or to everybody."""
+    from .stage_export import RecommendOptions, recommend_as_asked
 
-    return run_recommend(call.pipeline, call.progress, run=run, user=user, k=k, history=history.split(",") if history else None)
+    items = tuple(history.split(",")) if history else None
+    options = RecommendOptions(run, user, items, k, everybody, out, index.value if index else None)
+    return recommend_as_asked(call.pipeline, call.progress, options)
+
+
+@command("export")
+def export(
+    call: Call,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; must not exist.")],
+    run: opt.Run = None,
+    index: opt.ListIndex = None,
+) -> "Summary":
+    """Write a run as files for other programs: user model as ONNX, item vectors, search index."""
+    from .stage_export import run_export
+
+    return run_export(call.pipeline, run=run, out=out, index=index.value if index else "flat")
+
+
+@command("index")
+def index(
+    call: Call,
+    action: Annotated[
+        opt.IndexAction,
+        typer.Argument(help="add: new clips, recommendable at once; list: what was added; remove: added items out again."),
+    ],
+    what: Annotated[list[str] | None, typer.Argument(metavar="[CLIP|ID]...", help="add: clips, or folders of them; remove: ids.")] = None,
+    run: opt.Run = None,
+    replace: Annotated[bool, typer.Option("--replace", help="add: clips that were added before give way.")] = False,
+    weights: opt.VerifyWeights = None,
+    workers: opt.Workers = None,
+    max_fail_rate: opt.MaxFailRate = None,
+) -> "Summary":
+    """Add clips to a trained run without training, list them, remove them."""
+    from .stage_index import run_index_add, run_index_list, run_index_remove
+
+    if action is opt.IndexAction.add:
+        return run_index_add(call.pipeline, call.progress, [Path(clip) for clip in what or ()], run=run, replace=replace)
+    if action is opt.IndexAction.remove:
+        return run_index_remove(call.pipeline, what or (), run=run)
+    return run_index_list(call.pipeline, run=run)
 
 
 @command("serve")

@@ -36,6 +36,22 @@ class BenchmarkAction(StrEnum):
     table = "table"
 
 
+class IndexAction(StrEnum):
+    """What to do with the clips that a run was not trained on."""
+
+    add = "add"
+    list = "list"
+    remove = "remove"
+
+
+class IndexName(StrEnum):
+    """How lists are searched."""
+
+    flat = "flat"
+    hnsw = "hnsw"
+    ivf = "ivf"
+
+
 @dataclass(frozen=True)
 class Sets:
     """Marks an option that sets the configuration key ``key``; its text is checked there, with one message for all ways to set it.
@@ -94,6 +110,7 @@ SuiteRows = Annotated[
     list[str] | None, typer.Option("--rows", metavar="NAME...", help="run: only these rows; default: all. The others stay as they are.")
 ]
 Jobs = Annotated[int, typer.Option(metavar="N", min=1, help="run: trainings side by side, which share the cores.")]
+ListIndex = Annotated[IndexName | None, typer.Option("--index", help="FAISS index; default: flat, which is exact.")]
 Run = Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of a training run; default: the one made last.")]
 
 Size = Annotated[
@@ -272,7 +289,9 @@ ServedRuns = Annotated[
 ServedThumbnails = Annotated[
     str | None,
     typer.Option(
-        "--thumbnails", metavar="DIR", help="Pictures of clips, as extract --thumbnails makes them; default: runs/thumbnails, made if need be."
+        "--thumbnails",
+        metavar="DIR",
+        help="Pictures of clips, as extract --thumbnails makes them. Left out: beside the interactions, or made in runs/.",
     ),
     Sets("extract.thumbnails"),
 ]

@@ -4,34 +4,30 @@ import gc
 import logging
 import os
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .discovery import find_titles, videos_if_any
+from .discovery import find_titles
 from .errors import InputError, MissingExtra
 from .pipeline import Pipeline
 from .progress import Progress
+from .stage_serve_clips import NewClips, find_media, runs_that_take_clips, thumbnail_folder
 from .stage_two import interactions_of
 from .terminal import Summary
 from .workspace import Workspace
 
 if TYPE_CHECKING:
-    from .extract.clip import ClipRef
     from .recommend.checkpoint import RunFolder
     from .recommend.sequences import Interactions
     from .serve.config import ServeConfig
     from .serve.desk import Desk
     from .serve.doors import Tokens
     from .serve.histories import BaseHistories
-    from .serve.media import MediaFiles
     from .serve.served_run import ServedRun
-    from .serve.service import Service
     from .store import ItemIndex
 
-_MOST_THUMBNAILS = 1000  # made while somebody waits for the server to start
 _SHORTEST_TOKEN = 16
 
 
@@ -70,11 +66,11 @@ def run_serve(pipeline: Pipeline, progress: Progress, options: ServeOptions) -> 
     tokens = _tokens(options)
     if tokens.user is None and not is_loopback(config.http.host) and not options.insecure:
         raise InputError(
-            f"--host {config.http.host} opens the server to other machines. Give --token-file FILE with a token that they must send, or say "
-            "--insecure if everybody who can reach it may ask."
+            f"--host {config.http.host} opens the server to other machines. Give --token-file FILE with a token that they must send, or "
+            "say --insecure if everybody who can reach it may ask."
         )
     with server.listen(config.http.host, config.http.port) as listening:
-        desk, words = _open(pipeline, progress, options, tokens)
+        desk, words = open_desk(pipeline, progress, options, tokens)
         address = server.address_of(listening, config.http.host)
         access = "this machine only" if is_loopback(config.http.host) else "every machine that reaches this one"
         words.append(f"access    {access}, {'with the token' if tokens.user else 'no token'}; calls: {address}docs")
@@ -100,7 +96,7 @@ def run_serve(pipeline: Pipeline, progress: Progress, options: ServeOptions) -> 
     )
 
 
-def _open(pipeline: Pipeline, progress: Progress, options: ServeOptions, tokens: "Tokens") -> tuple["Desk", list[str]]:
+def open_desk(pipeline: Pipeline, progress: Progress, options: ServeOptions, tokens: "Tokens") -> tuple["Desk", list[str]]:
     """Everything that answers, and what of it is worth saying."""
     from .recommend.checkpoint import RunFolder
     from .recommend.titles import read_titles
@@ -117,14 +113,18 @@ def _open(pipeline: Pipeline, progress: Progress, options: ServeOptions, tokens:
     for name, folder in zip(names, folders, strict=True):
         progress.say(f"opening {folder.path}")
         runs.append(_served(name, folder, histories, pipeline.serve))
-    beside = Path(folders[0].info()["data"]["path"]).parent
+    beside = (pipeline.data.interactions or Path(folders[0].info()["data"]["path"])).parent
     titles = find_titles(pipeline, beside)
-    files, of_files = _media(pipeline, beside, progress)
+    files, of_files = find_media(pipeline, beside, folders, progress)
     events = options.events or folders[0].path / "events.sqlite"
     service = Service(runs, EventLog(events), pipeline.serve, read_titles(titles).by_id if titles else {})
-    desk = Desk(service, MediaTable(service.catalogue, files, tokens.user), Meters(numbers_of(service)), pipeline.serve.http)
+    media = MediaTable(service.catalogue, files, tokens.user)
+    takers = runs_that_take_clips(folders, progress) if tokens.operator else []
+    pictures = thumbnail_folder(pipeline, beside)
+    add = NewClips(takers, pipeline, progress, pictures, media, service.reload) if takers else None
+    desk = Desk(service, media, Meters(numbers_of(service)), pipeline.serve.http, add)
     words = [_run_words(run, default=run is runs[0]) for run in runs]
-    return desk, [*words, f"clips     {of_files}, titles: {titles.name if titles else 'none'}", f"events    {events}"]
+    return desk, [*words, *of_files, f"titles    {titles or 'none; --titles FILE shows them'}", f"events    {events}"]
 
 
 class _Histories:
@@ -172,55 +172,7 @@ def _names(folders: Sequence["RunFolder"]) -> list[str]:
 def _run_words(run: "ServedRun", *, default: bool) -> str:
     snapshot = run.snapshot
     kind = f"{snapshot.kind} over {snapshot.items_kind}, {len(snapshot.recommender.items):,} items"
-    return f"run       {run.name}: {kind}{', answers unless another is named' if default else ''}"
-
-
-def _media(pipeline: Pipeline, beside: Path, progress: Progress) -> tuple[dict[str, "MediaFiles"], str]:
-    """The files of items, and how many there are in words."""
-    from .extract.clips import find_clips
-    from .extract.thumbnails import thumbnail_path
-    from .serve.media import MediaFiles
-
-    folder = videos_if_any(pipeline, beside)
-    manifest = pipeline.extract.manifest
-    with_data = beside / "thumbnails"
-    pictures = pipeline.extract.thumbnails or (with_data if with_data.is_dir() else pipeline.runs / "thumbnails")
-    if folder is None and manifest is None:
-        return {}, "none; --videos DIR shows them"
-    refs = find_clips(folder or beside, manifest).refs
-    inside = {ref.id: path for ref in refs if (path := _inside(ref, folder if manifest is None else None)) is not None}
-    there = {path.stem for path in pictures.glob("*/*.webp") if not path.is_symlink()} if pictures.is_dir() else set()
-    lacking = [ref for ref in refs if ref.id in inside and thumbnail_path(pictures, ref.id).stem not in there]
-    how = ""
-    if 0 < len(lacking) <= _MOST_THUMBNAILS:
-        there |= _make_thumbnails(lacking, pictures, pipeline, progress)
-    elif lacking:
-        how = " (vivim extract --thumbnails DIR makes them)"
-    files = {}
-    for id_, path in inside.items():
-        picture = thumbnail_path(pictures, id_)
-        files[id_] = MediaFiles(path, picture.parent.resolve() / picture.name if picture.stem in there else None)
-    shown = sum(of.thumbnail is not None for of in files.values())
-    outside = f", {len(refs) - len(inside):,} links that lead out of the folder are not shown" if len(refs) > len(inside) else ""
-    return files, f"{len(files):,}, thumbnails: {shown:,}{how}{outside}"
-
-
-def _inside(ref: "ClipRef", folder: Path | None) -> Path | None:
-    """The file of a clip, links followed; None: it lies out of ``folder``. A manifest may name any file."""
-    path = ref.path.resolve()
-    return path if folder is None or path.is_relative_to(folder.resolve()) else None
-
-
-def _make_thumbnails(refs: Sequence["ClipRef"], folder: Path, pipeline: Pipeline, progress: Progress) -> set[str]:
-    """Make those that lack; the stems of what is there then."""
-    from .extract.make_thumbnails import make_thumbnails
-    from .extract.thumbnails import thumbnail_path
-
-    try:
-        failed = {failure.id for failure in make_thumbnails(refs, folder, pipeline.extract, progress)}
-    except OSError as error:
-        raise InputError(f"thumbnails cannot be written to {folder}: {error.strerror}. Give another folder: --thumbnails DIR.") from None
-    return {thumbnail_path(folder, ref.id).stem for ref in refs if ref.id not in failed}
+    return f"run       {run.name}: {kind}{' (answers by default)' if default else ''}"
 
 
 def _tokens(options: ServeOptions) -> "Tokens":

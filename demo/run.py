@@ -174,8 +174,7 @@ def _train(
 def _clear_run(folder: Path) -> None:
     """The demo's own runs are made anew each time."""
     if (folder / "run.json").exists():
-        for old in folder.iterdir():
-            old.unlink()
+        shutil.rmtree(folder)
 
 
 def _evaluate(name: str, run: Path, interactions: Interactions, device: str, progress: Progress) -> DemoRow:

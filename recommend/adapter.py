@@ -12,13 +12,13 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .config import ModelConfig
-from .item_encoders import ContentVectors
+from .item_encoders import Standardisation, StoredContent
 from .models.mamba import MambaLayer, mamba1
 
 _ITEMS_AT_ONCE = 2048
 
 
-class AdapterItems(ContentVectors):
+class AdapterItems(StoredContent):
     """Span by span through a projection and causal Mamba layers; the mean of what comes out, through a last projection.
 
     Args:
@@ -26,16 +26,23 @@ class AdapterItems(ContentVectors):
         present_N: bool.
         config: width, state and dropout of the layers.
         layers: how many.
+        standard: of another catalogue; None: of this one.
     """
 
     spans_NSV: torch.Tensor
     present_N: torch.Tensor
 
-    def __init__(self, vectors_NSV: torch.Tensor, present_N: torch.Tensor, config: ModelConfig, layers: int = 1) -> None:
-        super().__init__(len(vectors_NSV), config.d_model)
-        known = vectors_NSV[present_N].float()
-        mean_V, std_V = known.mean((0, 1)), known.std((0, 1), correction=0).clamp_min(1e-6)
-        spans = torch.where(present_N[:, None, None], (vectors_NSV - mean_V) / std_V, 0.0)
+    def __init__(
+        self,
+        vectors_NSV: torch.Tensor,
+        present_N: torch.Tensor,
+        config: ModelConfig,
+        layers: int = 1,
+        standard: Standardisation | None = None,
+    ) -> None:
+        standard = standard or Standardisation.of(vectors_NSV[present_N].float(), (0, 1))
+        super().__init__(len(vectors_NSV), config.d_model, standard)
+        spans = torch.where(present_N[:, None, None], self.standardise(vectors_NSV), 0.0)
         self.register_buffer("spans_NSV", spans, persistent=False)
         self.register_buffer("present_N", present_N.clone(), persistent=False)
         self.embed = nn.Linear(vectors_NSV.shape[2], config.d_model)
@@ -59,9 +66,21 @@ class AdapterItems(ContentVectors):
         encoded: torch.Tensor = checkpoint(self._clips, rows_R, use_reentrant=False)
         return encoded
 
+    def new(self, stored_R: torch.Tensor) -> torch.Tensor:
+        """(R, D).
+
+        Args:
+            stored_R: (R, S * V), the spans of each clip one after another, as they stand in an embedding file.
+        """
+        spans_RSV = stored_R.float().unflatten(1, (-1, len(self.stored_mean_V)))
+        return torch.cat([self._read(self.standardise(some_RSV)) for some_RSV in spans_RSV.split(_ITEMS_AT_ONCE)])
+
     def _clips(self, rows_R: torch.Tensor) -> torch.Tensor:
-        x_RSD = self.embed(self.spans_NSV[rows_R])
+        return torch.where(self.present_N[rows_R][:, None], self._read(self.spans_NSV[rows_R]), self.unknown_D)
+
+    def _read(self, spans_RSV: torch.Tensor) -> torch.Tensor:
+        x_RSD = self.embed(spans_RSV)
         for layer in self.layers:
             x_RSD = layer(x_RSD, None)
-        clips_RD = self.project(self.norm(x_RSD).mean(1))
-        return torch.where(self.present_N[rows_R][:, None], clips_RD, self.unknown_D)
+        clips_RD: torch.Tensor = self.project(self.norm(x_RSD).mean(1))
+        return clips_RD

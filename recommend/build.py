@@ -263,6 +263,11 @@ def knows_users_by_id(config: ModelConfig) -> bool:
     return config.kind in _COLLABORATIVE
 
 
+def takes_new_items(config: ModelConfig) -> bool:
+    """Is an item's vector the one that its encoder gives, so that one which training did not know has a place?"""
+    return config.kind not in YARDSTICKS and config.kind not in _JOINS_ITSELF
+
+
 def item_encoder(config: ItemsConfig, model: ModelConfig, num_items: int, content: "Content | None", seed: int = 1) -> nn.Module:
     """An ``ItemEncoder`` for a user model.
 
@@ -297,13 +302,14 @@ def _content_encoder(config: ItemsConfig, model: ModelConfig, content: "Content"
 
         return make_end_to_end(config.end_to_end, content, model.d_model, seed)
     if "adapter" not in config.kind:
-        return FrozenItems(content.vectors_NV, content.present_N, model.d_model)
+        return FrozenItems(content.vectors_NV, content.present_N, model.d_model, content.standard)
     if content.spans == 1:
         raise InputError(
             f"--items {config.kind} needs vectors of the spans of each clip: extract them with --set extract.encoder.pooling=frames, into "
             "a file of their own."
         )
-    return AdapterItems(content.vectors_NV.unflatten(1, (content.spans, -1)), content.present_N, model, config.adapter_layers)
+    spans_NSV = content.vectors_NV.unflatten(1, (content.spans, -1))
+    return AdapterItems(spans_NSV, content.present_N, model, config.adapter_layers, content.standard)
 
 
 def user_model(config: ModelConfig, max_len: int) -> nn.Module:

@@ -7,9 +7,11 @@ items.safetensors      the item encoder: tables, projections; encoder.safetensor
 last.safetensors       the newest checkpoint, weights, optimizer and how far it came: --resume continues exactly
 previous.safetensors   the one before
 log.jsonl              one line an epoch
+additions.parquet      items that were added after the training (``vivim index add``); clips/: their files, of those that a service took
 results.json, .md      what the last evaluation measured; ranks.parquet: the rank of every user's target
 """
 
+import hashlib
 from typing import ClassVar
 
 import numpy as np
@@ -30,6 +32,19 @@ class RunFolder(run_folder.RunFolder):
         temporary = self.path / "catalogue.parquet.tmp"
         pl.DataFrame({"id": list(items.ids), "train_count": train_counts_N}).write_parquet(temporary)
         temporary.replace(self.path / "catalogue.parquet")
+
+    def model_sha256(self) -> str:
+        """Hash of the bytes of model.safetensors: states, indexes and added items of one hash belong together.
+
+        Raises:
+            InputError: the run has none.
+        """
+        path = self.path / "model.safetensors"
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"the run {self.path} has no readable model.safetensors ({error.strerror}); train it again.") from error
 
     def catalogue(self) -> tuple[ItemIndex, npt.NDArray[np.int64]]:
         """Catalogue ids in the order of the rows, and (N,) training interactions of each.

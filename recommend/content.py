@@ -10,8 +10,9 @@ import torch
 
 from ..errors import InputError
 from ..store import EmbeddingStore, ItemIndex
+from .item_encoders import Standardisation
 
-_SPANS = 8  # of a clip, in files made with the pooling "frames"
+SPANS = 8  # of a clip, in files made with the pooling "frames"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class CatalogueVectors:
         store_sha256: content hash of the embedding file.
         spans: how many vectors of a clip, in the order of time, make up a stored one; 1: it is of the whole clip.
         warning: a suspicion worth telling, or empty.
+        standard: how they are standardised, where that is not by themselves.
     """
 
     vectors_NV: torch.Tensor
@@ -31,6 +33,7 @@ class CatalogueVectors:
     store_sha256: str
     warning: str = ""
     spans: int = 1
+    standard: Standardisation | None = None
 
     @property
     def missing(self) -> int:
@@ -50,7 +53,7 @@ def lay_out(store: EmbeddingStore, catalogue: ItemIndex, min_coverage: float) ->
     """
     vectors, present = store.lookup(catalogue.ids)
     hint = _shift_hint(store.ids, catalogue) if not present.all() else ""
-    spans = _SPANS if store.recipe.spans else 1
+    spans = SPANS if store.recipe.spans else 1
     found = CatalogueVectors(torch.from_numpy(vectors).float(), torch.from_numpy(present), store.sha256, hint, spans)
     advice = f"{hint + ' ' if hint else ''}Extract the missing clips, lower items.min_coverage, or do without vectors: --items ids."
     require_coverage(found.present_N, catalogue, min_coverage, f"vector in {store.path}", store.ids.ids, advice)

@@ -18,10 +18,12 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
 from ..extract.frame_cache import FrameCache
+from ..extract.frame_recipe import FrameRecipe
 from ..extract.load_report import LoadReport
-from ..extract.vivim import Vivim, VivimConfig
+from ..extract.vivim import MEAN, STD, Vivim, VivimConfig
 from ..extract.weights import load_weights, save_encoder
-from ..store import ItemIndex
+from ..store import ItemIndex, Recipe
+from .checkpoint import RunFolder
 from .config import EndToEndConfig
 from .content import require_coverage
 from .item_encoders import ContentVectors, projection
@@ -189,3 +191,24 @@ def make_end_to_end(config: EndToEndConfig, frames: CatalogueFrames, d_model: in
     items = EndToEndItems(encoder, frames, d_model, config)
     items.calibrate()
     return items
+
+
+def trained_recipe(run: RunFolder) -> Recipe:
+    """How the vectors of a run come about whose encoder was trained along: its encoder, and the frames it was trained on.
+
+    ``vivim extract --weights RUN --set extract.dtype=float32`` over the same frames makes them.
+
+    Raises:
+        InputError: the encoder is missing or damaged.
+    """
+    encoder = load_weights(str(run.path / "encoder.safetensors"), segmentation=False)
+    report = encoder.load_report
+    recipe = Recipe(
+        encoder={"kind": "vivim", "size": report.size, "pooling": encoder.config.pooling, "dim": encoder.dim},
+        weights=dict(report.recipe()),
+        frames={},
+        preprocessing={"mean": list(MEAN), "std": list(STD)},
+        dtype="float32",
+        decoder={},
+    )
+    return FrameRecipe.model_validate(run.info()["embeddings"]["frames"]).into(recipe)

@@ -1,12 +1,12 @@
 """How an item becomes the vector that histories are read with and users are compared to.
 
-Legend: N items of the catalogue, R some of them, V width of stored vectors, D model width, C width of a part of it.
+Legend: N items of the catalogue, R some of them, P that have a stored vector, V its width, D model width, C width of a part of it.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import nn
@@ -38,6 +38,28 @@ class ItemEncoder(Protocol):
 
     def parts(self) -> ItemParts:
         """What these vectors are made of."""
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """Zero mean and unit variance for each dimension of stored vectors.
+
+    Attributes:
+        mean_V: float32.
+        std_V: float32, not 0.
+    """
+
+    mean_V: torch.Tensor
+    std_V: torch.Tensor
+
+    @staticmethod
+    def of(vectors_PV: torch.Tensor, over: tuple[int, ...] = (0,)) -> "Standardisation":
+        """Of the vectors that are there; ``over`` are the dimensions that are not V."""
+        return Standardisation(vectors_PV.mean(over), vectors_PV.std(over, correction=0).clamp_min(1e-6))
+
+    def __call__(self, vectors_V: torch.Tensor) -> torch.Tensor:
+        """(..., V), standardised."""
+        return (vectors_V - self.mean_V) / self.std_V
 
 
 class IdItems(nn.Module):
@@ -85,6 +107,44 @@ class ContentVectors(nn.Module, ABC):
         return ItemParts(self.all(), None)
 
 
+# Buffers of ``StoredContent`` that are kept beside its weights: without them a new item could not be encoded.
+STANDARDISATION = ("stored_mean_V", "stored_std_V")
+
+
+class StoredContent(ContentVectors, ABC):
+    """Items that are read from stored vectors, standardised by dimension over the catalogue.
+
+    Args:
+        num_items: N.
+        d_model: D.
+        standard: how.
+    """
+
+    stored_mean_V: torch.Tensor
+    stored_std_V: torch.Tensor
+
+    def __init__(self, num_items: int, d_model: int, standard: Standardisation) -> None:
+        super().__init__(num_items, d_model)
+        for name, constants_V in zip(STANDARDISATION, (standard.mean_V, standard.std_V), strict=True):
+            self.register_buffer(name, constants_V.clone(), persistent=False)
+
+    def standardise(self, stored: torch.Tensor) -> torch.Tensor:
+        """Stored vectors (..., V) as the weights know them."""
+        return Standardisation(self.stored_mean_V, self.stored_std_V)(stored)
+
+    @abstractmethod
+    def new(self, stored_R: torch.Tensor) -> torch.Tensor:
+        """(R, D) vectors of items that are not in the catalogue, from what is stored of each: equal to what a row of the catalogue
+        gives that stores the same."""
+
+
+class EncodesNew(Protocol):
+    """An item encoder that can place items which training did not know."""
+
+    def new(self, stored_R: torch.Tensor) -> torch.Tensor:
+        """(R, D); see ``StoredContent.new``."""
+
+
 def projection(width: int, d_model: int) -> nn.Sequential:
     """Two linears with GELU between, from content of ``width`` to D; starts on the scale of a fresh id table, for logits near zero."""
     last = nn.Linear(d_model, d_model)
@@ -94,7 +154,7 @@ def projection(width: int, d_model: int) -> nn.Sequential:
     return project
 
 
-class FrozenItems(ContentVectors):
+class FrozenItems(StoredContent):
     """Stored vectors through a learned projection: standardise each dimension over the catalogue, two linears with GELU between.
 
     An item without a vector gets one learned "unknown clip" vector.
@@ -103,14 +163,16 @@ class FrozenItems(ContentVectors):
         vectors_NV: stored vectors; the content of rows that are not ``present_N`` is never looked at.
         present_N: bool.
         d_model: D.
+        standard: of another catalogue; None: of this one.
     """
 
     vectors_NV: torch.Tensor
     present_N: torch.Tensor
 
-    def __init__(self, vectors_NV: torch.Tensor, present_N: torch.Tensor, d_model: int) -> None:
-        super().__init__(len(vectors_NV), d_model)
-        self.register_buffer("vectors_NV", _standardise(vectors_NV.float(), present_N), persistent=False)
+    def __init__(self, vectors_NV: torch.Tensor, present_N: torch.Tensor, d_model: int, standard: Standardisation | None = None) -> None:
+        vectors_NV = vectors_NV.float()
+        super().__init__(len(vectors_NV), d_model, standard or Standardisation.of(vectors_NV[present_N]))
+        self.register_buffer("vectors_NV", torch.where(present_N[:, None], self.standardise(vectors_NV), 0.0), persistent=False)
         self.register_buffer("present_N", present_N.clone(), persistent=False)
         self.project = projection(vectors_NV.shape[1], d_model)
 
@@ -119,6 +181,10 @@ class FrozenItems(ContentVectors):
 
     def all(self) -> torch.Tensor:
         return self._encode(self.vectors_NV, self.present_N)
+
+    def new(self, stored_R: torch.Tensor) -> torch.Tensor:
+        vectors_RD: torch.Tensor = self.project(self.standardise(stored_R.float()))
+        return vectors_RD
 
     def _encode(self, vectors: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         return torch.where(present[..., None], self.project(vectors), self.unknown_D)
@@ -164,14 +230,12 @@ class ContentAndIdItems(nn.Module):
     def parts(self) -> ItemParts:
         return ItemParts(self.content.all(), self._dropped(self.delta.all()))
 
+    def new(self, stored_R: torch.Tensor) -> torch.Tensor:
+        """(R, D): nobody has watched them, so that their delta is zero."""
+        content_RC = cast(EncodesNew, self.content).new(stored_R)
+        return self.fusion(content_RC, content_RC.new_zeros(len(content_RC), self.delta.table.shape[1]))
+
     def _dropped(self, delta: torch.Tensor) -> torch.Tensor:
         if self.training and self.delta_dropout:
             delta = delta * (torch.rand(delta.shape[:-1], device=delta.device) >= self.delta_dropout)[..., None]
         return delta
-
-
-def _standardise(vectors_NV: torch.Tensor, present_N: torch.Tensor) -> torch.Tensor:
-    """Zero mean and unit variance per dimension over the present rows; absent rows become zeros."""
-    known = vectors_NV[present_N]
-    mean, std = known.mean(0), known.std(0, correction=0).clamp_min(1e-6)
-    return torch.where(present_N[:, None], (vectors_NV - mean) / std, 0.0)

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..store.run_folder import RunFolder
 from .batches import EncodedItems, TrainBatch
-from .item_encoders import IdItems, ItemEncoder
+from .item_encoders import STANDARDISATION, IdItems, ItemEncoder
 from .losses import Loss
 from .models.pairs import PairModel
 from .models.vector_model import VectorModel
@@ -110,7 +110,8 @@ class OverItems(Trainable):
         for module in self.encoder.modules():
             if isinstance(module, KeepsFiles):
                 module.write(run.path)
-        run.write_tensors("items.safetensors", self.encoder.state_dict())
+        constants = {name: buffer for name, buffer in self.encoder.named_buffers() if name.rpartition(".")[2] in STANDARDISATION}
+        run.write_tensors("items.safetensors", self.encoder.state_dict() | constants)
 
 
 class Learner(OverItems):

@@ -15,6 +15,7 @@ import torch
 
 from ..errors import InputError
 from ..store import ItemIndex
+from .additions import read_additions
 from .checkpoint import RunFolder
 from .config import RecommendConfig
 from .loading import load_scorer
@@ -44,17 +45,18 @@ class UserState:
 
 
 class Recommender:
-    """Answers for one run.
+    """Answers for one run: over its catalogue, and behind it the items that were added since.
 
     ``state(history)`` followed by ``step(state, item)`` equals ``state(history + [item])``; with the Mamba model a step costs
     the same whatever the length of the history.
     """
 
     def __init__(self, run: RunFolder, device: str = "cpu") -> None:
-        self.items: ItemIndex
-        self.items, _ = run.catalogue()
+        catalogue, _ = run.catalogue()
+        added, vectors_MD = read_additions(run)
+        self.items = ItemIndex((*catalogue.ids, *added))
         self.max_len = RecommendConfig.model_validate(run.info()["config"]).protocol.max_len
-        self.scorer = load_scorer(run, device)
+        self.scorer = with_items(load_scorer(run, device), vectors_MD)
 
     @staticmethod
     def open(path: Path, device: str = "cpu") -> "Recommender":

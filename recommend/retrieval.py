@@ -4,13 +4,15 @@ Legend: B users, N items, K places, D width.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..errors import InputError
 from .ranker import TopK
 from .scorers import TableScorer, VectorScorer
 from .sequences import Questions, SequenceBatch
@@ -33,6 +35,13 @@ class FaissIndex:
         self.num_items = len(items)
         self.index = _BUILD[kind](items)
         self.index.add(items)
+
+    @classmethod
+    def around(cls, kind: Kind, index: Any) -> Self:
+        """Over an index of FAISS that holds the item vectors already."""
+        self = cls.__new__(cls)
+        self.kind, self.num_items, self.index = kind, index.ntotal, index
+        return self
 
     def search(self, users_BD: torch.Tensor, k: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """(scores, rows) of the ``k`` nearest items, best first; row -1 where the index found fewer."""
@@ -60,6 +69,18 @@ def _ivf(items_ND: npt.NDArray[np.float32]) -> Any:
     index.train(items_ND)
     index.nprobe = max(1, cells // 16)
     return index
+
+
+def read_index(path: Path, kind: Kind) -> FaissIndex:
+    """An index that FAISS wrote to a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return FaissIndex.around(kind, faiss.read_index(str(path)))
+    except RuntimeError as error:
+        raise InputError(f"{path} cannot be read as a FAISS index; export the run again.") from error
 
 
 _BUILD: dict[Kind, Callable[[npt.NDArray[np.float32]], Any]] = {"flat": _flat, "hnsw": _hnsw, "ivf": _ivf}

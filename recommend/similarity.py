@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .item_encoders import ItemEncoder, ItemParts
+from .item_encoders import EncodesNew, ItemEncoder, ItemParts
 from .models.vector_model import VectorModel
 
 _HIGHEST_SCALE = 100.0  # of logits of unit vectors; beyond it a softmax over them is a maximum
@@ -38,6 +38,10 @@ class UnitItems(nn.Module):
 
     def parts(self) -> ItemParts:
         return ItemParts(self.all(), None)
+
+    def new(self, stored_R: torch.Tensor) -> torch.Tensor:
+        """(R, D) of items that are not in the catalogue."""
+        return F.normalize(cast(EncodesNew, self.encoder).new(stored_R), dim=-1)
 
 
 class ScaledUsers(nn.Module):

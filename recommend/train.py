@@ -177,6 +177,7 @@ def _describe(
             "path": str(store.path.resolve()),
             "sha256": content.store_sha256,
             "weights": store.recipe.origin,
+            "recipe": store.recipe.model_dump(mode="json"),
             "coverage": content.coverage,
             "missing": content.missing,
         }

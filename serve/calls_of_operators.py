@@ -50,8 +50,10 @@ def router(desk: Desk) -> APIRouter:
         "/items/{item}",
         response_model=ItemAdded,
         status_code=201,
-        responses={200: {"model": ItemAdded}, **errors(408, 413)},
-        openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"format": "binary", "type": "string"}}}}},
+        responses={200: {"model": ItemAdded}, **errors(408, 409, 413)},
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"format": "binary", "type": "string"}}}}
+        },
     )
     async def put_item(_: Operator, item: PathId, request: Request) -> Response:
         """Add a clip under an id; it can be recommended at once, by what it looks like. The body is the file."""

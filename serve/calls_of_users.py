@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from .asgi import Refusal
 from .desk import Desk
-from .schemas import EventIn, EventOut, History, Id, PathId, RecommendIn, Recommendations, RemovedOut, Search, Users, time_text
+from .schemas import EventIn, EventOut, History, Id, PathId, Recommendations, RecommendIn, RemovedOut, Search, Users, time_text
 from .statuses import BODY, errors
 
 Flag = Annotated[bool, Query()]
@@ -53,7 +53,9 @@ def router(desk: Desk) -> APIRouter:
 
         return Response(await desk.wait(work), media_type="application/json")
 
-    @calls.post("/users/{user}/events", response_model=EventOut, status_code=201, responses={200: {"model": EventOut}, **errors(404, 409, *BODY)})
+    @calls.post(
+        "/users/{user}/events", response_model=EventOut, status_code=201, responses={200: {"model": EventOut}, **errors(404, 409, *BODY)}
+    )
     async def add_event(
         user: PathId,
         event: EventIn,
@@ -68,7 +70,7 @@ def router(desk: Desk) -> APIRouter:
         desk.meters.phase("append", time.perf_counter() - began)
         desk.meters.event("late" if added.late else "new" if added.new else "replayed")
         kept = added.event
-        content = {
+        content: dict[str, Any] = {
             "user": user,
             "event_id": event.event_id,
             "item": event.item,
@@ -102,7 +104,9 @@ def router(desk: Desk) -> APIRouter:
         if asked.k > most:
             raise Refusal(422, "bad_k", f"k = {asked.k} is not allowed; 1 to {most} is.")
         if len(asked.history) > desk.config.history:
-            raise Refusal(422, "history_too_long", f"{len(asked.history)} items of history; at most {desk.config.history} are read, the newest.")
+            raise Refusal(
+                422, "history_too_long", f"{len(asked.history)} items of history; at most {desk.config.history} are read, the newest."
+            )
         began = time.perf_counter()
 
         def work() -> bytes:

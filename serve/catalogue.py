@@ -1,12 +1,17 @@
 """The items of all runs that are served: their numbers, titles, and a search for them.
 
+Legend: N numbers that were ever given.
+
 A number is given to an id once, and stays: addresses of clips and thumbnails are made of it. The first run's items have the numbers of
 its rows.
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
+import polars as pl
 
 from .errors import UnknownItem
 from .text_search import TextSearch
@@ -32,23 +37,19 @@ class ItemCatalogue:
         self._ids: list[str] = []
         self._row_of: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._shown: tuple[list[int], TextSearch] = ([], TextSearch([]))
+        self._texts: tuple[TextSearch, pl.Series] = TextSearch(), pl.Series([], dtype=pl.Boolean)
 
-    def show(self, catalogues: Sequence[Iterable[str]]) -> None:
+    def show(self, catalogues: Sequence[Sequence[str]]) -> None:
         """Let a search find the items of these catalogues, and no others; new ids get numbers."""
         with self._lock:
-            there: set[int] = set()
+            fresh = list(dict.fromkeys(id_ for ids in catalogues for id_ in ids if id_ not in self._row_of))
+            for row, id_ in enumerate(fresh, len(self._ids)):
+                self._ids.append(id_)
+                self._row_of[id_] = row
+            shown_N = np.zeros(len(self._ids), bool)
             for ids in catalogues:
-                for id_ in ids:
-                    row = self._row_of.get(id_)
-                    if row is None:
-                        row = len(self._ids)
-                        self._ids.append(id_)
-                        self._row_of[id_] = row
-                    there.add(row)
-            rows = sorted(there)
-            ids_shown = [self._ids[row] for row in rows]
-            self._shown = rows, TextSearch(ids_shown, [self.title(id_) for id_ in ids_shown])
+                shown_N[[self._row_of[id_] for id_ in ids]] = True
+            self._texts = self._texts[0].extended(fresh, [self.title(id_) for id_ in fresh]), pl.Series(shown_N)
 
     def __len__(self) -> int:
         """Numbers that were ever given."""
@@ -81,6 +82,6 @@ class ItemCatalogue:
 
     def search(self, query: str, offset: int, limit: int) -> tuple[int, list[ItemInfo]]:
         """Items whose id begins with ``query`` or whose title holds it, whatever the case: how many, and some of them by number."""
-        rows, texts = self._shown
-        places = texts.places(query)
-        return len(places), [self.info(self._ids[rows[place]]) for place in places.slice(offset, limit)]
+        texts, shown = self._texts
+        places = texts.places(query, shown)
+        return len(places), [self.info(self._ids[place]) for place in places.slice(offset, limit)]

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .answers import Answer, Reason
 from .catalogue import ItemInfo
 from .errors import UnknownItem
 from .http_config import HttpConfig
 from .media import MediaTable
 from .metrics import Meters
-from .service import Answer, Reason, Service
+from .service import Service
 
 Result = TypeVar("Result")
 
@@ -104,7 +105,7 @@ class Desk:
 
     def runs(self) -> list[dict[str, Any]]:
         """The runs that are served, as ``schemas.RunOut``."""
-        shown = []
+        shown: list[dict[str, Any]] = []
         for name, run in self.service.runs.items():
             snapshot = run.snapshot
             shown.append(

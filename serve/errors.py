@@ -82,3 +82,9 @@ class BadClip(RequestError):
     """A clip that somebody sent and that cannot be read, or cannot be added."""
 
     code = "bad_clip"
+
+
+class ItemTaken(RequestError):
+    """An id that a clip of training has."""
+
+    code = "item_taken"

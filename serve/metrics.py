@@ -58,7 +58,9 @@ class Meters:
         """Requests answered, and events recorded."""
         requests = sum(s.value for m in self.requests.collect() for s in m.samples if s.name.endswith("_count"))
         recorded = ("new", "late")
-        events = sum(s.value for m in self.events.collect() for s in m.samples if s.name.endswith("_total") and s.labels["kind"] in recorded)
+        events = sum(
+            s.value for m in self.events.collect() for s in m.samples if s.name.endswith("_total") and s.labels["kind"] in recorded
+        )
         return int(requests), int(events)
 
     def page(self) -> bytes:

@@ -61,10 +61,13 @@ def _call(method: str, path: str, call: Mapping[str, Any], document: Mapping[str
     parts += [f"<p>{html.escape(call.get('description') or call.get('summary', ''))}</p>"]
     fields = [*_parameters(call), *_body(call, document)]
     if fields:
-        rows = "".join(f"<tr><td><code>{html.escape(n)}</code></td><td>{html.escape(w)}</td><td>{html.escape(k)}</td></tr>" for n, w, k in fields)
+        rows = "".join(
+            f"<tr><td><code>{html.escape(n)}</code></td><td>{html.escape(w)}</td><td>{html.escape(k)}</td></tr>" for n, w, k in fields
+        )
         parts.append(f"<table><thead><tr><th>name</th><th>in</th><th>is</th></tr></thead><tbody>{rows}</tbody></table>")
     answers = "".join(
-        f"<li><code>{html.escape(status)}</code> {html.escape(answer.get('description', ''))}</li>" for status, answer in call["responses"].items()
+        f"<li><code>{html.escape(status)}</code> {html.escape(answer.get('description', ''))}</li>"
+        for status, answer in call["responses"].items()
     )
     return "\n".join([*parts, f"<ul>{answers}</ul></section>"])
 

@@ -194,6 +194,9 @@ class Service:
         """
         with self._reloading:
             prepared = {name: run.prepared() for name, run in self.runs.items()}
+            for snapshot in prepared.values():
+                if snapshot.ann is not None:
+                    snapshot.ann.wait()
             before = [run.snapshot.recommender.items.ids for run in self.runs.values()]
             # Whatever an answer holds has a number: what comes, before it comes, and what goes, until it is gone.
             self.catalogue.show([*before, *(snapshot.recommender.items.ids for snapshot in prepared.values())])

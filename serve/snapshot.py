@@ -22,7 +22,7 @@ from ..recommend.retrieval import FaissIndex
 from ..recommend.scorers import TableScorer, VectorScorer, item_vectors
 from .errors import SearchUnavailable
 from .histories import BaseHistories
-from .search import AnnSearch, Nearness, Place, best, logarithmic_popularity
+from .search import AnnSearch, Nearness, Place, best, logarithmic_popularity, products
 
 Search = Literal["exact", "ann"]
 Ann = Literal["ivf", "hnsw", "none"]
@@ -71,7 +71,7 @@ class Snapshot:
         self.popularity_N = logarithmic_popularity(counts_N)
         self.counts_N = torch.from_numpy(counts_N.astype(np.float32))
         vectors_ND = item_vectors(recommender.scorer)
-        self.nearness = None if vectors_ND is None else Nearness(vectors_ND)
+        self.nearness = None if vectors_ND is None else Nearness(vectors_ND.float().contiguous())
         self.ann = ann
         self._row_of_base = recommender.items.rows_of(base.ids_of_items())
 
@@ -83,6 +83,7 @@ class Snapshot:
         extra_ED: npt.NDArray[np.float32] | None = None,
         *,
         ann: Ann = "none",
+        index: FaissIndex | None = None,
         before: "Snapshot | None" = None,
     ) -> "Snapshot":
         """Read a run's folder.
@@ -92,11 +93,13 @@ class Snapshot:
             extra_ids: items that came after training, beside those that the run's folder itself tells of.
             extra_ED: their vectors, of the run's item encoder.
             ann: approximate index to make, in the background.
+            index: one that was made before, of the items of training, in the place of that; that it is of these weights is for the caller
+                to know.
             before: the snapshot that this one takes the place of; it is given back if nothing changed, and its index is used again if
                 the weights did not.
 
         Raises:
-            InputError: the run is damaged, or was being written; the model takes no new items.
+            InputError: the run is damaged, or was being written; the model takes no new items; an index of other items.
         """
         base = base or BaseHistories()
         weights = run.path / "model.safetensors"
@@ -111,6 +114,10 @@ class Snapshot:
         index_hash = _index_hash(model_hash, recommender, len(items))
         if before is not None and (before.model_hash, before.index_hash, before.base_hash) == (model_hash, index_hash, base.sha256):
             return before
+        if index is not None and index.num_items != len(items):
+            raise InputError(
+                f"the index given is of {index.num_items} items, and the run was trained on {len(items)}; export the run again."
+            )
         same = before is not None and before.model_hash == model_hash
         return Snapshot(
             recommender,
@@ -121,7 +128,7 @@ class Snapshot:
             base=base,
             model_hash=model_hash,
             index_hash=index_hash,
-            ann=before.ann if same and before is not None else _ann(ann, recommender.scorer, len(items)),
+            ann=before.ann if same and before is not None else _ann(ann, index, recommender.scorer, len(items)),
         )
 
     def rows_of(self, ids: Sequence[str]) -> list[int]:
@@ -162,11 +169,14 @@ class Snapshot:
         left_out = state.watched if exclude_seen else ()
         if not self.answers(state):
             return self._fallback(state, k, left_out)
+        user_D = self._user(state)
+        if user_D is None:
+            return Ranking(best(self.recommender.scores(state)[0], k, left_out), None, "exact")
+        assert self.nearness is not None
         if search == "ann":
             assert self.ann is not None
-            user_D, items_ND = self._vectors(state)
-            return Ranking(self.ann.best(user_D, items_ND, k, left_out), None, "ann")
-        return Ranking(best(self.recommender.scores(state)[0], k, left_out), None, "exact")
+            return Ranking(self.ann.best(user_D, self.nearness.items_ND, k, left_out), None, "ann")
+        return Ranking(best(products(self.nearness.items_ND, user_D), k, left_out), None, "exact")
 
     def answers(self, state: UserState) -> bool:
         """Whether the model itself has an answer: something was watched, and a model that knows users by id knows this one."""
@@ -197,20 +207,25 @@ class Snapshot:
         near_N = self.nearness.to(weights @ self.nearness.unit(rows))
         return Ranking(best(self.popularity_N + near_N, k, left_out), "popularity+near", "exact")
 
-    def _vectors(self, state: UserState) -> tuple[torch.Tensor, torch.Tensor]:
-        """(D,) of the user, (N, D) of the items, whose products are the scores."""
+    def _user(self, state: UserState) -> torch.Tensor | None:
+        """(D,) vector whose products with the items are the scores; None: this model scores in another way."""
         match self.recommender.scorer:
-            case VectorScorer() as scorer:
+            case VectorScorer():
                 assert state.user_1D is not None
-                return state.user_1D[0], scorer.items_ND
+                return state.user_1D[0].float()
             case TableScorer() as scorer:
                 assert state.user is not None
-                return scorer.users_UD[state.user], scorer.items_ND
-        raise AssertionError(self.kind)
+                return scorer.users_UD[state.user].float()
+            case _:
+                return None
 
 
-def _ann(kind: Ann, scorer: Scorer, trained: int) -> AnnSearch | None:
-    if kind == "none" or not isinstance(scorer, VectorScorer | TableScorer):
+def _ann(kind: Ann, index: FaissIndex | None, scorer: Scorer, trained: int) -> AnnSearch | None:
+    if not isinstance(scorer, VectorScorer | TableScorer):
+        return None
+    if index is not None:
+        return AnnSearch(lambda: index)
+    if kind == "none":
         return None
     items_MD = scorer.items_ND[:trained]
     return AnnSearch(lambda: FaissIndex(kind, items_MD))

@@ -21,6 +21,7 @@ from .snapshot import Snapshot
 How = Literal["kept", "stepped", "rebuilt"]
 
 _STRIPES = 64
+_ROW_BYTES = 36  # of a watched row: 8 for its place, 28 for the number
 
 
 class Key(NamedTuple):
@@ -90,7 +91,7 @@ class UserStates:
 
     @property
     def size_bytes(self) -> int:
-        """What the tensors of all kept states take."""
+        """What all kept states take: their tensors, and the rows that were watched."""
         return self._bytes
 
     def current(self, snapshot: Snapshot, user: str, log: EventLog) -> Found:
@@ -168,7 +169,8 @@ class UserStates:
             if found.how == "kept":
                 return
             before = self._kept.pop(key, None)
-            size = size_bytes((found.folded.state.memory, found.folded.state.user_1D))
+            state = found.folded.state
+            size = size_bytes((state.memory, state.user_1D)) + _ROW_BYTES * len(state.watched)
             self._kept[key] = (found.folded, size)
             self._bytes += size - (0 if before is None else before[1])
             while len(self._kept) > self.max_users:

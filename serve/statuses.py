@@ -13,6 +13,7 @@ _STATUS = {
     "unknown_event": 404,
     "unknown_run": 404,
     "event_conflict": 409,
+    "item_taken": 409,
     "not_ready": 503,
     "log_unavailable": 503,
 }
@@ -54,7 +55,9 @@ def of_error(error: VivimError) -> Refusal:
     code = getattr(error, "code", None)
     if code is None:
         status = 422 if isinstance(error, InputError) else 500
-        return Refusal(status, "refused" if status == 422 else "internal", "this cannot be done; the server's log has the reason, by request id.")
+        return Refusal(
+            status, "refused" if status == 422 else "internal", "this cannot be done; the server's log has the reason, by request id."
+        )
     status = _STATUS.get(code, 422 if isinstance(error, InputError) else 500)
     return Refusal(status, code, str(error), {"retry-after": "1"} if status == 503 else {})
 

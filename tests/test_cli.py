@@ -68,6 +68,8 @@ def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixtu
         "train-rec",
         "evaluate",
         "recommend",
+        "export",
+        "index",
         "check-data",
         "doctor",
     )

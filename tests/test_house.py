@@ -40,13 +40,19 @@ OPTIONAL = {
     "sentence_transformers",
     "transformers",
     "optuna",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
 }
 
 # Kernels can only be written with triton at hand; the file is itself imported where it is used.
 KERNELS = {"ssm/triton_kernels.py", "ssm/conv_kernels.py"}
 
 # What is written in terms of the web framework, imported by stage_serve once it has looked whether that is there.
-HTTP = {f"serve/{name}.py" for name in ("api", "calls_of_users", "calls_of_items", "calls_of_operators", "calls_of_pages", "metrics", "protocol")}
+HTTP = {
+    f"serve/{name}.py"
+    for name in ("api", "calls_of_users", "calls_of_items", "calls_of_operators", "calls_of_pages", "metrics", "protocol")
+}
 
 
 def own_imports(source: str, path: Path) -> Iterator[tuple[int, str]]:

@@ -46,7 +46,7 @@ export class Finder {
   #show(query, users) {
     const known = users.some(({ user }) => user === query);
     this.users = [...users.map(({ user }) => user), ...(query && !known ? [query] : [])];
-    const notes = [...users.map(({ events }) => (events ? `${count(events, "clip")} here` : "")), "new viewer"];
+    const notes = [...users.map(({ events }) => count(events, "clip")), "new viewer"];
     const options = this.users.map((user, at) =>
       el(
         "li",

@@ -42,7 +42,7 @@ export function showPopular(answer, onWatch) {
   $("popular").hidden = !answer;
   if (!answer) return;
   const listed = itemsOf($("cards"));
-  const rows = answer.items.map((clip, at) => el("li", {}, row(clip, at + 1, listed.has(clip.item) ? "also recommended" : "", onWatch)));
+  const rows = answer.items.map((clip, at) => el("li", {}, row(clip, at + 1, listed.has(clip.item) ? "in both lists" : "", onWatch)));
   place($("popular-cards"), rows);
 }
 
@@ -72,7 +72,7 @@ function because(clip, who) {
 }
 
 function showLatency({ state, search }, tookMs) {
-  const parts = [el("strong", { textContent: milliseconds(tookMs) }), " there and back"];
+  const parts = [el("strong", { textContent: milliseconds(tookMs) }), el("span", { class: "words", textContent: " there and back" })];
   if (Number.isFinite(search)) {
     parts.push(el("span", { class: "parts", textContent: `state ${milliseconds(state ?? 0)}, search ${milliseconds(search)}` }));
   }

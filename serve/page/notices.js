@@ -27,7 +27,7 @@ export function notices(api) {
     goes = setTimeout(() => banner("", ""), SAY_BACK_MS);
   });
   api.addEventListener("busy", ({ detail }) => banner(`The service is busy. Trying again in ${Math.ceil(detail.seconds)} s.`, "busy"));
-  api.addEventListener("slow", () => !api.away && banner("This takes longer than usual. Still waiting.", "busy"));
+  api.addEventListener("slow", () => !api.away && !api.asking && banner("This takes longer than usual. Still waiting.", "busy"));
   api.addEventListener("quick", () => !api.away && $("banner").classList.contains("busy") && banner("", ""));
 }
 

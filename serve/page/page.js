@@ -34,6 +34,7 @@ function options() {
 /** Ask for the list anew; an earlier question that is still on its way is dropped. */
 async function recommend() {
   asked?.abort();
+  offerSearches();
   const mine = (asked = new AbortController());
   const [me, started] = [who, performance.now()];
   if (!hasCards()) showSkeletons(options().k);
@@ -191,6 +192,15 @@ function showRuns() {
   $("runs").hidden = runs.length < 2;
   $("serving").textContent = chosen ? `${chosen.kind} · ${count(chosen.items, "clip")}` : "";
   $("serving").title = runs.map((run) => `${run.name}: model ${run.model}, index ${run.index}`).join("\n");
+}
+
+/** Some models have no index to search approximately. */
+function offerSearches() {
+  const form = $("settings");
+  const run = runs.find((one) => one.name === options().run);
+  const ann = form.querySelector("[value=ann]");
+  ann.disabled = Boolean(run && !run.searches.includes("ann"));
+  if (ann.disabled) form.search.value = "exact";
 }
 
 async function showChips() {

@@ -11,7 +11,8 @@ export function showWatched(who) {
   strip.replaceChildren(...watched.map((clip, at) => el("li", {}, watchedCard(clip, at + 1, watched.length))));
   strip.hidden = !watched.length;
   strip.scrollTo({ left: strip.scrollWidth, behavior: before && !motionIsReduced() ? "smooth" : "instant" });
-  $("watched-count").textContent = watched.length ? `${count(watched.length, "clip")}, the latest last` : "";
+  const words = [count(watched.length, "clip"), el("span", { class: "words", textContent: ", the latest last" })];
+  $("watched-count").replaceChildren(...(watched.length ? words : []));
   $("watched-empty").hidden = !who || watched.length > 0;
   if (who) $("watched-empty").replaceChildren(...instead(who));
   $("over").hidden = !watched.length || who.name !== null;

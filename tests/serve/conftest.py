@@ -18,7 +18,7 @@ from vivim.serve.served_run import ServedRun
 from vivim.serve.service import Service
 from vivim.serve.snapshot import Snapshot
 
-EPOCHS = {"mamba": 25, "sasrec": 2, "dssm": 2, "nfm": 1}
+EPOCHS = {"mamba": 8, "sasrec": 2, "dssm": 2, "nfm": 1}
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,9 @@ def test_a_late_event_takes_its_place_and_the_list_is_that_of_the_order_in_time(
         done = api.post("/v1/users/ada/events", json={"item": item, "event_id": item, "time": f"2026-01-01T00:00:0{second}Z"}).json()
     assert done["late"]
     assert [entry["item"] for entry in api.get("/v1/users/ada/history").json()["history"]] == ["i07", "i08", "i09"]
-    assert listed(api.get("/v1/users/ada/recommendations?k=5")) == listed(api.post("/v1/recommend", json={"history": ["i07", "i08", "i09"], "k": 5}))
+    assert listed(api.get("/v1/users/ada/recommendations?k=5")) == listed(
+        api.post("/v1/recommend", json={"history": ["i07", "i08", "i09"], "k": 5})
+    )
 
 
 def test_a_history_is_training_then_events_and_its_newest_part_where_it_is_long(live):
@@ -85,12 +87,22 @@ def test_ids_are_any_text(live):
 def test_the_catalogue_users_runs_and_what_is_near(service_of, live):
     api = live(service_of(titles={"i01": "A <b>bold</b> cat"}))
     found = api.get("/v1/items?query=bold").json()
-    assert (found["total"], found["items"][0]) == (1, {"item": "i01", "row": 1, "title": "A <b>bold</b> cat", "thumbnail": None, "media": None})
+    assert (found["total"], found["items"][0]) == (
+        1,
+        {"item": "i01", "row": 1, "title": "A <b>bold</b> cat", "thumbnail": None, "media": None},
+    )
     page = api.get("/v1/items?offset=28&limit=10").json()
     assert (page["total"], [item["item"] for item in page["items"]]) == (30, ["i28", "i29"])
     assert api.get("/v1/users?query=u1&limit=2").json() == {"users": [{"user": "u10", "events": 8}, {"user": "u11", "events": 9}]}
     [run] = api.get("/v1/runs").json()["runs"]
-    assert (run["name"], run["kind"], run["items_kind"], run["items"], run["searches"], run["default"]) == ("mamba", "mamba", "ids", 30, ["exact"], True)
+    assert (run["name"], run["kind"], run["items_kind"], run["items"], run["searches"], run["default"]) == (
+        "mamba",
+        "mamba",
+        "ids",
+        30,
+        ["exact"],
+        True,
+    )
     near = listed(api.get("/v1/items/i05/similar?k=29"))
     assert len(near) == 29
     assert "i05" not in near

@@ -79,7 +79,9 @@ def test_a_clip_beyond_the_limit_is_refused_whether_its_length_is_told_or_not(ap
 def test_a_clip_that_drips_is_refused(api, added):
     began = time.monotonic()
     with api.open() as connection:
-        connection.sendall(b"PUT /v1/items/new HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nAuthorization: Bearer " + b"o" * 24 + b"\r\n\r\nfilm")
+        connection.sendall(
+            b"PUT /v1/items/new HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nAuthorization: Bearer " + b"o" * 24 + b"\r\n\r\nfilm"
+        )
         assert api.rest(connection).startswith(b"HTTP/1.1 408 ")
     assert time.monotonic() - began < 5
     assert added == {}

@@ -71,7 +71,9 @@ def test_pages_of_other_origins_get_nothing(live, headers, served):
 def test_an_origin_that_is_listed_may_ask_and_read_also_errors(live):
     api = live(allow_origin=("https://app.example.org",))
     origin = {"origin": "https://app.example.org"}
-    before = api.options("/v1/recommend", headers=origin | {"access-control-request-method": "POST", "access-control-request-headers": "authorization"})
+    before = api.options(
+        "/v1/recommend", headers=origin | {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    )
     assert before.status_code == 200
     assert before.headers["access-control-allow-origin"] == origin["origin"]
     for answer in (api.post("/v1/recommend", json={"history": []}, headers=origin), api.get("/v1/nothing", headers=origin)):
@@ -81,7 +83,14 @@ def test_an_origin_that_is_listed_may_ask_and_read_also_errors(live):
 
 def test_without_the_token_nothing_but_the_page_and_the_health_is_served(live):
     api = live(tokens=Tokens(USER))
-    for headers in ({}, bearer("w" * 24), bearer(USER[:-1]), bearer(USER + "u"), {"authorization": f"Basic {USER}"}, {"authorization": "Bearer"}):
+    for headers in (
+        {},
+        bearer("w" * 24),
+        bearer(USER[:-1]),
+        bearer(USER + "u"),
+        {"authorization": f"Basic {USER}"},
+        {"authorization": "Bearer"},
+    ):
         answer = api.get("/v1/runs", headers=headers)
         assert api.code(answer) == (401, "token_needed")
         assert answer.headers["www-authenticate"] == "Bearer"

@@ -228,6 +228,38 @@ def test_a_closed_log_takes_nothing_more_and_has_written_what_waited(tmp_path):
         log.append("u", "more", "x")
 
 
+FILLER = """
+import resource, sys
+from pathlib import Path
+from vivim.serve.errors import LogUnavailable
+from vivim.serve.event_log import EventLog
+
+with EventLog(Path(sys.argv[1])) as log:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    kept = 0
+    try:
+        while True:
+            log.append("u", str(kept), "x" * 1000)
+            kept += 1
+    except LogUnavailable as error:
+        print(kept, error, flush=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    print(log.append("u", str(kept), "x" * 1000).events)
+"""
+
+
+def test_a_file_that_may_not_grow_stops_nothing_but_the_event(tmp_path):
+    path = tmp_path / "events.sqlite"
+    ran = subprocess.run([sys.executable, "-c", FILLER, path], capture_output=True, text=True, check=True)
+    refused, after = ran.stdout.splitlines()
+    kept = int(refused.split()[0])
+    assert "the event was not kept" in refused
+    assert (kept > 2, int(after)) == (True, kept + 1)
+    with EventLog(path) as log:
+        assert ids(log, "u") == [str(n) for n in range(kept + 1)]
+
+
 SENDER = """
 import os, sys, threading
 from pathlib import Path

@@ -20,6 +20,13 @@ def status(answer):
     return int(answer.split(b" ", 2)[1])
 
 
+def drip(connection):
+    began = time.monotonic()
+    while time.monotonic() - began < 5:
+        connection.sendall(b"x")
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_of_100_mb_is_refused_in_bounded_memory_and_its_sender_sees_why(live, chunked):
     api = live(keep_alive_seconds=1)
@@ -75,11 +82,8 @@ def test_a_refused_body_that_drips_on_is_left(live):
     api = live(header_seconds=0.5)
     with api.open() as connection:
         connection.sendall(HEAD + b"Content-Length: 104857600\r\n\r\n")
-        began = time.monotonic()
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            while time.monotonic() - began < 5:
-                connection.sendall(b"x")
-                time.sleep(0.05)
+            drip(connection)
 
 
 def test_connections_beyond_the_limit_are_told_so_and_the_others_go_on(live):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from vivim.recommend.retrieval import FaissIndex
 from vivim.serve.errors import NotReady
-from vivim.serve.search import AnnSearch, Nearness, Place, best
+from vivim.serve.search import AnnSearch, Nearness, Place, best, products
 
 
 def test_the_best_come_first_ties_by_row_and_what_is_left_out_is_not_there():
@@ -16,6 +16,13 @@ def test_the_best_come_first_ties_by_row_and_what_is_left_out_is_not_there():
     assert best(scores, 99, (1,)) == [(3, 5.0), (2, 3.0), (0, 1.0), (4, 0.0)]
     assert best(scores, 2, range(5)) == []
     assert scores.tolist() == [1.0, 5.0, 3.0, 5.0, 0.0]
+
+
+@pytest.mark.parametrize(("items", "width"), [(1, 1), (7, 3), (1001, 17), (64, 128), (2, 4099), (0, 5)])
+def test_products_are_those_of_the_matrix(items, width):
+    torch.manual_seed(0)
+    every_ND, vector_D = torch.randn(items + 2, width), torch.randn(3, width).T[:, 1]
+    torch.testing.assert_close(products(every_ND[2:], vector_D), every_ND[2:] @ vector_D, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])

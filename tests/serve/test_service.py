@@ -216,10 +216,11 @@ def test_no_answer_mixes_two_models_while_they_are_swapped(log, snapshot_of):
     def swap():
         while not stop.is_set():
             assert service.reload() == ["run"]
+            time.sleep(0.002)
 
     def ask(n):
         answers = []
-        for _ in range(40):
+        for _ in range(15):
             answers += [service.recommend_user("u", 5), service.recommend_history(history, 5)]
         return answers
 

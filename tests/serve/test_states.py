@@ -82,9 +82,9 @@ def test_a_state_that_was_evicted_is_made_anew_and_memory_is_bounded(snapshot_of
         log.append(f"new{n}", "a", f"i{n:02d}", 1)
         states.current(snapshot, f"new{n}", log)
     one = states.current(snapshot, "new4", log).folded.state
-    # One layer, d_model 16, expand 2, d_state 8: 3 + 8 numbers a channel, and the user vector.
+    # One layer, d_model 16, expand 2, d_state 8: 3 + 8 numbers a channel, and the user vector; and one watched row.
     assert size_bytes((one.memory, one.user_1D)) == 4 * (32 * (3 + 8) + 16)
-    assert (len(states), states.size_bytes, states.counts.evicted) == (2, 2 * 4 * (32 * 11 + 16), 3)
+    assert (len(states), states.size_bytes, states.counts.evicted) == (2, 2 * (4 * (32 * 11 + 16) + 36), 3)
     states.current(snapshot, "new3", log)  # used last
     log.append("new0", "b", "i11", 2)
     found = states.current(snapshot, "new0", log)

@@ -83,6 +83,13 @@ def test_step_equals_the_whole_sequence(d_conv):
         for t in range(17):
             y, state = block.step(x[:, t], state)
             torch.testing.assert_close(y, whole[:, t], rtol=1e-5, atol=1e-6)
+        start, stop, parts = block.initial_state(3), None, []
+        for part in x.split([1, 9, 2, 5], dim=1):
+            y, stop = block.read(part, stop or start)
+            parts.append(y)
+        torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close((stop.conv_BKD, stop.ssm_BDN), (state.conv_BKD, state.ssm_BDN), rtol=1e-5, atol=1e-6)
+        assert not start.conv_BKD.any() and not start.ssm_BDN.any(), "the old state is untouched"
 
 
 def test_the_future_does_not_change_the_past():

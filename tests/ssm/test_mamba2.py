@@ -113,6 +113,12 @@ def test_step_equals_the_whole_sequence(d_conv):
             assert torch.equal(state.conv_BKD, before[0])
             assert torch.equal(state.ssm_BDN, before[1])
             state = after
+        stop, parts = block.initial_state(3), []
+        for part in x.split([1, 9, 2, 5], dim=1):
+            y, stop = block.read(part, stop)
+            parts.append(y)
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close((stop.conv_BKD, stop.ssm_BDN), (state.conv_BKD, state.ssm_BDN), rtol=1e-5, atol=1e-6)
     assert state.ssm_BDN.shape == MambaBlock(24, d_state=8).initial_state(3).ssm_BDN.shape
 
 

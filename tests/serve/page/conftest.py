@@ -146,7 +146,8 @@ class Visit:
         self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
         # What the policy of the page forbids is told to the document before anything of the page runs.
         self.page.add_init_script(
-            "window.forbidden = []; addEventListener('securitypolicyviolation', e => forbidden.push(e.violatedDirective + ' ' + e.blockedURI))"
+            """window.forbidden = [];
+            addEventListener('securitypolicyviolation', event => forbidden.push(`${event.violatedDirective} ${event.blockedURI}`));"""
         )
 
     @property
@@ -171,11 +172,12 @@ class Visit:
 
 
 @pytest.fixture
-def visit(browser: Any, server: Server, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
-    """``visit(path="", origin=server.url, **context)`` opens a page; after a failed test its picture is in the test's folder."""
+def visit(browser: Any, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
+    """``visit(path="", origin=the world's server, **context)`` opens a page; its last picture is left in the test's folder."""
     contexts = []
 
-    def open_page(path: str = "", origin: str = server.url, before: Callable[[Any], None] | None = None, **context: Any) -> Visit:
+    def open_page(path: str = "", origin: str | None = None, before: Callable[[Any], None] | None = None, **context: Any) -> Visit:
+        origin = origin or request.getfixturevalue("server").url
         contexts.append(browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "locale": "en-GB", **context}))
         page = contexts[-1].new_page()
         page.set_default_timeout(10_000)

@@ -21,7 +21,7 @@ def test_the_policy_of_the_page_really_forbids(visit):
     """The test above counts violations: here is one."""
     one = visit()
     one.page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=alert(1)>')")
-    one.page.wait_for_function("window.forbidden.length > 0")
+    one.page.wait_for_function("() => window.forbidden.length > 0")
     assert one.dialogs == []
 
 
@@ -33,7 +33,7 @@ def test_a_clip_plays_muted_under_the_pointer_and_can_be_sought(visit, new_viewe
     one.page.locator("#cards .card").first.hover()
     video = one.page.locator("#cards video")
     video.wait_for(state="attached")
-    one.page.wait_for_function("document.querySelector('#cards video')?.currentTime > 0")
+    one.page.wait_for_function("() => document.querySelector('#cards video')?.currentTime > 0")
     assert video.evaluate("video => [video.muted, video.controls]") == [True, False]
     video.evaluate("video => { video.pause(); video.currentTime = 1.5; return new Promise(done => video.onseeked = done); }")
     assert abs(video.evaluate("video => video.currentTime") - 1.5) < 0.05
@@ -48,9 +48,9 @@ def test_one_clip_plays_at_a_time_and_a_broken_one_keeps_its_picture(visit, new_
     one.settle()
     play = one.page.locator("#cards .play")
     play.nth(0).click()
-    one.page.wait_for_function("document.querySelector('#cards video')?.currentTime > 0")
+    one.page.wait_for_function("() => document.querySelector('#cards video')?.currentTime > 0")
     play.nth(1).click()
-    one.page.wait_for_function("document.querySelectorAll('#cards li')[1].querySelector('video')?.currentTime > 0")
+    one.page.wait_for_function("() => document.querySelectorAll('#cards li')[1].querySelector('video')?.currentTime > 0")
     assert one.page.locator("video").count() == 1
     one.page.route("**/media/*/clip*", lambda route: route.fulfill(status=200, content_type="video/mp4", body="no clip"))
     play.nth(3).click()

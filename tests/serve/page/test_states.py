@@ -1,5 +1,6 @@
 """What the page shows while it waits, when there is nothing to show, and when the service is away."""
 
+import itertools
 import json
 import signal
 import time
@@ -71,7 +72,7 @@ def test_a_busy_service_is_asked_again_when_it_says(visit, new_viewer):
     one.page.get_by_text("The service is busy. Trying again in 1 s.").wait_for()
     one.settle()
     assert len(asked) == 3
-    assert all(later - earlier > 0.9 for earlier, later in zip(asked, asked[1:], strict=False))
+    assert all(later - earlier > 0.9 for earlier, later in itertools.pairwise(asked))
     assert one.page.locator("#banner").is_hidden()
 
 
@@ -86,6 +87,24 @@ def test_what_the_service_refuses_is_said_in_its_words_and_can_be_tried_again(vi
     one.page.get_by_role("button", name="Try again").click()
     one.settle()
     assert one.page.locator("#trouble").is_hidden()
+
+
+def test_another_index_behind_the_page_makes_it_look_again_once(visit, new_viewer):
+    asked = []
+
+    def renewed(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "index": "another"})
+
+    def before(page):
+        page.route("**/recommendations*", renewed)
+        page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/v1/runs") else None)
+
+    one = visit(f"#user={quote(new_viewer)}", before=before)
+    one.settle()
+    one.watch_first()
+    one.settle()
+    assert len(asked) == 2
 
 
 def test_a_token_is_asked_for_kept_in_the_tab_and_asked_again_when_wrong(visit, new_viewer):
@@ -124,7 +143,7 @@ def test_a_killed_server_is_noticed_and_the_click_is_sent_once_when_it_is_back(v
     one.page.get_by_text("The service does not answer.").wait_for()
     assert one.items("#strip") == [first]
     server.start()
-    one.page.wait_for_function("document.querySelectorAll('#strip .card').length === 2", timeout=20_000)
+    one.page.wait_for_function("() => document.querySelectorAll('#strip .card').length === 2", timeout=20_000)
     assert one.items("#strip") == [first, second]
     one.page.locator("#banner").wait_for(state="hidden")
     one.page.reload()

@@ -85,6 +85,19 @@ def test_a_double_click_posts_once(visit, server, new_viewer):
     assert len(ask(server, f"v1/users/{quote(new_viewer)}/history")["history"]) == 1
 
 
+def test_a_key_held_down_is_one_event(visit, server, new_viewer):
+    one = visit(f"#user={quote(new_viewer)}")
+    one.settle()
+    sent = posts(one)
+    one.page.locator("#cards .watch").first.focus()
+    for _ in range(5):
+        one.page.keyboard.down("Enter")
+        one.page.wait_for_timeout(100)
+    one.page.keyboard.up("Enter")
+    one.page.locator("#strip .card").first.wait_for()
+    assert len(sent) == 1
+
+
 def test_two_clicks_on_different_clips_are_two_events_in_their_order(visit, server, new_viewer):
     one = visit(f"#user={quote(new_viewer)}")
     one.settle()
@@ -92,7 +105,7 @@ def test_two_clicks_on_different_clips_are_two_events_in_their_order(visit, serv
     for at in (2, 3):
         one.page.locator("#catalogue .watch").nth(at).click()
         one.page.wait_for_timeout(400)
-    one.page.wait_for_function("document.querySelectorAll('#strip .card').length === 2")
+    one.page.wait_for_function("() => document.querySelectorAll('#strip .card').length === 2")
     assert one.items("#strip") == clips
     assert [entry["item"] for entry in ask(server, f"v1/users/{quote(new_viewer)}/history")["history"]] == clips
 
@@ -112,7 +125,7 @@ def test_a_history_of_ones_own_is_sent_whole_and_never_recorded(visit, server):
     one.settle()
     assert one.items("#strip") == [first, second]
     one.page.get_by_role("button", name="Undo").click()
-    one.page.wait_for_function("document.querySelectorAll('#strip .card').length === 1")
+    one.page.wait_for_function("() => document.querySelectorAll('#strip .card').length === 1")
     assert one.complaints == []
 
 
@@ -130,7 +143,7 @@ def test_the_settings_ask_what_they_say(visit, server):
     shown_is("k=20", k=20)
     one.page.get_by_label("ANN").check()
     shown_is("k=20&search=ann", search="ann")
-    one.page.get_by_text("video", exact=True).click()
+    one.page.get_by_label("video", exact=True).check()
     shown_is("k=20&search=ann&run=frozenvideo", run="frozenvideo")
     one.page.get_by_label("Seen clips too").check()
     shown_is("k=20&search=ann&run=frozenvideo&exclude_seen=false", seen=True)
