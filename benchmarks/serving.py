@@ -237,9 +237,9 @@ def floor(work: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, Any]:
             taken.append((time.perf_counter() - began) * 1000)
     result: dict[str, Any] = {"fdatasync_ms": percentiles(taken)}
     for name, (items, width) in sizes.items():
-        vectors_ND = torch.ones(items, width)
-        ms = []
-        for _ in range(20):
+        vectors_ND, ms = torch.ones(items, width), []
+        for cores in [1, torch.get_num_threads()] * 10:
+            torch.set_num_threads(cores)
             began = time.perf_counter()
             vectors_ND.sum()
             ms.append((time.perf_counter() - began) * 1000)
