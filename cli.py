@@ -333,6 +333,25 @@ def serve(
     return run_serve(call.pipeline, call.progress, ServeOptions(tuple(run or ()), events, token_file, operator_token_file, insecure))
 
 
+@command("report")
+def report(
+    call: Call,
+    run: opt.Run = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="File to write; default: report.html in the run.")] = None,
+    interactions: opt.Interactions = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(metavar="FILE.h5", help="Vectors the run was trained on; default: where they were then.")
+    ] = None,
+    videos: opt.ReportVideos = None,
+    thumbnails: opt.ReportThumbnails = None,
+    titles: opt.Titles = None,
+) -> "Summary":
+    """Write all there is to say about a run into one HTML file: data, clips, vectors, training, metrics, examples."""
+    from .stage_report import run_report
+
+    return run_report(call.pipeline, call.progress, run=run, out=out, embeddings=embeddings)
+
+
 @command("check-data")
 def check_data(
     call: Call,

@@ -153,6 +153,16 @@ CacheFrames = Annotated[
 Thumbnails = Annotated[
     str | None, typer.Option(metavar="DIR", help="Write a small picture of each clip that is read there."), Sets("extract.thumbnails")
 ]
+ReportVideos = Annotated[
+    str | None,
+    typer.Option("--videos", metavar="DIR", help="Clips, for pictures of them; default: found in the folder of the interactions."),
+    Sets("data.videos"),
+]
+ReportThumbnails = Annotated[
+    str | None,
+    typer.Option("--thumbnails", metavar="DIR", help="Small pictures that extract has written, in the place of decoding clips."),
+    Sets("extract.thumbnails"),
+]
 Seek = Annotated[
     str | None,
     typer.Option(metavar="exact|keyframe", help="keyframe: the keyframe nearest to each wanted moment; default: exact."),

@@ -1,12 +1,16 @@
 """What ``vivim demo`` prints."""
 
+import time
 from pathlib import Path
 from typing import Any
 
-from .demo.run import DemoResult, K, run_demo_world, run_name
-from .pipeline import Pipeline
+from .demo.run import WORLD, DemoResult, K, run_demo_world, run_name
+from .demo.world import WorldFiles
+from .errors import MissingExtra
+from .pipeline import DataConfig, Pipeline
 from .progress import Progress
 from .stage_one import pick_device
+from .stage_report import NAME, run_report
 from .terminal import Summary, TableOf, program, show
 
 
@@ -14,6 +18,7 @@ def run_demo(pipeline: Pipeline, progress: Progress, *, out: Path | None, quick:
     """The whole job on the built-in world."""
     folder = out or pipeline.runs / "demo"
     done = run_demo_world(folder, seed=pipeline.seed, device=pick_device(pipeline.device), quick=quick, progress=progress)
+    report, about_report = _report(pipeline, done, folder, progress)
     total = sum(done.seconds.values())
     parts = ", ".join(f"{name} {spent:.0f} s" for name, spent in done.seconds.items())
     rows = []
@@ -24,12 +29,13 @@ def run_demo(pipeline: Pipeline, progress: Progress, *, out: Path | None, quick:
     title = f"Test, {done.viewers:,} viewers, full ranking; cold: the next clip was never watched in training ({cold:,} viewers)"
     return Summary(
         headline=_headline(done, total),
-        data=_data(done),
+        data=_data(done) | {"report": None if report is None else str(report)},
         tables=[TableOf(title, ("model", f"HR@{K}", "95 %", f"NDCG@{K}", f"cold HR@{K}", "95 %"), rows)],
         notes=[
             done.weights,
             parts,
             f"the page of one viewer whose next clip is new: {done.page}",
+            about_report,
             f"next: {program()} recommend --run {done.rows[-1].run} --user {_first_user(done)} --k 5",
             f"or look at it in a browser: {program()} serve {' '.join(f'--run {run}' for run in served_runs(folder))}",
         ],
@@ -49,6 +55,20 @@ def serve_demo(pipeline: Pipeline, progress: Progress, *, out: Path | None, quic
     show(run_demo(pipeline, progress, out=out, quick=quick), as_json=False)
     data = pipeline.data.model_copy(update={"videos": None, "interactions": None, "titles": None})  # the demo's own
     return run_serve(pipeline.model_copy(update={"data": data}), progress, ServeOptions(served_runs(out or pipeline.runs / "demo")))
+
+
+def _report(pipeline: Pipeline, done: DemoResult, folder: Path, progress: Progress) -> tuple[Path | None, str]:
+    """The page about the last run of the table, and what to say of it; a demo without the extra ``report`` does without."""
+    out = folder / NAME
+    extract = pipeline.extract.model_copy(update={"manifest": None, "thumbnails": WorldFiles(folder / WORLD).thumbnails})
+    own = pipeline.model_copy(update={"data": DataConfig(), "extract": extract})  # the demo's data, not those of the working directory
+    started = time.monotonic()
+    try:
+        run_report(own, progress, run=done.rows[-1].run, out=out)
+    except MissingExtra as error:
+        return None, f"no report: {error}"
+    done.seconds["report"] = time.monotonic() - started
+    return out, f"the report of {done.rows[-1].name}, everything on one page: {out}"
 
 
 def _headline(done: DemoResult, total: float) -> str:

@@ -26,7 +26,7 @@ def find_data(pipeline: Pipeline, folder: Path = FOLDER) -> Pipeline:
     """
     data = pipeline.data
     found = {
-        "videos": data.videos or _videos(folder),
+        "videos": videos_if_any(pipeline, folder),
         "interactions": interactions_if_any(pipeline, folder),
         "titles": find_titles(pipeline, folder),
     }
@@ -39,7 +39,7 @@ def find_videos(pipeline: Pipeline, folder: Path = FOLDER) -> Path:
     Raises:
         InputError: not given and not found, or more than one candidate.
     """
-    found = pipeline.data.videos or _videos(folder)
+    found = videos_if_any(pipeline, folder)
     if found is None:
         raise InputError(f"no clips are given and neither {folder / 'videos'}/ nor clips in {folder}/ were found; give --videos DIR.")
     return found

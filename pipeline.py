@@ -20,6 +20,7 @@ from .extract.pretrain.config import PretrainConfig
 from .extract.pretrain.selfsup_config import SelfSupConfig
 from .recommend.config import EvaluateConfig, ItemsConfig, LossConfig, ModelConfig, ProtocolConfig, TrainConfig, TuneConfig
 from .serve.config import ServeConfig
+from .serve.report.config import ReportConfig
 from .settings import Settings
 
 DEFAULT_FILE = Path("pipeline.yaml")
@@ -66,6 +67,7 @@ class Pipeline(Settings):
         evaluate: how a run is measured.
         tune: what a search tries, and for how long.
         serve: how a run answers people.
+        report: how much a report shows.
     """
 
     seed: int = Field(1, ge=0, lt=2**32)
@@ -85,6 +87,7 @@ class Pipeline(Settings):
     evaluate: EvaluateConfig = EvaluateConfig()
     tune: TuneConfig = TuneConfig()
     serve: ServeConfig = ServeConfig()
+    report: ReportConfig = ReportConfig()
 
 
 @dataclass(frozen=True)

@@ -217,10 +217,10 @@ def require_packages() -> None:
 
 
 def _log_to_stderr() -> None:
-    """The log of requests, and what uvicorn complains of."""
+    """The log of requests, and faults of the server; junk that somebody sends is answered, and not worth a line each time."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    for name, level in (("vivim.serve", logging.INFO), ("uvicorn.error", logging.WARNING)):
+    for name, level in (("vivim.serve", logging.INFO), ("uvicorn.error", logging.ERROR)):
         logger = logging.getLogger(name)
         logger.setLevel(level)
         logger.handlers = [handler]

@@ -172,7 +172,7 @@ def run_recommend(
     best = [(id_, score) for id_, score in recommender.top_k(state, wanted, exclude_seen=False) if id_ not in seen][:k]
     if len(best) < k:
         notes.append(f"fewer than {k}: the other {len(seen)} of the {len(recommender.items)} items of the catalogue were watched.")
-    titles = _titles(pipeline, folder)
+    titles = titles_of(pipeline, folder)
     rows = [(str(place), id_, f"{score:.4f}", titles.get(id_, "")) for place, (id_, score) in enumerate(best, 1)]
     columns = ("place", "item", "score", "title") if titles else ("place", "item", "score")
     return Summary(
@@ -359,7 +359,7 @@ def _evaluate_headline(report: "Report") -> str:
     return f"{report.model}: {last.name} HR@{k} {hits}, NDCG@{k} {gain}"
 
 
-def _titles(pipeline: Pipeline, run: "RunFolder") -> dict[str, str]:
+def titles_of(pipeline: Pipeline, run: "RunFolder") -> dict[str, str]:
     """Titles by item, from the file given, or else from beside the interactions: ids of another data set are other items."""
     from .recommend.titles import read_titles
 

@@ -5,6 +5,7 @@
       all/                    of the whole catalogue; of a part of it, 2-of-8/
         shards/000001.h5      an embedding file of some clips, written once, never touched again; a later shard overrides an earlier one
         ledger.sqlite         what is known of each clip; made again from the shards if it is lost
+        runs.jsonl            how long each run took (see ``run_log``)
         lock                  held by the run that writes here
 
 ``merge`` makes the embedding file from the shards.

@@ -18,6 +18,7 @@ from .frame_writer import FrameCacheWriter
 from .ledger import Entry, Ledger
 from .merge import DamagedShardError, merge_if_new
 from .parts import WHOLE, Share, open_parts, part_of, parts_of, shard_files, take_over
+from .run_log import note_run
 from .schedule import Plan, make_plan
 from .shard_loop import ClipEncoder, Tally
 from .sources import Source
@@ -100,7 +101,7 @@ def extract_catalogue(
     failures = tuple(sorted(tally.failures, key=lambda failure: failure.id))
     seconds = time.monotonic() - started
     times = _stage_times(seconds, write_seconds, tally, pool.statistics, config, encoder.device.type)
-    return ExtractSummary(
+    done = ExtractSummary(
         total=total,
         embedded=tally.embedded,
         unchanged=total - tally.embedded - len(failures),
@@ -112,6 +113,8 @@ def extract_catalogue(
         sha256=sha256,
         verdict=verdict(times) if engine is None and tally.embedded else None,
     )
+    note_run(parts_of(out) / share.folder, done, progress)
+    return done
 
 
 def _stage_times(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
 from ..store import ItemIndex, vector_faults
@@ -105,7 +106,8 @@ def add(run: RunFolder, new: Additions, *, replace: bool = False) -> Additions:
         replace: an id that was added before gets the new vector, in its old row.
 
     Raises:
-        InputError: an id is in the trained catalogue, or was added before; a vector that cannot be used; another process is adding.
+        InputError: an id is in the trained catalogue, or was added before; vectors that cannot be used, or of another width than the
+            run's; another process is adding.
     """
     ItemIndex(new.ids)
     if faults := vector_faults(new.vectors_MD):
@@ -114,7 +116,7 @@ def add(run: RunFolder, new: Additions, *, replace: bool = False) -> Additions:
     with run.locked():
         there = all_additions(run)
         refuse_known(run, there, new.ids, replace=replace)
-        _require_width(run, there, new)
+        _require_width(run, new)
         rows = {id_: row for row, id_ in enumerate(there.ids)}
         kept = [row for row, id_ in enumerate(new.ids) if id_ not in rows]
         replaced = {rows[id_]: row for row, id_ in enumerate(new.ids) if id_ in rows}
@@ -189,8 +191,18 @@ def _none() -> Additions:
     return Additions((), np.zeros((0, 0), np.float32), (), (), ())
 
 
-def _require_width(run: RunFolder, there: Additions, new: Additions) -> None:
-    assert not len(there) or there.vectors_MD.shape[1] == new.vectors_MD.shape[1], (run.path, there.vectors_MD.shape, new.vectors_MD.shape)
+def _require_width(run: RunFolder, new: Additions) -> None:
+    """Refuse vectors that the run's items cannot stand beside."""
+    path = run.path / "model.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            width = file.get_slice("items").get_shape()[1] if "items" in file.keys() else None  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error}); train the run again.") from error
+    if width is None:
+        raise InputError(f"{run.path} is a run of a model that scores by no item vectors, so that nothing can be added to it.")
+    if new.vectors_MD.shape[1] != width:
+        raise InputError(f"vectors of {new.vectors_MD.shape[1]} numbers cannot be added to {run.path}, whose items have {width}.")
 
 
 def _joined(there: Additions, new: Additions, replaced: dict[int, int], kept: list[int]) -> Additions:

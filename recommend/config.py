@@ -18,6 +18,7 @@ class ProtocolConfig(Settings):
         max_len: items of history shown to the model.
         min_interactions: users with fewer are left out.
         full_catalogue: rank every item of the file, also those that no kept window contains.
+        seen: what was watched before is ``masked``, never ranked, or ``kept``, as RecBole ranks for its sequential models.
         validation_share: of the interactions, those in the validation span (temporal).
         test_share: of the interactions, the newest, those in the test span (temporal).
     """
@@ -27,6 +28,7 @@ class ProtocolConfig(Settings):
     max_len: int = Field(10, ge=1)
     min_interactions: int = Field(3, ge=3)
     full_catalogue: bool = False
+    seen: Literal["masked", "kept"] = "masked"
     validation_share: float = Field(0.1, gt=0, lt=1)
     test_share: float = Field(0.1, gt=0, lt=1)
 
@@ -158,6 +160,8 @@ class TrainConfig(Settings):
         batch: sequences per step.
         epochs: at most.
         patience: epochs without a better validation NDCG@10 before stopping.
+        validation_questions: drawn once from those of validation, to be asked after each epoch; None: all. What is measured in the end
+            is measured on all.
         clip_norm: gradient norm limit; 0: none.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed`` (Lightning Fabric's names).
         init: folder of a run whose weights are begun with, as far as they fit.
@@ -174,6 +178,7 @@ class TrainConfig(Settings):
     batch: int = Field(256, ge=1)
     epochs: int = Field(30, ge=1)
     patience: int = Field(3, ge=1)
+    validation_questions: int | None = Field(None, ge=1)
     clip_norm: float = Field(5.0, ge=0)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     init: Path | None = None

@@ -75,13 +75,13 @@ def take(sequences: Sequences, starts: npt.NDArray[np.int64], lengths: npt.NDArr
 
 
 def repeated_targets(questions: Questions) -> npt.NDArray[np.bool_]:
-    """(Q,) True where the target is among the seen items, that is, masked and a certain miss."""
-    owner = np.repeat(np.arange(len(questions)), questions.seen.lengths)
-    hit = questions.seen.items == questions.targets[owner]
+    """(Q,) True where the target is among the masked items: a certain miss."""
+    owner = np.repeat(np.arange(len(questions)), questions.masked.lengths)
+    hit = questions.masked.items == questions.targets[owner]
     return np.bincount(owner[hit], minlength=len(questions)).astype(np.bool_)
 
 
-def ask(window: Sequences, place: npt.NDArray[np.int64], max_len: int) -> Questions:
+def ask(window: Sequences, place: npt.NDArray[np.int64], max_len: int, *, masks_seen: bool = True) -> Questions:
     """The item at ``place`` (U,) of every window, asked after what came before it; -1: not asked."""
     users = np.flatnonzero(place >= 0)
     starts, before = window.offsets[users], place[users]
@@ -91,6 +91,7 @@ def ask(window: Sequences, place: npt.NDArray[np.int64], max_len: int) -> Questi
         histories=take(window, targets - shown, shown),
         targets=window.items[targets],
         seen=take(window, starts, before),
+        masks_seen=masks_seen,
     )
 
 

@@ -104,14 +104,24 @@ def _split_result(
         mean_popularity={k: mean_popularity(lists, k, counts_N) for k in ks},
         gini={k: gini(lists, k) for k in ks},
         diversity=None if vectors_ND is None else {k: intra_list_diversity(lists, k, vectors_ND) for k in ks},
-        groups=_groups(counts_N[questions.targets], group_names(), ranks, ks),
-        history_groups=_groups(questions.seen.lengths, history_names(), ranks, ks),
+        groups=by_views(counts_N, questions, ranks, ks),
+        history_groups=by_history(questions, ranks, ks),
         index_agreement=agree,
     )
 
 
+def by_views(counts_N: npt.NDArray[np.int64], questions: Questions, ranks: Ranks, ks: Sequence[int]) -> tuple[GroupResult, ...]:
+    """Accuracy by how often training saw the target; ``counts_N`` are the (N,) training interactions of each item."""
+    return _groups(counts_N[questions.targets], group_names(), ranks, ks)
+
+
+def by_history(questions: Questions, ranks: Ranks, ks: Sequence[int]) -> tuple[GroupResult, ...]:
+    """Accuracy by how many items were watched before the target."""
+    return _groups(questions.seen.lengths, history_names(), ranks, ks)
+
+
 def _groups(
-    number_Q: npt.NDArray[np.int64], buckets: Sequence[tuple[str, int, int]], ranks: Ranks, ks: list[int]
+    number_Q: npt.NDArray[np.int64], buckets: Sequence[tuple[str, int, int]], ranks: Ranks, ks: Sequence[int]
 ) -> tuple[GroupResult, ...]:
     """Accuracy of the questions whose number lies in each bucket (name, least, most); those without questions are left out."""
     groups = []

@@ -20,6 +20,7 @@ from .leakage import Leakage, measure_leakage
 from .sequences import Interactions, Questions, Sequences
 
 SEEN_RULE = "items of the window before the target are masked; a target that repeats one of them counts as a miss"
+NOTHING_MASKED = "nothing is masked: what was watched before is ranked like everything else"
 ALL_SEEN_RULE = "all items watched before the target are masked; a target that repeats one of them counts as a miss"
 
 
@@ -150,7 +151,7 @@ def divide(interactions: Interactions, config: ProtocolConfig, parts: Division, 
     """Cut the histories where ``parts`` says.
 
     Args:
-        seen_rule: for the card.
+        seen_rule: for the card, where something is masked.
         own: fields of the card that only this protocol has.
     """
     assert_in_time_order(interactions)
@@ -160,7 +161,7 @@ def divide(interactions: Interactions, config: ProtocolConfig, parts: Division, 
     new_row[rows] = np.arange(len(rows), dtype=np.int32)
     window = Sequences(window.offsets, new_row[window.items])
     train = take(window, window.offsets[:-1], parts.train)
-    validation, test = (ask(window, place, config.max_len) for place in (parts.validation, parts.test))
+    validation, test = (ask(window, place, config.max_len, masks_seen=config.seen == "masked") for place in (parts.validation, parts.test))
     assert_no_leak(window, train, validation, parts.validation)
     assert_no_leak(window, train, test, parts.test)
     items = ItemIndex(interactions.items.ids[row] for row in rows)
@@ -174,7 +175,7 @@ def divide(interactions: Interactions, config: ProtocolConfig, parts: Division, 
         interactions=len(window.items),
         max_len=config.max_len,
         min_interactions=config.min_interactions,
-        seen_rule=seen_rule,
+        seen_rule=seen_rule if config.seen == "masked" else NOTHING_MASKED,
         ordering=ProtocolCard.ordering if timed else "order in the file",
         repeated_validation=int(repeated_targets(validation).sum()),
         repeated_test=int(repeated_targets(test).sum()),

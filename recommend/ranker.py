@@ -172,6 +172,7 @@ def best_k(scores_BN: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]
 def _each_batch(scorer: Scorer, questions: Questions, num_items: int, batch: int, progress: Progress, keepers: Sequence[_Keeper]) -> None:
     # Neighbours of one length waste no time on padding.
     order = np.argsort(questions.histories.lengths, kind="stable")
+    masked = questions.masked
     progress.start("rank", len(questions), "questions")
     with torch.inference_mode():
         for start in range(0, len(order), batch):
@@ -187,14 +188,14 @@ def _each_batch(scorer: Scorer, questions: Questions, num_items: int, batch: int
             at_once = CPU_ROWS if scores_BN.device.type == "cpu" else len(rows)
             for first, part_BN in zip(range(0, len(rows), at_once), scores_BN.split(at_once), strict=True):
                 some = rows[first : first + at_once]
-                seen_BS = _padded_seen(questions.seen, some).to(scores_BN.device)
+                seen_BS = _padded_seen(masked, some).to(scores_BN.device)
                 for keeper in keepers:
                     keeper.keep(some, part_BN, seen_BS)
             progress.advance(len(rows))
     progress.finish()
 
 
-def _padded_seen(seen: Sequences, rows: npt.NDArray[np.int64]) -> torch.Tensor:
-    """(B, S) int64 seen items of the questions ``rows``, padded with -1."""
-    batch = SequenceBatch.of(seen, rows)
+def _padded_seen(masked: Sequences, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+    """(B, S) int64 masked items of the questions ``rows``, padded with -1."""
+    batch = SequenceBatch.of(masked, rows)
     return batch.items_BL.masked_fill(~batch.valid_BL, -1)

@@ -90,15 +90,16 @@ def faiss_top_k(index: FaissIndex, scorer: VectorScorer | TableScorer, questions
     """The ``k`` best unseen items of every question through the index: enough is asked for to be left with k after masking."""
     items = np.full((len(questions), k), -1, np.int32)
     scores = np.full((len(questions), k), -np.inf, np.float32)
+    masked = questions.masked
     order = np.argsort(questions.histories.lengths, kind="stable")
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             users_BD = scorer.users(SequenceBatch.of(questions.histories, rows, questions.users[rows]))
-            most_seen = int(questions.seen.lengths[rows].max(initial=0))
+            most_seen = int(masked.lengths[rows].max(initial=0))
             found_scores, found = index.search(users_BD, k + most_seen)
             for place, row in enumerate(rows):
-                unseen = (found[place] >= 0) & ~np.isin(found[place], questions.seen[row])
+                unseen = (found[place] >= 0) & ~np.isin(found[place], masked[row])
                 kept = found[place][unseen][:k]
                 items[row, : len(kept)] = kept
                 scores[row, : len(kept)] = found_scores[place][unseen][:k]

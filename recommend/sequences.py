@@ -89,14 +89,16 @@ class Questions:
         users: (Q,) int32 rows of the split's users.
         histories: (Q sequences) what the model is shown.
         targets: (Q,) int32 the item that came next.
-        seen: (Q sequences) items that are not to be recommended. A target among them (a repeat) is masked like them: a
-            certain miss, counted in the protocol card.
+        seen: (Q sequences) items watched before, by the protocol's rule.
+        masks_seen: these are not to be recommended. A target among them (a repeat) is masked like them: a certain miss, counted
+            in the protocol card.
     """
 
     users: npt.NDArray[np.int32]
     histories: Sequences
     targets: npt.NDArray[np.int32]
     seen: Sequences
+    masks_seen: bool = True
 
     def __post_init__(self) -> None:
         assert len(self.users) == len(self.histories) == len(self.targets) == len(self.seen)
@@ -106,7 +108,12 @@ class Questions:
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Questions":
         """The questions ``rows``, in that order."""
-        return Questions(self.users[rows], self.histories.take(rows), self.targets[rows], self.seen.take(rows))
+        return Questions(self.users[rows], self.histories.take(rows), self.targets[rows], self.seen.take(rows), self.masks_seen)
+
+    @property
+    def masked(self) -> Sequences:
+        """(Q sequences) items that are not ranked."""
+        return self.seen if self.masks_seen else Sequences(np.zeros(len(self) + 1, np.int64), np.zeros(0, np.int32))
 
 
 @dataclass(frozen=True)

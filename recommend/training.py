@@ -153,6 +153,9 @@ class Training:
         self.scaled = scaled
         self.average = AveragedModel(self.learner, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
         self.done = Progressed()
+        self.asked = _drawn(split.validation, config.validation_questions, seed)
+        if len(self.asked) < len(split.validation):
+            self.progress.say(f"validation after each epoch asks {len(self.asked):,} of {len(split.validation):,} questions, drawn once")
         self.steps = num_batches(split.train, config.batch, max_len, learner.first_target)
 
     @property
@@ -310,7 +313,7 @@ class Training:
 
     def _validate(self) -> EpochLog:
         done, began = self.done, time.monotonic()
-        ranks = self._rank(self.split.validation)
+        ranks = self._rank(self.asked)
         log = EpochLog(
             epoch=done.epoch,
             loss=done.loss_sum / max(done.positions, 1),
@@ -357,6 +360,13 @@ class Training:
         unpack_optimizer(self.optimizer, tensors)
         self.done = Progressed(**(state | {"epochs": [EpochLog(**entry) for entry in state["epochs"]]}))
         self._write_log()  # the end may have come between the last checkpoint and its line
+
+
+def _drawn(questions: Questions, count: int | None, seed: int) -> Questions:
+    """``count`` of them, in their order; all where there are no more."""
+    if count is None or count >= len(questions):
+        return questions
+    return questions.take(np.sort(np.random.default_rng(seed).permutation(len(questions))[:count]))
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,1 +1,1 @@
-"""A trained recommender answering people: what happened is kept, states are updated in constant time, lists are searched."""
+"""A trained recommender answering people: events that are kept, states that are stepped, lists that are searched; the page; the report."""

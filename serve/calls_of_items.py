@@ -69,4 +69,5 @@ def router(desk: Desk) -> APIRouter:
         path = await desk.wait(lambda: desk.media.file(number, kind))
         return file_answer(path, request.scope)
 
+    calls.add_api_route("/media/{number}/{kind}", media, methods=["HEAD"], include_in_schema=False)
     return calls

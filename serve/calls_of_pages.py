@@ -46,7 +46,7 @@ def router(desk: Desk, app: FastAPI) -> APIRouter:
         return Response(await desk.wait(desk.meters.page), media_type=CONTENT_TYPE)
 
     for path, asset in page_assets().items():
-        calls.add_api_route(path, _giving(asset), include_in_schema=False)
+        calls.add_api_route(path, _giving(asset), methods=["GET", "HEAD"], include_in_schema=False)
 
     # Making the document takes a while the first time, which must not hold up answers.
     @calls.get("/openapi.json", include_in_schema=False)

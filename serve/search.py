@@ -126,7 +126,7 @@ class Nearness:
 
     def reasons(self, rows: Sequence[int], history: Sequence[int], count: int) -> list[list[Place]]:
         """For each of ``rows`` the ``count`` nearest different items of a history, nearest first; of its newest thousand."""
-        watched = list(dict.fromkeys(reversed(history)))[:_HISTORY_FOR_REASONS]
+        watched = _newest_different(history, _HISTORY_FOR_REASONS)
         if not rows or not watched or not count:
             return [[] for _ in rows]
         cosines_RH = self.unit(rows) @ self.unit(watched).T
@@ -135,6 +135,16 @@ class Nearness:
             [Place(watched[place], value) for place, value in zip(row_places, row_values, strict=True)]
             for row_places, row_values in zip(places.tolist(), values.tolist(), strict=True)
         ]
+
+
+def _newest_different(history: Sequence[int], count: int) -> list[int]:
+    """Newest first; a history of a million is not gone through for its last thousand."""
+    found: dict[int, None] = {}
+    for row in reversed(history):
+        found[row] = None
+        if len(found) == count:
+            break
+    return list(found)
 
 
 def logarithmic_popularity(counts_N: npt.NDArray[np.int64]) -> torch.Tensor:

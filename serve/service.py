@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
+import torch
+
 from ..recommend.recommender import UserState
 from .answers import Answer, HistoryEntry, Ranked, Reason, Took
 from .catalogue import ItemCatalogue, ItemInfo
@@ -28,7 +30,7 @@ _NOT_TEXT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class Service:
-    """Events in, lists out. Used from any number of threads.
+    """Events in, lists out. Used from any number of threads; the number of those that torch uses for one answer is set for the process.
 
     Args:
         runs: at least one; the first is asked where no other is named.
@@ -45,6 +47,7 @@ class Service:
         self._default = runs[0].name
         self.log = log
         self.config = config or ServeConfig()
+        torch.set_num_threads(self.config.threads)
         self.states = UserStates(self.config.max_users)
         self.catalogue = ItemCatalogue(titles or {})
         self._users: tuple[Sequence[str], TextSearch] = ((), TextSearch(()))

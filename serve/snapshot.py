@@ -103,7 +103,7 @@ class Snapshot:
         """
         base = base or BaseHistories()
         weights = run.path / "model.safetensors"
-        model_hash, stamp = _sha256_of(weights), _stamp(weights)
+        model_hash, stamp = run.model_sha256(), _stamp(weights)
         config = RecommendConfig.model_validate(run.info()["config"])
         items, counts = run.catalogue()
         recommender = Recommender(run)
@@ -229,14 +229,6 @@ def _ann(kind: Ann, index: FaissIndex | None, scorer: Scorer, trained: int) -> A
         return None
     items_MD = scorer.items_ND[:trained]
     return AnnSearch(lambda: FaissIndex(kind, items_MD))
-
-
-def _sha256_of(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Train the run again, or bring back a copy.") from error
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -43,6 +43,9 @@ OPTIONAL = {
     "onnx",
     "onnxscript",
     "onnxruntime",
+    "bokeh",
+    "jinja2",
+    "PIL",
 }
 
 # Kernels can only be written with triton at hand; the file is itself imported where it is used.

@@ -123,7 +123,7 @@ function show(answer, tookMs, said = "") {
   $("cards").removeAttribute("aria-busy");
   $("said").textContent = `${said} ${count(answer.items.length, "recommendation")}.`;
   changed = performance.now();
-  if (isNews(answer)) start();
+  if (isNews(answer)) guarded(() => lookAround());
 }
 
 /** Whether the model or the catalogue was changed behind this page; each pair is news once, whatever `v1/runs` says then. */
@@ -233,14 +233,16 @@ function whoFromAddress() {
   return user === null ? new OwnHistory(api) : new Viewer(api, user);
 }
 
+/** Ask what is served: runs, then some viewers and the catalogue, and `also`. */
+async function lookAround(also) {
+  ({ runs } = await api.get("v1/runs"));
+  showRuns();
+  await Promise.all([showChips(), catalogue.show($("clip-query").value.trim()), also?.()]);
+}
+
 async function start() {
   trouble(null);
-  await guarded(async () => {
-    ({ runs } = await api.get("v1/runs"));
-    showRuns();
-    const shown = [showChips(), catalogue.show($("clip-query").value.trim()), choose(whoFromAddress(), true)];
-    await Promise.all(shown);
-  });
+  await guarded(() => lookAround(() => choose(whoFromAddress(), true)));
 }
 
 const loadItems = (query, offset, limit, signal) => api.get("v1/items", { query, offset, limit }, signal);

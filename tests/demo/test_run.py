@@ -14,4 +14,8 @@ def test_the_quick_demo_runs_and_draws(tmp_path, monkeypatch, capsys):
     page = (tmp_path / result["page"]).read_text()
     assert "first" in page  # says how its viewer was chosen
     assert "data:image/jpeg;base64," in page
+    report = (tmp_path / result["report"]).read_text()
+    assert "60 clips have a vector, 0 failed" in report
+    assert report.count('alt="frame ') == 12 * 8
+    assert "Ocean" in report
     assert "http://" not in page.replace("http://www.w3.org", "")

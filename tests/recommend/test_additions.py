@@ -79,7 +79,15 @@ def test_ids_of_the_trained_catalogue_and_useless_vectors_are_refused(run):
         add(run, new("x", value=np.nan))
     with pytest.raises(InputError, match="occur more than once"):
         add(run, new("x", "x"))
+    with pytest.raises(InputError, match=r"vectors of 7 numbers cannot be added to .* whose items have 8"):
+        add(run, Additions.now(["x"], np.ones((1, 7), np.float32)))
     assert read_additions(run)[0] == ()
+
+
+def test_a_model_without_item_vectors_takes_none(tmp_path, planted, ring):
+    planted.fit(ring, tmp_path / "run", {"model": {"kind": "popularity"}})
+    with pytest.raises(InputError, match="scores by no item vectors"):
+        add(RunFolder.open(tmp_path / "run"), new("x"))
 
 
 def test_evaluation_does_not_see_them(run, ring):

@@ -160,6 +160,18 @@ def test_leave_one_out_uses_whole_histories() -> None:
     assert split.card.seen_rule.startswith("all items watched before")
 
 
+def test_seen_items_may_be_kept_in_the_ranking() -> None:
+    data = interactions([0, 1, 2, 3], [2, 3, 2], [1, 2, 3, 3])
+    masked, kept = (protocol_of(ProtocolConfig(name="leave-one-out", seen=seen)).split(data) for seen in ("masked", "kept"))
+    assert named(kept, kept.test.seen[0]) == ["i0", "i1", "i2"], "history lengths are counted from it all the same"
+    assert not len(kept.test.masked.items)
+    assert masked.test.masked.items.tolist() == masked.test.seen.items.tolist()
+    assert (masked.card.repeated_test, kept.card.repeated_test) == (2, 0)
+    assert kept.card.seen_rule.startswith("nothing is masked")
+    assert kept.card.as_dict() != masked.card.as_dict()
+    assert not kept.test.take(np.array([1, 2])).masks_seen
+
+
 def test_the_card_of_microlens_has_the_fields_it_always_had() -> None:
     card = protocol_of(ProtocolConfig()).split(interactions([0, 1, 2], times=[5, 5, 6])).card.as_dict()
     assert list(card) == [

@@ -1,5 +1,7 @@
 """Exact ranks and lists against a plain numpy oracle, with ties, masks and lists longer than the catalogue."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,14 @@ CASES = {
     "the target is seen": ([0.1, 0.9, 0.5], 1, [0, 1], float("inf")),
     "never recommended": ([float("-inf"), float("-inf"), 0.5], 0, [], 2.5),
 }
+
+
+@pytest.mark.parametrize(("scores", "target", "seen"), [case[:3] for case in CASES.values()], ids=CASES.keys())
+def test_where_seen_items_are_kept_they_are_ranked(scores: list[float], target: int, seen: list[int]) -> None:
+    asked = dataclasses.replace(questions([[0]], [target], [seen]), masks_seen=False)
+    assert rank_questions(Table([scores]), asked, num_items=len(scores)).rank.tolist() == [oracle(scores, target, [])]
+    lists = top_k(Table([scores]), asked, len(scores), num_items=len(scores))
+    assert sorted(lists.items[0][lists.items[0] >= 0].tolist()) == [row for row, score in enumerate(scores) if score > float("-inf")]
 
 
 @pytest.mark.parametrize(("scores", "target", "seen", "rank"), CASES.values(), ids=CASES.keys())

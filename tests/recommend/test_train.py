@@ -9,11 +9,13 @@ import torch
 from safetensors.torch import load_file
 from vivim.errors import InputError, Interrupted, VivimError
 from vivim.progress import SILENT, SilentProgress
+from vivim.recommend import training
 from vivim.recommend.batches import num_batches, train_batches
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import EvaluateConfig, RecommendConfig
 from vivim.recommend.content import CatalogueVectors, lay_out
 from vivim.recommend.evaluation import evaluate_run
+from vivim.recommend.ranker import rank_questions
 from vivim.recommend.sequences import Interactions, Sequences
 from vivim.recommend.train import train_run
 from vivim.store import ItemIndex, Recipe
@@ -113,6 +115,25 @@ def test_training_stops_when_validation_no_longer_rises(ring, tmp_path):
     summary = run(ring, tmp_path / "run", config(epochs=60, patience=2))
     assert summary.fit.stopped_early
     assert len(summary.fit.epochs) == summary.fit.best.epoch + 2
+
+
+def test_some_of_the_validation_questions_choose_the_epoch_and_all_measure_it(ring, tmp_path, monkeypatch):
+    asked = []
+
+    def counted(scorer, questions, **how):
+        asked.append(questions)
+        return rank_questions(scorer, questions, **how)
+
+    monkeypatch.setattr(training, "rank_questions", counted)
+    some = run(ring, tmp_path / "some", config(epochs=3, validation_questions=7))
+    whole = asked[0]
+    assert [len(questions) for questions in asked] == [7] * 3
+    assert all((questions.users == whole.users).all() for questions in asked), "drawn once"
+    report = evaluate_run(RunFolder.open(tmp_path / "some"), ring, EvaluateConfig(k=(10,)), progress=SILENT)
+    assert [split.questions for split in report.splits] == [len(ring.users)] * 2
+    every = run(ring, tmp_path / "every", config(epochs=3, validation_questions=10**6))
+    assert some.fit.best.ndcg_10 != every.fit.best.ndcg_10
+    assert len(asked[-1]) == len(ring.users)
 
 
 def test_a_diverging_run_stops_with_its_last_epoch_saved(ring, tmp_path):

@@ -43,10 +43,11 @@ def run_of(ring, tmp_path_factory):
 def snapshot_of(run_of, ring):
     """``snapshot_of(kind, seed=0, ...)``: a run over the ring, opened; everybody's history is the ring's."""
 
-    def snapshot(kind="mamba", seed=0, extra_ids=(), extra=None, with_base=True, **options):
+    def snapshot(kind="mamba", seed=0, extra_ids=(), extra=None, with_base=True, base=None, **options):
         run = RunFolder.open(run_of(kind, seed))
         config = RecommendConfig.model_validate(run.info()["config"])
-        base = BaseHistories(ring, build.protocol_of(config.protocol).split(ring).users) if with_base else BaseHistories()
+        if base is None:
+            base = BaseHistories(ring, build.protocol_of(config.protocol).split(ring).users) if with_base else BaseHistories()
         return Snapshot.load(run, base, extra_ids, extra, **options)
 
     return snapshot

@@ -43,6 +43,13 @@ def test_a_clip_and_its_thumbnail(api):
     assert clip.headers["etag"] != picture.headers["etag"]
 
 
+def test_a_head_of_a_clip_tells_its_size_and_sends_nothing(api):
+    head = api.head("/media/0/clip")
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(CONTENT)))
+    assert api.head("/media/29/clip").status_code == 404
+    assert api.head("/").status_code == 200
+
+
 def test_another_file_has_another_etag(api, folder):
     before = api.get("/media/0/clip").headers["etag"]
     (folder / "a.mp4").write_bytes(CONTENT[::-1])

@@ -1,5 +1,6 @@
 """What is asked of the service is what its parts know, for every kind of model."""
 
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,11 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from vivim.recommend import additions
+from vivim.recommend.checkpoint import RunFolder
 from vivim.serve import errors
 from vivim.serve.config import ServeConfig
 from vivim.serve.event_log import EventLog
+from vivim.serve.histories import BaseHistories
 from vivim.serve.served_run import ServedRun
 from vivim.serve.service import Service
+from vivim.serve.snapshot import Snapshot
 
 VECTOR_MODELS = ["mamba", "sasrec", "dssm"]
 OTHERS = ["nfm", "popularity", "item-knn", "bm25"]
@@ -237,6 +242,36 @@ def test_no_answer_mixes_two_models_while_they_are_swapped(log, snapshot_of):
         want = alone[answer.index_hash]
         assert listed(answer) == [ids[answer.index_hash][place.row] for place in want]
         assert [ranked.score for ranked in answer.items] == pytest.approx([place.score for place in want], rel=1e-4, abs=1e-4)
+
+
+def test_a_clip_that_is_added_to_the_run_is_recommended_after_a_reload_and_gone_after_another(run_of, ring, log, tmp_path):
+    shutil.copytree(run_of("mamba"), tmp_path / "run")
+    run, base = RunFolder.open(tmp_path / "run"), BaseHistories(ring)
+    served = ServedRun("run", lambda before: Snapshot.load(run, base, ann="ivf", before=before))
+    service = Service([served], log, titles={"new clip": "New"})
+    for n, item in enumerate(("i10", "i11", "i12")):
+        service.add_event("u", item, str(n))
+    before = service.recommend_user("u", 2)
+    assert service.reload() == []
+    # Where the next item lies, only further out.
+    additions.add(run, additions.Additions.now(["new clip"], served.snapshot.nearness.items_ND[13:14].numpy() * 1.5))
+    assert service.reload() == ["run"]
+    for search in ("exact", "ann"):
+        answer = service.recommend_user("u", 2, search=search)
+        assert listed(answer) == ["new clip", "i13"]
+        assert (answer.items[0].row, answer.items[0].title) == (30, "New")
+    assert (answer.model_hash, answer.index_hash == before.index_hash) == (before.model_hash, False)
+    assert service.states.counts.rebuilt == 1, "the state lives on"
+    assert service.items("new", 0, 9)[0] == 1
+    service.add_event("u", "new clip", "3")
+    assert listed(service.recommend_user("u", 1)) != ["new clip"]
+    additions.remove(run, ["new clip"])
+    assert service.reload() == ["run"]
+    again = service.recommend_user("u", 2)
+    assert (listed(again), again.index_hash, again.skipped) == (listed(before), before.index_hash, 1)
+    assert service.items("new", 0, 9)[0] == 0
+    with pytest.raises(errors.UnknownItem):
+        service.add_event("u", "new clip", "4")
 
 
 def test_a_run_that_cannot_be_read_leaves_all_as_they_are(log, snapshot_of):

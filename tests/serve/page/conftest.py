@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-START_SECONDS = 60
+START_SECONDS = 120
 HOSTILE = "<img src=x onerror=alert(1)>"
 RIGHT_TO_LEFT = "سلسلة طبخ سريعة 🍜"
 NEUTRAL_RUN = "ids+video"
@@ -180,7 +180,7 @@ def visit(browser: Any, request: pytest.FixtureRequest, tmp_path: Path) -> Itera
         origin = origin or request.getfixturevalue("server").url
         contexts.append(browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "locale": "en-GB", **context}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)  # of a busy machine
         one = Visit(page, origin)
         one.watch()
         if before is not None:

@@ -105,9 +105,7 @@ def test_nothing_is_cut_off_or_wider_than_the_screen(visit, width):
     one.page.locator("#popular .row").first.wait_for()
     assert one.page.evaluate("document.documentElement.scrollWidth") <= width
     for part in (".panel", "#settings > *", "#cards .card", "#popular .row", "#undo", "#own"):
-        for left, right, wide, high in one.page.locator(part).evaluate_all(
-            f"elements => elements.filter(e => e.checkVisibility()).map({SEEN})"
-        ):
+        for left, right, wide, high in one.page.locator(part).evaluate_all(SEEN):
             assert left >= 0, part
             assert right <= width, part
             assert wide > 20, part

@@ -1,0 +1,138 @@
+"""How good the recommendations are, beside what learns nothing, on the same questions.
+
+Legend: Q questions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...progress import Progress
+from ...recommend.build import yardstick
+from ...recommend.config import ModelConfig
+from ...recommend.evaluation import by_history, by_views
+from ...recommend.metrics import Estimate, accuracy
+from ...recommend.ranker import rank_questions
+from ...recommend.report import GroupResult, card_line
+from .evidence import Evidence
+
+YARDSTICKS = ("popularity", "item-knn")
+SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model's numbers.
+
+    Attributes:
+        name: of the model.
+        own: it is the run that is reported; else a yardstick.
+        metrics: ``hit_rate@k``, ``ndcg@k`` and ``mrr``.
+        by_views: by how often training saw the target.
+        by_history: by how many items were watched before it.
+    """
+
+    name: str
+    own: bool
+    metrics: Mapping[str, Estimate]
+    by_views: tuple[GroupResult, ...]
+    by_history: tuple[GroupResult, ...]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What ``look_at_accuracy`` finds.
+
+    Attributes:
+        questions: Q.
+        items: that are ranked.
+        ks: list lengths.
+        lines: the run, then the yardsticks.
+        beside: name -> value of what the run's lists are like beside accuracy, at the first K.
+        card: the protocol in a sentence.
+        date, commit: when the run was measured, and by which code.
+    """
+
+    questions: int
+    items: int
+    ks: tuple[int, ...]
+    lines: tuple[Line, ...]
+    beside: dict[str, str]
+    card: str
+    date: str
+    commit: str
+
+    @property
+    def k(self) -> int:
+        """The length of list that is shown where there is room for one: the first."""
+        return self.ks[0]
+
+    @property
+    def verdict(self) -> str:
+        """In a sentence, whether the run is better than the best yardstick; intervals that touch say nothing."""
+        own, *others = self.lines
+        metric = f"hit_rate@{self.k}"
+        if not others:
+            return f"HR@{self.k} {own.metrics[metric].value:.4f}. It is a yardstick itself."
+        best = max(others, key=lambda line: line.metrics[metric].value)
+        ours, theirs = own.metrics[metric], best.metrics[metric]
+        if ours.low > theirs.high:
+            return f"It finds more than {best.name}, the better yardstick, and the 95 % intervals lie apart."
+        if ours.high < theirs.low:
+            return f"It finds less than {best.name}, which learns nothing: this run is not worth using."
+        return f"Its 95 % interval overlaps that of {best.name}, which learns nothing: on these questions the two are not told apart."
+
+
+def look_at_accuracy(evidence: Evidence, progress: Progress) -> Accuracy:
+    """Read the run's results, and measure the yardsticks on its test questions."""
+    results, split = evidence.results, evidence.split
+    own = results["splits"][SPLIT]
+    ks = tuple(results["k"])
+    lines = [Line(evidence.name, True, _metrics(own["metrics"]), _groups(own["groups"]), _groups(own["history_groups"]))]
+    for name in YARDSTICKS:
+        if name != evidence.config.model.kind:
+            lines.append(_measure(name, evidence, ks, progress))
+    origin = results["provenance"]
+    return Accuracy(
+        questions=own["questions"],
+        items=len(split.items),
+        ks=ks,
+        lines=tuple(lines),
+        beside=_beside(own, str(ks[0]), results["index"]),
+        card=card_line(results["protocol_card"]),
+        date=origin["date"],
+        commit=origin["commit"],
+    )
+
+
+def _measure(name: str, evidence: Evidence, ks: Sequence[int], progress: Progress) -> Line:
+    split = evidence.split
+    scorer = yardstick(ModelConfig.model_validate({"kind": name}), split, None)
+    ranks = rank_questions(scorer, split.test, num_items=len(split.items), progress=progress)
+    found = (by_views(evidence.counts_N, split.test, ranks, ks), by_history(split.test, ranks, ks))
+    return Line(name, False, accuracy(ranks, ks), *found)
+
+
+def _metrics(found: Mapping[str, Any]) -> dict[str, Estimate]:
+    return {name: Estimate(**value) for name, value in found.items()}
+
+
+def _groups(found: Mapping[str, Any]) -> tuple[GroupResult, ...]:
+    return tuple(
+        GroupResult(name, group["questions"], _metrics({k: v for k, v in group.items() if k != "questions"}))
+        for name, group in found.items()
+    )
+
+
+def _beside(found: Mapping[str, Any], k: str, index: str) -> dict[str, str]:
+    """What the lists are like, as ``Report.list_rows`` has it."""
+    shown = {
+        "coverage": f"{found['coverage'][k]:.1%}",
+        "Gini": f"{found['gini'][k]:.3f}",
+        "mean views": f"{found['mean_popularity'][k]:.1f}",
+    }
+    if found["diversity"] is not None:
+        shown["diversity"] = f"{found['diversity'][k]:.3f}"
+    if found["index_agreement"] is not None:
+        shown[f"{index} agrees with exact"] = f"{found['index_agreement'][k]:.2%}"
+    return shown

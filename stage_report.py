@@ -1,0 +1,177 @@
+"""What report does: a run, its data, its vectors and its clips in; one HTML file out. The rooms do the work; this is the wiring."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .discovery import FOLDER, videos_if_any
+from .errors import InputError
+from .pipeline import Pipeline
+from .progress import Progress
+from .stage_one import pick_device
+from .stage_two import interactions_of, open_run, titles_of
+from .terminal import Summary
+
+if TYPE_CHECKING:
+    from .extract.clips import Catalogue
+    from .recommend.checkpoint import RunFolder
+    from .serve.report.evidence import Evidence
+    from .serve.report.pictures import Frames, Pictures
+    from .store import EmbeddingStore
+
+NAME = "report.html"
+
+
+def run_report(pipeline: Pipeline, progress: Progress, *, run: Path | None, out: Path | None, embeddings: Path | None = None) -> Summary:
+    """Everything about a run on one page.
+
+    Raises:
+        InputError: no such run, or data that are not its own.
+        MissingExtra: a library of the extra ``report`` is not installed.
+    """
+    from .serve.report.facts import measure
+    from .serve.report.page import page
+    from .serve.report.pictures import Album
+    from .store.run_folder import write_atomically
+
+    started = time.monotonic()
+    folder = open_run(pipeline, run)
+    target = out or folder.path / NAME
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; --out needs a file, as in --out {target / NAME}.")
+    evidence = _gather(pipeline, folder, embeddings, progress)
+    facts = measure(evidence, pipeline.report, pipeline.seed, progress)
+    ids = evidence.items.ids
+    shown = list(dict.fromkeys(ids[row] for row in facts.rows_shown()))
+    pictures = _pictures(pipeline, evidence, shown, facts.sheet(), progress)
+    album = Album(pictures, pipeline.report.pictures_mb)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, page(evidence, facts, album))
+    size, seconds = target.stat().st_size, time.monotonic() - started
+    return Summary(
+        headline=f"{target} written: {size / 1e6:.1f} MB, {len(album):,} clips with a picture; {seconds:.0f} s",
+        data={"out": str(target), "run": str(folder.path), "size_bytes": size, "pictures": len(album), "seconds": round(seconds, 3)},
+        notes=[facts.accuracy.verdict, *([album.words] if album.words else [])],
+    )
+
+
+def _gather(pipeline: Pipeline, folder: "RunFolder", embeddings: Path | None, progress: Progress) -> "Evidence":
+    from .extract.failures import KINDS
+    from .extract.run_log import noted_runs
+    from .recommend.build import protocol_of
+    from .recommend.config import EvaluateConfig, RecommendConfig
+    from .recommend.evaluation import evaluate_run
+    from .recommend.loading import load_scorer
+    from .serve.report.evidence import Evidence
+
+    device = pick_device(pipeline.device)
+    interactions = interactions_of(pipeline, folder)
+    if not _measured(folder):
+        progress.say("this run has not been measured on its test; measuring it")
+        k = tuple(k for k in EvaluateConfig().k if k <= folder.info()["card"]["items"]) or (folder.info()["card"]["items"],)
+        evaluate_run(folder, interactions, EvaluateConfig(k=k), device=device, progress=progress)
+    items, counts_N = folder.catalogue()
+    split = protocol_of(RecommendConfig.model_validate(folder.info()["config"]).protocol).split(interactions)
+    if split.items != items:
+        raise InputError(
+            f"{folder.path} was trained on another catalogue than {interactions.source} gives; give the file it was trained on."
+        )
+    store = _store(folder, embeddings)
+    return Evidence(
+        run=folder,
+        interactions=interactions,
+        split=split,
+        items=items,
+        counts_N=counts_N,
+        scorer=load_scorer(folder, device),
+        results=folder.read_json("results.json"),
+        store=store,
+        titles=titles_of(pipeline, folder),
+        extractions=noted_runs(store.path) if store is not None else [],
+        failure_kinds=KINDS,
+    )
+
+
+def _measured(folder: "RunFolder") -> bool:
+    return (folder.path / "results.json").is_file() and "test" in folder.read_json("results.json")["splits"]
+
+
+def _store(folder: "RunFolder", given: Path | None) -> "EmbeddingStore | None":
+    """The vectors that the run was trained on, if they are still there; or those given."""
+    from .store import EmbeddingStore
+
+    known = folder.info().get("embeddings") or {}
+    path = given or (Path(known["path"]) if "frames" not in known and "path" in known else None)
+    if path is None or (given is None and not path.is_file()):
+        return None
+    store = EmbeddingStore.open(path)
+    if known.get("sha256") not in (None, store.sha256):
+        if given is not None:
+            raise InputError(f"{path} does not hold the vectors that {folder.path} was trained on; give the file it was trained on.")
+        return None
+    return store
+
+
+def _pictures(pipeline: Pipeline, evidence: "Evidence", shown: Sequence[str], sheet: Sequence[str], progress: Progress) -> "Pictures":
+    """Thumbnails that extraction has left, and for what they lack the clips themselves."""
+    from .extract.thumbnails import thumbnail_path
+    from .serve.report.pictures import Pictures
+
+    folder = pipeline.extract.thumbnails
+
+    def left(id_: str) -> bytes | None:
+        path = None if folder is None else thumbnail_path(folder, id_)
+        return path.read_bytes() if path is not None and path.is_file() else None
+
+    catalogue = _clips(pipeline, evidence)
+    if catalogue is None:
+        return Pictures(left)
+    here = {ref.id for ref in catalogue.refs}
+    rest = (id_ for id_ in dict.fromkeys([*shown, *evidence.items.ids]) if id_ in here and id_ not in sheet and left(id_) is None)
+    wanted = [*sheet, *islice(rest, pipeline.report.decode)]
+    made, frames = _decode(pipeline, evidence, catalogue, wanted, set(sheet), progress)
+    return Pictures(lambda id_: left(id_) or made.get(id_), {id_: frames[id_] for id_ in sheet if id_ in frames})
+
+
+def _clips(pipeline: Pipeline, evidence: "Evidence") -> "Catalogue | None":
+    """The clips that are given, or found beside the interactions."""
+    from .extract.clips import find_clips
+
+    if pipeline.extract.manifest is not None:
+        return find_clips(FOLDER, pipeline.extract.manifest)
+    beside = (pipeline.data.interactions or Path(evidence.info["data"]["path"])).parent
+    folder = videos_if_any(pipeline, beside)
+    return None if folder is None else find_clips(folder)
+
+
+def _decode(
+    pipeline: Pipeline, evidence: "Evidence", catalogue: "Catalogue", wanted: Sequence[str], sheet: set[str], progress: Progress
+) -> "tuple[dict[str, bytes], dict[str, Frames]]":
+    """A thumbnail of each of these clips, and the frames of those of the sheet, read as extraction did."""
+    from .extract.clip import Clip
+    from .extract.config import ExtractConfig
+    from .extract.decode_pool import DecodePool
+    from .extract.reader import make_reader
+    from .extract.remake import config_of
+    from .serve.report.pictures import Frames
+    from .store import Recipe
+
+    store = evidence.store
+    config = config_of(store.recipe, store.path) if store is not None and isinstance(store.recipe, Recipe) else ExtractConfig()
+    reader = replace(make_reader(config), thumbnails=True)
+    by_id = {ref.id: ref for ref in catalogue.refs}
+    refs = [by_id[id_] for id_ in wanted if id_ in by_id]
+    thumbnails: dict[str, bytes] = {}
+    frames: dict[str, Frames] = {}
+    progress.start("pictures", len(refs), "clips")
+    for clip in DecodePool(reader, pipeline.extract.workers, pipeline.extract.timeout_seconds).decode(refs):
+        if isinstance(clip, Clip):
+            thumbnails[clip.id] = clip.thumbnail
+            if clip.id in sheet:
+                frames[clip.id] = Frames(clip.frames_TCHW.transpose(0, 2, 3, 1).copy(), clip.times_seconds)
+        progress.advance()
+    progress.finish()
+    return thumbnails, frames

@@ -1,0 +1,103 @@
+"""report as it is typed, over the three stages of a small rendered world."""
+
+import json
+
+import pytest
+from vivim import cli
+
+FAST = ["--device", "cpu", "--set", "model.d_model=8", "model.layers=1", "model.dropout=0", "train.batch=32"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with clips, histories and titles of a world of 12 clips and 30 viewers."""
+    from vivim.demo.render import render_world
+    from vivim.demo.viewers import build_world
+    from vivim.demo.world import Motion, Palette, Pattern, WorldConfig
+
+    config = WorldConfig(
+        clips=12, viewers=30, palettes=(Palette.OCEAN, Palette.EMBER), patterns=(Pattern.NET,), motions=(Motion.LEFT, Motion.RISE),
+        width=48, height=80, history_min=4, history_max=6, seconds=0.5,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("world")
+    render_world(build_world(config), folder / "data")
+    (folder / "data" / "videos" / "page.mp4").write_text("<html>not found</html>")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(world):
+    """The same with an embedding file, thumbnails and two runs, neither of them measured."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(world)
+        small = ["--size", "nano", "--frames", "2", "--workers", "2", "--set", "extract.image_size=32"]
+        assert cli.main(["extract", *small, "--max-fail-rate", "0.5", "--thumbnails", "thumbs", "--device", "cpu"]) == 0
+        assert cli.main(["train-rec", "--epochs", "2", "--out", "both", *FAST]) == 0
+        assert cli.main(["train-rec", "--epochs", "2", "--items", "ids", "--out", "ids", *FAST]) == 0
+    return world
+
+
+def run(capsys, *args):
+    code = cli.main(list(args))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_a_run_over_clips(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    code, out, err = run(capsys, "report", "--run", "both", "--device", "cpu", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    page = (trained / "both" / "report.html").read_text()
+    assert told["size_bytes"] == (trained / "both" / "report.html").stat().st_size
+    assert told["pictures"] == 12
+    assert "has not been measured" in err
+    assert "1 failed" in page
+    assert "a web page" in page or "not_video" in page
+    assert "Ocean net left" in page
+    assert page.count('alt="frame ') == 12 * 2
+    assert "Where the time of stage one went" in page
+    assert str(trained / "both") in page
+
+
+def test_thumbnails_that_extraction_left_are_enough(trained, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(trained)
+    (trained / "data" / "videos").rename(tmp_path / "away")
+    try:
+        code, out, _ = run(capsys, "report", "--run", "both", "--thumbnails", "thumbs", "--out", "left.html", "--device", "cpu", "--json")
+    finally:
+        (tmp_path / "away").rename(trained / "data" / "videos")
+    assert code == 0
+    assert json.loads(out)["pictures"] == 12
+    page = (trained / "left.html").read_text()
+    assert "The clips are not here" in page
+
+
+def test_a_run_of_ids_says_what_it_lacks(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    code, out, _ = run(
+        capsys, "report", "--run", "ids", "--out", "ids.html", "--device", "cpu", "--set", "report.decode=3", "report.viewers=2"
+    )
+    assert code == 0
+    assert "ids.html written" in out
+    page = (trained / "ids.html").read_text()
+    assert "This run looks at no stored vectors (items: ids)." in page
+    assert "the vectors that the model learned" in page
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--run", "nowhere"], "not a run"),
+        (["--run", "ids", "--out", "data"], "is a folder"),
+        (["--run", "both", "--embeddings", "other.h5"], "does not hold the vectors"),
+        (["--run", "ids", "--interactions", "few_pairs.tsv"], "another catalogue"),
+    ],
+)
+def test_what_does_not_fit_is_refused(trained, monkeypatch, capsys, write_vectors, args, words):
+    monkeypatch.chdir(trained)
+    write_vectors(trained / "other.h5", [f"c{k:04d}" for k in range(12)])
+    (trained / "few_pairs.tsv").write_text("1\ta b c d\n2\tb c d e\n")
+    code, _, err = run(capsys, "report", "--device", "cpu", *args)
+    assert code == 2
+    assert words in err
