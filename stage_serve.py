@@ -105,6 +105,7 @@ def open_desk(pipeline: Pipeline, progress: Progress, options: ServeOptions, tok
     from .serve.media import MediaTable
     from .serve.metrics import Meters, numbers_of
     from .serve.service import Service
+    from .serve.threads import model_thread
 
     folders = [RunFolder.open(path) for path in options.runs or (Workspace(pipeline.runs).last_run(),)]
     histories = _Histories(pipeline)
@@ -122,7 +123,7 @@ def open_desk(pipeline: Pipeline, progress: Progress, options: ServeOptions, tok
     takers = runs_that_take_clips(folders, progress) if tokens.operator else []
     pictures = thumbnail_folder(pipeline, beside)
     add = NewClips(takers, pipeline, progress, pictures, media, service.reload) if takers else None
-    desk = Desk(service, media, Meters(numbers_of(service)), pipeline.serve.http, add)
+    desk = Desk(service, media, Meters(numbers_of(service)), pipeline.serve.http, add, model=model_thread(pipeline.serve.cores))
     words = [_run_words(run, default=run is runs[0]) for run in runs]
     return desk, [*words, *of_files, f"titles    {titles or 'none; --titles FILE shows them'}", f"events    {events}"]
 

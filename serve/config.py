@@ -16,6 +16,7 @@ class ServeConfig(Settings):
         check_every: of the answers from a kept state, every so many-th is compared with one that is made from the whole history.
         threads: of one answer. One: the products of a single user are bound by memory, and threads that wait for each other cost more.
         ann: FAISS index behind ``search=ann``: ``ivf``, ``hnsw``, or ``none``.
+        cores: that one answer may use at once. More than one pays for large catalogues, if the machine has some to spare.
         because: clips of the history that are named as reasons of a recommended one.
         max_id: characters of an id.
         max_future_seconds: how far ahead of the clock the time of an event may lie.
@@ -26,6 +27,7 @@ class ServeConfig(Settings):
     check_every: int = Field(1000, ge=1)
     threads: int = Field(1, ge=1)
     ann: Literal["ivf", "hnsw", "none"] = "ivf"
+    cores: int = Field(1, ge=1)
     because: int = Field(3, ge=0)
     max_id: int = Field(512, ge=1)
     max_future_seconds: float = Field(86400.0, ge=0)

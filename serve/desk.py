@@ -21,6 +21,7 @@ from .http_config import HttpConfig
 from .media import MediaTable
 from .metrics import Meters
 from .service import Service
+from .threads import model_thread
 
 Result = TypeVar("Result")
 
@@ -49,7 +50,7 @@ class Desk:
     config: HttpConfig
     add: Adder | None = None
     opened: threading.Event = field(default_factory=threading.Event)
-    model: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "model"))
+    model: ThreadPoolExecutor = field(default_factory=model_thread)
     waiting: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16, "waiting"))
 
     async def ask(self, work: Callable[[], Result]) -> Result:

@@ -21,6 +21,7 @@ from .errors import LogUnavailable, RequestError
 from .event_store import Added, Event, Head, Removed
 
 _GROUP = 512  # events of one transaction at most
+_CHECKPOINT = 200  # events between two checkpoints: about 1,000 pages, 4 MB
 
 T = TypeVar("T")
 
@@ -55,6 +56,7 @@ class EventLog:
         self._closed = False
         self._waiting: queue.SimpleQueue[_Request[Any] | None] = queue.SimpleQueue()
         self.commits = 0
+        self._unchecked = 0
         self._thread = threading.Thread(target=self._write, name="event log", daemon=True)
         self._thread.start()
 
@@ -179,6 +181,10 @@ class EventLog:
                 for request in group:  # whatever went wrong, nobody waits for ever
                     if not request.future.done():
                         request.future.set_exception(LogUnavailable("the event log has stopped; start the service again."))
+            self._unchecked += len(group)
+            if self._unchecked >= _CHECKPOINT:
+                self._unchecked = 0
+                event_store.checkpoint(self._writer)
 
     def _next_group(self) -> tuple[list[_Request[Any]], bool]:
         """What waits, at least one; whether it is the last."""

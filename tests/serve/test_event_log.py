@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from vivim.errors import InputError
+from vivim.serve import event_log, event_store
 from vivim.serve.errors import EventConflict, LogUnavailable, UnknownEvent
 from vivim.serve.event_log import EventLog
 from vivim.serve.event_store import NOBODY, digest_of
@@ -231,6 +232,7 @@ def test_a_closed_log_takes_nothing_more_and_has_written_what_waited(tmp_path):
 FILLER = """
 import resource, sys
 from pathlib import Path
+from vivim.serve import event_log, event_store
 from vivim.serve.errors import LogUnavailable
 from vivim.serve.event_log import EventLog
 
@@ -297,3 +299,37 @@ def test_no_acknowledged_event_is_lost_or_doubled_when_the_process_is_killed(tmp
                 head, events = log.since(f"u{n}", 0)
                 assert head.digest == sum(map(digest_of, events)) % 2**128
     assert len(acknowledged) > 50
+
+
+def test_the_write_ahead_log_begins_anew_after_some_events_which_are_answered_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(event_log, "_CHECKPOINT", 20)
+    wal, answered = tmp_path / "events.sqlite-wal", []
+    checkpoint = event_store.checkpoint
+
+    def noted(connection):
+        answered.append(future.done())
+        checkpoint(connection)
+
+    monkeypatch.setattr(event_store, "checkpoint", noted)
+    with EventLog(tmp_path / "events.sqlite") as log:
+        for n in range(200):
+            future = log.submit("ada", str(n), "item")
+            future.result()
+        log.append("ada", "last", "item")  # the tenth is over
+        assert answered == [True] * 10
+        assert wal.stat().st_size < 150 * 4096  # of about 900 pages that were written
+    with EventLog(tmp_path / "events.sqlite") as log:
+        assert [event.event_id for event in log.newest("ada", 1000)] == [*map(str, range(200)), "last"]
+
+
+def test_a_checkpoint_that_fails_harms_nobody(tmp_path, monkeypatch):
+    class Failing:
+        def execute(self, statement):
+            raise sqlite3.OperationalError("disk I/O error")
+
+    checkpoint, tried = event_store.checkpoint, []
+    monkeypatch.setattr(event_log, "_CHECKPOINT", 1)
+    monkeypatch.setattr(event_store, "checkpoint", lambda connection: tried.append(checkpoint(Failing())))
+    with EventLog(tmp_path / "events.sqlite") as log:
+        assert [log.append("ada", str(n), "item").new for n in range(5)] == [True] * 5
+    assert len(tried) == 5

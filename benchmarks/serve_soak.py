@@ -1,0 +1,262 @@
+"""A quarter of an hour of everything at once: does the service keep its memory, threads and files?
+
+    python benchmarks/serve_soak.py --work DIR [--minutes 15] [--rate 60] [--out benchmarks/results/serve_soak.json]
+
+``vivim serve`` over a made-up run of MicroLens-50K's size, with clips and thumbnails; room for 256 states and 600 users, so that states
+come and go all the time. Eight clients send events (late, replayed and taken back ones too), ask for lists, similar items, pages of the
+catalogue and parts of clips, ask for what does not exist, send what is no JSON, too much, too many headers, and leave in the middle.
+Every answer has one of the statuses that its question may have, or it is listed under ``bad``.
+
+Flat is: over the last two thirds the line through the resident memory rises by less than 2 % of it (``RISE``), and the largest numbers
+of threads and open files there are not above those of the first third by more than the clients' connections.
+"""
+
+import argparse
+import http.client
+import json
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from served import Client, Server, item_names, make_run, part
+from vivim.extract.thumbnails import thumbnail_path
+from vivim.store.provenance import provenance
+
+CLIENTS = 8
+USERS = 600
+CLIPS = 8
+CLIP_BYTES = 3_000_000
+RISE = 0.02
+EVERY_SECONDS = 2.0
+
+Asked = tuple[str, str, Any, dict[str, str], set[int]]
+"""method, path, content, headers, statuses that are right"""
+
+
+def event(rng: random.Random, items: list[str], number: int) -> Asked:
+    content = {"item": rng.choice(items), "event_id": str(number if rng.random() < 0.9 else number // 2)}
+    if rng.random() < 0.1:
+        content["time"] = f"2025-0{rng.randint(1, 9)}-1{rng.randint(0, 9)}T00:00:00Z"
+    # Half of a number may have been sent with another item: a conflict.
+    return "POST", f"/v1/users/s{rng.randrange(USERS)}/events?k=10", content, {}, {200, 201, 409}
+
+
+def undo(rng: random.Random, items: list[str], number: int) -> Asked:
+    return "DELETE", f"/v1/users/s{rng.randrange(USERS)}/events/{rng.randrange(number + 1)}", None, {}, {200, 404}
+
+
+def a_list(rng: random.Random, items: list[str], number: int) -> Asked:
+    user = rng.choice([f"s{rng.randrange(USERS)}", f"u{rng.randrange(USERS)}", f"stranger {number}"])
+    k, search = rng.choice([1, 10, 10, 10, 1000]), rng.choice(["exact", "ann"])
+    return "GET", f"/v1/users/{part(user)}/recommendations?k={k}&search={search}", None, {}, {200, 503}
+
+
+def of_history(rng: random.Random, items: list[str], number: int) -> Asked:
+    history = rng.choices(items, k=rng.choice([0, 1, 20, 1000]))
+    return "POST", "/v1/recommend", {"history": history, "k": 10}, {}, {200}
+
+
+def similar(rng: random.Random, items: list[str], number: int) -> Asked:
+    return "GET", f"/v1/items/{rng.choice(items)}/similar?k=10", None, {}, {200}
+
+
+def page(rng: random.Random, items: list[str], number: int) -> Asked:
+    return "GET", f"/v1/items?query=i00{rng.randrange(100)}&offset={rng.randrange(50)}&limit=20", None, {}, {200}
+
+
+def history(rng: random.Random, items: list[str], number: int) -> Asked:
+    return "GET", f"/v1/users/s{rng.randrange(USERS)}/history?limit=50", None, {}, {200}
+
+
+def clip(rng: random.Random, items: list[str], number: int) -> Asked:
+    first = rng.randrange(CLIP_BYTES)
+    last = rng.choice(["", str(first + rng.randrange(1, 100_000))])
+    headers = {"range": f"bytes={first}-{last}"} if rng.random() < 0.9 else {}
+    return "GET", f"/media/{rng.randrange(CLIPS)}/{rng.choice(['clip', 'thumbnail'])}", None, headers, {200, 206, 416}
+
+
+def odd(rng: random.Random, items: list[str], number: int) -> Asked:
+    return rng.choice(
+        [
+            ("GET", "/metrics", None, {}, {200}),
+            ("GET", "/", None, {}, {200}),
+            ("GET", "/v1/users?query=s&limit=20", None, {}, {200}),
+            ("GET", "/v1/popular?k=20&user=s1", None, {}, {200}),
+            ("GET", "/v1/items/nobody%2Fknows/similar", None, {}, {404}),
+            ("GET", "/v1/users/s1/recommendations?k=0", None, {}, {422}),
+            ("GET", "/media/99999999/clip", None, {}, {404}),
+            ("GET", "/media/..%2f..%2fetc/passwd", None, {}, {404}),
+            ("GET", "/healthz", None, {f"x-{n}": "y" for n in range(200)}, {431, 400}),
+            ("GET", "/healthz", None, {"host": "example.org"}, {421}),
+            ("POST", "/v1/recommend", {"history": ["a"] * 1001}, {}, {422}),
+            ("POST", "/v1/recommend", {"history": ["x" * 100_000]}, {}, {413}),
+            ("POST", "/v1/users/s1/events", {"item": "nobody knows", "event_id": str(number)}, {}, {404}),
+            ("POST", "/v1/users/s1/events", {"item": None}, {}, {422}),
+            ("PUT", "/v1/items/new", {"not": "a clip"}, {}, {401, 403, 404}),
+        ]
+    )
+
+
+KINDS: dict[Callable[[random.Random, list[str], int], Asked], int] = {
+    event: 30,
+    undo: 3,
+    a_list: 25,
+    of_history: 8,
+    similar: 8,
+    page: 6,
+    history: 5,
+    clip: 8,
+    odd: 7,
+}
+
+
+def rude(port: int, rng: random.Random) -> None:
+    """Connections whose other side leaves: with half a head, with half a body, before the answer, with what is no HTTP."""
+    said = rng.choice(
+        [
+            b"GET /v1/items HTT",
+            b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{",
+            b"GET /v1/popular?k=1000 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            b"GET /media/0/clip HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            bytes(rng.randrange(256) for _ in range(100)),
+        ]
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(said)
+
+
+class Load:
+    """The clients, and what they were told."""
+
+    def __init__(self, port: int, rate: float, seconds: float) -> None:
+        self.port, self.rate, self.until = port, rate, time.monotonic() + seconds
+        self.items = item_names(19_099)
+        self.counts: Counter[str] = Counter()
+        self.bad: list[str] = []
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self.work, args=(n,)) for n in range(CLIENTS)]
+        for thread in self.threads:
+            thread.start()
+
+    def work(self, number: int) -> None:
+        rng = random.Random(number)
+        client = Client(self.port)
+        kinds, weights = list(KINDS), list(KINDS.values())
+        sent = 0
+        while time.monotonic() < self.until:
+            time.sleep(rng.expovariate(self.rate / CLIENTS))
+            sent += 1
+            if rng.random() < 0.03:
+                rude(self.port, rng)
+                self.note("left in the middle")
+                continue
+            kind = rng.choices(kinds, weights)[0]
+            method, path, content, headers, right = kind(rng, self.items, sent)
+            try:
+                status, _ = client.ask(method, path, content, headers)
+            except (OSError, http.client.HTTPException) as error:
+                self.note(f"{kind.__name__} {type(error).__name__}")
+                # Who has sent what is refused, or nothing for a while, may find the connection closed; once, not twice.
+                client.close()
+                client = Client(self.port)
+                continue
+            self.note(f"{kind.__name__} {status}")
+            if status not in right:
+                self.bad.append(f"{method} {path}: {status}")
+            if rng.random() < 0.02:
+                client.close()
+                client = Client(self.port)
+        client.close()
+
+    def note(self, what: str) -> None:
+        with self.lock:
+            self.counts[what] += 1
+
+
+def flatness(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the last two thirds of the samples say against the first."""
+    first, rest = samples[: len(samples) // 3], samples[len(samples) // 3 :]
+    seconds = np.array([sample["seconds"] for sample in rest])
+    mib = np.array([sample["rss_kib"] for sample in rest]) / 1024
+    slope = float(np.polyfit(seconds, mib, 1)[0])
+    rise = slope * float(seconds[-1] - seconds[0])
+    most = {what: [max(sample[what] for sample in part_) for part_ in (first, rest)] for what in ("threads", "files")}
+    flat = rise < RISE * mib.mean() and all(later <= before + CLIENTS for before, later in most.values())
+    return {
+        "rss_mib": {"begin": round(samples[0]["rss_kib"] / 1024, 1), "mean": round(float(mib.mean()), 1), "end": round(float(mib[-1]), 1)},
+        "mib_per_hour": round(slope * 3600, 2),
+        "rise_mib": round(rise, 2),
+        "rise_share": round(rise / float(mib.mean()), 4),
+        "most_threads": dict(zip(("first third", "then"), most["threads"], strict=True)),
+        "most_files": dict(zip(("first third", "then"), most["files"], strict=True)),
+        "flat": bool(flat),
+    }
+
+
+def make_world(work: Path) -> Path:
+    """The run's folder, with clips and thumbnails beside its interactions."""
+    if (work / "run" / "run.json").exists():
+        return work / "run"
+    run = make_run(work, items=19_099, width=128, users=USERS)
+    rng = np.random.default_rng(0)
+    (work / "videos").mkdir()
+    for item in item_names(CLIPS):
+        (work / "videos" / f"{item}.mp4").write_bytes(rng.bytes(CLIP_BYTES))
+        picture = thumbnail_path(work / "thumbnails", item)
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.write_bytes(rng.bytes(9000))
+    return run.path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--rate", type=float, default=60)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    run, events = make_world(options.work), options.work / "events.sqlite"
+    for path in options.work.glob("events.sqlite*"):
+        path.unlink()
+    server = Server(run, events, options.work / "server.log", "--videos", str(options.work / "videos"), "--set", "serve.max_users=256")
+    load = Load(server.port(), options.rate, options.minutes * 60)
+    began, samples = time.monotonic(), []
+    while any(thread.is_alive() for thread in load.threads):
+        time.sleep(EVERY_SECONDS)
+        samples.append({"seconds": round(time.monotonic() - began, 1)} | server.status())
+        if len(samples) % 30 == 0:
+            print(samples[-1], sum(load.counts.values()), len(load.bad), flush=True)
+    time.sleep(1)
+    after = server.status()
+    ended = server.kill(signal.SIGTERM)
+    faults = [line for line in server.log.read_text(errors="replace").splitlines() if "Traceback" in line or "Error" in line]
+    counts = dict(sorted(load.counts.items()))
+    result: dict[str, Any] = {
+        "minutes": options.minutes,
+        "requests": sum(counts.values()),
+        "per_second": round(sum(counts.values()) / (options.minutes * 60), 1),
+        **flatness(samples),
+        "after": after,
+        "exit_code": ended,
+        "bad": load.bad[:50],
+        "faults_in_the_log": faults[:20],
+        "counts": counts,
+        "rss_kib_by_minute": [sample["rss_kib"] for sample in samples[:: round(60 / EVERY_SECONDS)]],
+        "provenance": provenance() | {"command": f"serve_soak.py --minutes {options.minutes:g} --rate {options.rate:g}"},
+    }
+    print(json.dumps(result, indent=1))
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    sys.exit(0 if result["flat"] and not load.bad and not faults and ended == 130 else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""The thread that asks models, and how many cores it uses."""
+
+import faiss
+import pytest
+import torch
+from vivim.serve.threads import model_thread
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_torch_and_faiss_use_so_many_cores_there_and_as_many_as_before_here(cores):
+    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    with model_thread(cores) as model:
+        assert model.submit(torch.get_num_threads).result() == cores
+        assert model.submit(faiss.omp_get_max_threads).result() == cores
+    assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == before
