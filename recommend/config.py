@@ -76,7 +76,7 @@ class ItemsConfig(Settings):
 
     kind: Literal["auto", "ids", "frozen", "ids+frozen", "adapter", "ids+adapter", "end-to-end", "ids+end-to-end"] = "auto"
     fusion: Literal["sum", "concat"] = "sum"
-    delta_dropout: float = Field(0.5, ge=0, lt=1)
+    delta_dropout: float = Field(0.1, ge=0, lt=1)
     adapter_layers: int = Field(1, ge=1)
     end_to_end: EndToEndConfig = EndToEndConfig()
     min_coverage: float = Field(0.9, ge=0, le=1)
