@@ -1,6 +1,5 @@
 """What ``vivim serve`` does: opens runs, histories, titles, clips and the log of events, and answers over HTTP until it is stopped."""
 
-import gc
 import logging
 import os
 import sys
@@ -61,6 +60,7 @@ def run_serve(pipeline: Pipeline, progress: Progress, options: ServeOptions) -> 
     from .serve import server
     from .serve.api import create_app
     from .serve.doors import is_loopback
+    from .serve.threads import settled
 
     config = pipeline.serve
     tokens = _tokens(options)
@@ -75,8 +75,6 @@ def run_serve(pipeline: Pipeline, progress: Progress, options: ServeOptions) -> 
         access = "this machine only" if is_loopback(config.http.host) else "every machine that reaches this one"
         words.append(f"access    {access}, {'with the token' if tokens.user else 'no token'}; calls: {address}docs")
         _log_to_stderr()
-        gc.collect()
-        gc.freeze()  # what is loaded stays; looking through it again would keep answers waiting
 
         def started() -> None:
             desk.opened.set()
@@ -84,9 +82,9 @@ def run_serve(pipeline: Pipeline, progress: Progress, options: ServeOptions) -> 
                 progress.say(line)
 
         try:
-            server.run(server.make_server(create_app(desk, tokens), config.http, started), listening)
+            with settled():
+                server.run(server.make_server(create_app(desk, tokens), config.http, started), listening)
         finally:
-            gc.unfreeze()
             desk.service.close()
     served, events = desk.meters.totals()
     return Summary(
