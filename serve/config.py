@@ -14,7 +14,6 @@ class ServeConfig(Settings):
     Attributes:
         max_users: states of users that are kept in memory, the newest used; others are made anew from their histories when asked for.
         check_every: of the answers from a kept state, every so many-th is compared with one that is made from the whole history.
-        threads: of one answer. One: the products of a single user are bound by memory, and threads that wait for each other cost more.
         ann: FAISS index behind ``search=ann``: ``ivf``, ``hnsw``, or ``none``.
         cores: that one answer may use at once. More than one pays for large catalogues, if the machine has some to spare.
         because: clips of the history that are named as reasons of a recommended one.
@@ -25,7 +24,6 @@ class ServeConfig(Settings):
 
     max_users: int = Field(4096, ge=1)
     check_every: int = Field(1000, ge=1)
-    threads: int = Field(1, ge=1)
     ann: Literal["ivf", "hnsw", "none"] = "ivf"
     cores: int = Field(1, ge=1)
     because: int = Field(3, ge=0)

@@ -11,8 +11,6 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
-import torch
-
 from ..recommend.recommender import UserState
 from .answers import Answer, HistoryEntry, Ranked, Reason, Took
 from .catalogue import ItemCatalogue, ItemInfo
@@ -47,7 +45,6 @@ class Service:
         self._default = runs[0].name
         self.log = log
         self.config = config or ServeConfig()
-        torch.set_num_threads(self.config.threads)
         self.states = UserStates(self.config.max_users)
         self.catalogue = ItemCatalogue(titles or {})
         self._users: tuple[Sequence[str], TextSearch] = ((), TextSearch(()))
