@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,21 @@ def scene(k: int, width: int, height: int) -> Picture:
     return np.clip(base + 40 * wave[..., None] + grain, 0, 255).astype(np.uint8)
 
 
+@contextmanager
+def same_priority() -> Iterator[None]:
+    """What the thread had before, it has afterwards: run by root, SVT-AV1 makes the thread that encodes a real-time one, of the highest
+    priority, and leaves it so; whatever that process does and starts later would keep all others from the cores."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
+@same_priority()
 def make(kind: Kind, folder: Path, frames: int = 60) -> Path:
     """Encode a clip of this kind."""
     path = folder / kind.name

@@ -1,6 +1,7 @@
 """Our frames are those of the ffmpeg program at the same timestamps, for every kind of clip that the benchmark makes."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def test_frames_are_those_of_ffmpeg(tmp_path, ffmpeg, label):
     assert row["pyav"]["worst_frame"] <= BOUND
     if "decord" in row:
         assert row["decord"]["worst_frame"] <= BOUND
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="priorities of threads are asked for as Linux has them")
+@pytest.mark.parametrize("label", frames.KINDS)
+def test_an_encoder_leaves_the_priority_of_this_process_as_it_was(tmp_path, label):
+    before = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    frames.make(frames.KINDS[label], tmp_path, frames=2)
+    assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == before
 
 
 def test_a_neighbouring_frame_would_be_noticed(tmp_path, ffmpeg, monkeypatch):
