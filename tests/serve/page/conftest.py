@@ -112,7 +112,7 @@ def server(world: Path) -> Iterator[Server]:
         yield one
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Debian's Chromium, or the one that CHROMIUM names."""
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
