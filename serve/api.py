@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from .. import __version__
 from ..errors import VivimError
-from . import calls_of_items, calls_of_operators, calls_of_pages, calls_of_users
+from . import calls_of_events, calls_of_items, calls_of_lists, calls_of_operators, calls_of_pages
 from .asgi import App, Refusal, Scope, error_body, request_id
 from .desk import Desk
 from .doors import SecurityHeaders, Tokens, check_host, check_origin, check_text, check_token
@@ -75,7 +75,7 @@ def _api(desk: Desk) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    for calls in (calls_of_users, calls_of_items, calls_of_operators):
+    for calls in (calls_of_events, calls_of_lists, calls_of_items, calls_of_operators):
         app.include_router(calls.router(desk))
     app.include_router(calls_of_pages.router(desk, app))
 

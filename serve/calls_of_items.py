@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from .calls_of_users import Run
+from .calls_of_lists import Run
 from .desk import Desk
 from .media import answer as file_answer
 from .schemas import Id, Items, PathId, Recommendations

@@ -2,10 +2,12 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from .snapshot import Search
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -41,7 +43,6 @@ def _decoded(part: str) -> str:
 Id = Annotated[str, Field(min_length=1)]
 PathId = Annotated[str, AfterValidator(_decoded)]
 Time = Annotated[int, BeforeValidator(time_ms, json_schema_input_type=str), WithJsonSchema({"type": "string", "format": "date-time"})]
-Search = Literal["exact", "ann"]
 
 
 class _Request(BaseModel):

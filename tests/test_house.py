@@ -53,8 +53,8 @@ KERNELS = {"ssm/triton_kernels.py", "ssm/conv_kernels.py"}
 
 # What is written in terms of the web framework, imported by stage_serve once it has looked whether that is there.
 HTTP = {
-    f"serve/{name}.py"
-    for name in ("api", "calls_of_users", "calls_of_items", "calls_of_operators", "calls_of_pages", "metrics", "protocol")
+    *(f"serve/{name}.py" for name in ("api", "metrics", "protocol")),
+    *(f"serve/calls_of_{those}.py" for those in ("events", "lists", "items", "operators", "pages")),
 }
 
 
