@@ -59,9 +59,11 @@ def router(desk: Desk) -> APIRouter:
         desk.meters.phase("append", time.perf_counter() - began)
         desk.meters.event("late" if added.late else "new" if added.new else "replayed")
         content = _as_event(added)
-        if k is not None:
-            content["recommendations"] = await desk.ask(lambda: list_of(desk, user, k, exclude_seen, search, run))
-        return Response(desk.as_json(content), 201 if added.new else 200, media_type="application/json")
+        if k is None:
+            body = desk.as_json(content)
+        else:
+            body = await desk.ask(lambda: desk.as_json({**content, "recommendations": list_of(desk, user, k, exclude_seen, search, run)}))
+        return Response(body, 201 if added.new else 200, media_type="application/json")
 
     @calls.delete("/users/{user}/events/{event_id}", response_model=RemovedOut, responses=errors(404))
     async def remove_event(user: PathId, event_id: PathId) -> Response:
