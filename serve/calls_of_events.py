@@ -69,7 +69,7 @@ def router(desk: Desk) -> APIRouter:
     async def remove_event(user: PathId, event_id: PathId) -> Response:
         """Take an event back. Its id is not used again."""
         removed = await asyncio.wrap_future(desk.service.submit_removal(user, event_id))
-        desk.meters.event("removed")
+        desk.meters.event("removed" if removed.new else "replayed")
         content = {"user": user, "event_id": event_id, "item": removed.event.item, "events": removed.events}
         return Response(desk.as_json(content), media_type="application/json")
 

@@ -116,9 +116,13 @@ def test_the_server_says_how_it_is(live):
     assert api.get("/readyz").status_code == 200
     api.post("/v1/users/ada/events?k=3", json={"item": "i01", "event_id": "e"})
     api.post("/v1/users/ada/events?k=3", json={"item": "i02", "event_id": "f"})
+    for _ in range(2):
+        api.delete("/v1/users/ada/events/f")
     page = api.get("/metrics").text
     for line in (
         'vivim_events_total{kind="new"} 2.0',
+        'vivim_events_total{kind="removed"} 1.0',
+        'vivim_events_total{kind="replayed"} 1.0',
         "vivim_state_rebuilds_total 1.0",
         "vivim_state_stepped_total 1.0",
         'vivim_phase_seconds_count{phase="search"} 2.0',
