@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from .calls_of_lists import Run, list_of
 from .desk import Desk
 from .event_store import Added
-from .schemas import EventIn, EventOut, History, PathId, RemovedOut, Users, time_text
+from .schemas import MOST_ENTRIES, EventIn, EventOut, History, PathId, RemovedOut, Users, time_text
 from .snapshot import Search
 from .statuses import BODY, errors
 
@@ -18,7 +18,7 @@ from .statuses import BODY, errors
 def router(desk: Desk) -> APIRouter:
     """The calls, answered by ``desk``."""
     calls = APIRouter(prefix="/v1", tags=["events"])
-    few, newest = (Query(count, ge=1, le=desk.config.history) for count in (20, 100))
+    few, newest = (Query(count, ge=1, le=MOST_ENTRIES) for count in (20, 100))
     none_or_some = Query(None, ge=1, le=desk.config.k, description="Answer with so many recommendations too.")
 
     @calls.get("/users", response_model=Users, responses=errors())

@@ -9,14 +9,14 @@ from fastapi.responses import Response
 from .calls_of_lists import Run
 from .desk import Desk
 from .media import answer as file_answer
-from .schemas import Id, Items, PathId, Recommendations
+from .schemas import MOST_ENTRIES, Id, Items, PathId, Recommendations
 from .statuses import errors
 
 
 def router(desk: Desk) -> APIRouter:
     """The calls, answered by ``desk``."""
     calls = APIRouter(tags=["items"])
-    some, page = (Query(count, ge=1, le=desk.config.k) for count in (10, 50))
+    some, page = Query(min(10, desk.config.k), ge=1, le=desk.config.k), Query(50, ge=1, le=MOST_ENTRIES)
 
     @calls.get("/v1/items/{item}/similar", response_model=Recommendations, responses=errors(404))
     async def similar(item: PathId, k: int = some, run: Run = None) -> Response:

@@ -26,7 +26,7 @@ def router(desk: Desk) -> APIRouter:
     """The calls, answered by ``desk``."""
     calls = APIRouter(prefix="/v1", tags=["lists"])
     most = desk.config.k
-    some = Query(10, ge=1, le=most)
+    some = Query(min(10, most), ge=1, le=most)
 
     @calls.get("/users/{user}/recommendations", response_model=Recommendations, responses=errors(404))
     async def recommend_user(user: PathId, k: int = some, exclude_seen: bool = True, search: Search = "exact", run: Run = None) -> Response:

@@ -40,6 +40,9 @@ def _decoded(part: str) -> str:
     return unquote(part)
 
 
+MOST_ENTRIES = 1000
+"""Of one page of users, of a history, or of the catalogue."""
+
 Id = Annotated[str, Field(min_length=1)]
 PathId = Annotated[str, AfterValidator(_decoded)]
 Time = Annotated[int, BeforeValidator(time_ms, json_schema_input_type=str), WithJsonSchema({"type": "string", "format": "date-time"})]

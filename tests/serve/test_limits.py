@@ -197,6 +197,15 @@ def test_who_takes_nothing_of_an_answer_is_left(live, tmp_path):
     assert api.get("/healthz").status_code == 200
 
 
+def test_limits_of_lists_and_of_histories_that_are_sent_leave_the_page_what_it_reads(live):
+    api = live(k=5, history=5)
+    for path in ("items?limit=60", "users?limit=8", "users/u00/history?limit=200"):
+        assert api.get(f"/v1/{path}").status_code == 200
+    assert len(api.get("/v1/users/u00/recommendations").json()["items"]) == len(api.get("/v1/popular").json()["items"]) == 5
+    assert api.get("/v1/users/u00/recommendations?k=6").status_code == 422
+    assert api.code(api.post("/v1/recommend", json={"history": ["i01"] * 6, "k": 5})) == (422, "history_too_long")
+
+
 def test_who_asks_too_often_is_told_when_to_come_again(live):
     api = live(rate=1.0, burst=5)
     answers = [api.get("/v1/runs") for _ in range(7)]
