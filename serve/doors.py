@@ -73,7 +73,9 @@ def check_text(scope: Scope) -> None:
         parts = [unquote_to_bytes(part).decode() for part in scope["raw_path"].split(b"/")]
         unquote_to_bytes(scope["query_string"].replace(b"+", b" ")).decode()
     except UnicodeDecodeError:
-        raise Refusal(400, "not_utf8", "the address of this request is not UTF-8 text behind its percent signs.") from None
+        raise Refusal(
+            400, "not_utf8", "the address of this request is not UTF-8 text behind its percent signs; encode ids as UTF-8 first."
+        ) from None
     scope["path"] = "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts)
 
 

@@ -227,11 +227,9 @@ class EventLog:
         if self._writer.in_transaction:
             self._writer.rollback()
         full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-        why = "the disk of the event log is full" if full else str(error)
+        why = "the disk of the event log is full, and the server needs more room there" if full else str(error)
         for request in group:
-            request.future.set_exception(
-                LogUnavailable(f"the event was not kept: {why}. Make room, then send it again with the same event id.")
-            )
+            request.future.set_exception(LogUnavailable(f"the event was not kept: {why}. Send it again later, with the same event id."))
 
 
 def _require_text(*ids: str) -> None:

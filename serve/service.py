@@ -64,9 +64,11 @@ class Service:
             BadId, BadTime, UnknownItem; its future: EventConflict, LogUnavailable.
         """
         self._require_ids(user=user, item=item, event_id=event_id)
-        latest = int((time.time() + self.config.max_future_seconds) * 1000)
+        ahead = self.config.max_future_seconds
+        latest = int((time.time() + ahead) * 1000)
         if time_ms is not None and not 0 <= time_ms <= latest:
-            raise BadTime(f"an event at {time_ms} ms lies before 1970 or too far ahead of the clock; leave the time out for now.")
+            allowed = f"0, which is the beginning of 1970, to {latest} are: {ahead:g} seconds ahead of the clock here, and no more"
+            raise BadTime(f"{time_ms} ms as the time of an event is not allowed; {allowed}. Leave the time out if it is now.")
         if not any(item in run.snapshot.recommender.items for run in self.runs.values()):
             raise UnknownItem(f"unknown item {item!r}; GET /v1/items lists those that are known.")
         return self.log.submit(user, event_id, item, time_ms)
@@ -232,7 +234,7 @@ class Service:
             if not 0 < len(id_) <= self.config.max_id:
                 raise BadId(f"{what} has {len(id_)} characters; an id has 1 to {self.config.max_id}.")
             if _NOT_TEXT.search(id_):
-                raise BadId(f"{what} {id_!r} holds control characters, or is not text.")
+                raise BadId(f"{what} {id_!r} holds control characters, or halves of characters; an id is text without them.")
 
     def _answer(
         self, name: str, snapshot: Snapshot, ranking: Ranking, state: UserState | None, skipped: int, begun: float, made: float
