@@ -21,6 +21,7 @@ from .errors import LogUnavailable, RequestError
 from .event_store import Added, Event, Head, Removed
 
 _GROUP = 512  # events of one transaction at most
+_STOPPED = "the event log has stopped; start the service again, then send the event again with the same id."
 _CHECKPOINT = 200  # events between two checkpoints: about 1,000 pages, 4 MB
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class EventLog:
             self._held = held.pop_all()
         self._reading = threading.Lock()
         self._closing = threading.Lock()
-        self._closed = False
+        self._closed = self._stopped = False
         self._waiting: queue.SimpleQueue[_Request[Any] | None] = queue.SimpleQueue()
         self.commits = 0
         self._unchecked = 0
@@ -167,6 +168,8 @@ class EventLog:
         with self._closing:
             if self._closed:
                 raise LogUnavailable("the service is stopping and takes no more events; send it again later, with the same event id.")
+            if self._stopped:
+                raise LogUnavailable(_STOPPED)
             self._waiting.put(request)
         return request.future
 
@@ -177,14 +180,24 @@ class EventLog:
             group = [request for request in group if request.future.set_running_or_notify_cancel()]
             try:
                 self._commit(group)
-            finally:
-                for request in group:  # whatever went wrong, nobody waits for ever
-                    if not request.future.done():
-                        request.future.set_exception(LogUnavailable("the event log has stopped; start the service again."))
+            except BaseException:
+                self._stop(group)
+                raise
             self._unchecked += len(group)
             if self._unchecked >= _CHECKPOINT:
                 self._unchecked = 0
                 event_store.checkpoint(self._writer)
+
+    def _stop(self, group: list[_Request[Any]]) -> None:
+        """The writer ends of a fault of ours: nobody waits for it for ever."""
+        with self._closing:
+            self._stopped = True
+            while not self._waiting.empty():
+                request = self._waiting.get()
+                group += [] if request is None else [request]
+        for request in group:
+            if not request.future.done():
+                request.future.set_exception(LogUnavailable(_STOPPED))
 
     def _next_group(self) -> tuple[list[_Request[Any]], bool]:
         """What waits, at least one; whether it is the last."""

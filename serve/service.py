@@ -67,8 +67,8 @@ class Service:
         ahead = self.config.max_future_seconds
         latest = int((time.time() + ahead) * 1000)
         if time_ms is not None and not 0 <= time_ms <= latest:
-            allowed = f"0, which is the beginning of 1970, to {latest} are: {ahead:g} seconds ahead of the clock here, and no more"
-            raise BadTime(f"{time_ms} ms as the time of an event is not allowed; {allowed}. Leave the time out if it is now.")
+            allowed = f"0 (1970) to {latest} ms is, {ahead:g} seconds ahead of the clock here"
+            raise BadTime(f"{time_ms} ms is not allowed as the time of an event; {allowed}. Leave the time out for an event of now.")
         if not any(item in run.snapshot.recommender.items for run in self.runs.values()):
             raise UnknownItem(f"unknown item {item!r}; GET /v1/items lists those that are known.")
         return self.log.submit(user, event_id, item, time_ms)

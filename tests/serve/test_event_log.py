@@ -219,6 +219,25 @@ def test_a_full_disk_keeps_nothing_of_a_transaction_and_the_log_lives_on(log):
     assert log.append("u", f"big {kept - 1}", "x" * 3000, 2 + kept - 1).events == kept + 1
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_of_ours_ends_the_writer_and_nobody_waits_for_it(log, monkeypatch):
+    two_wait = threading.Event()
+
+    def fail(*_):
+        two_wait.wait(10)
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(event_store, "add", fail)
+    futures = [log.submit("u", event_id, "x") for event_id in "ab"]
+    two_wait.set()
+    for future in futures:
+        with pytest.raises(LogUnavailable, match="has stopped"):
+            future.result(10)
+    with pytest.raises(LogUnavailable, match="has stopped"):
+        log.append("u", "c", "x")
+    assert log.head("u") == NOBODY
+
+
 def test_a_closed_log_takes_nothing_more_and_has_written_what_waited(tmp_path):
     log = EventLog(tmp_path / "events.sqlite")
     futures = [log.submit("u", str(n), "x", n) for n in range(1000)]
