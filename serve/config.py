@@ -7,6 +7,8 @@ from pydantic import Field
 from ..settings import Settings
 from .http_config import HttpConfig
 
+Ann = Literal["ivf", "hnsw", "none"]
+
 
 class ServeConfig(Settings):
     """How a run answers people.
@@ -24,7 +26,7 @@ class ServeConfig(Settings):
 
     max_users: int = Field(4096, ge=1)
     check_every: int = Field(1000, ge=1)
-    ann: Literal["ivf", "hnsw", "none"] = "ivf"
+    ann: Ann = "ivf"
     cores: int = Field(1, ge=1)
     because: int = Field(3, ge=0)
     max_id: int = Field(512, ge=1)

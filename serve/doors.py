@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import IntEnum
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from .asgi import App, Message, Receive, Refusal, Scope, Send, header
 from .limits import Rate
@@ -18,7 +18,8 @@ from .limits import Rate
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 _LOOPBACK_NAMES = frozenset(["localhost", "ip6-localhost"])
 _PAGE_PATHS = re.compile(r"/(?:[a-z]+\.(?:css|js|svg))?")
-_OPEN = frozenset(["/healthz", "/readyz", "/docs", "/openapi.json"])
+_HEALTH = frozenset(["/healthz", "/readyz"])
+_OPEN = frozenset(["/docs", "/openapi.json"])
 
 SECURITY_HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'",
@@ -139,7 +140,7 @@ def check_token(tokens: Tokens, rate: Rate, media_key: Callable[[Scope], bool]) 
         who = tokens.who(header(scope, b"authorization"))
         scope.setdefault("state", {})["who"] = who
         path = scope["path"]
-        if path in ("/healthz", "/readyz"):
+        if path in _HEALTH:
             return
         holds_token = who > Who.NOBODY and (tokens.user is not None or who is Who.OPERATOR)
         wait = rate.wait_seconds("token" if holds_token else _address(scope))
@@ -177,8 +178,3 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, adding if scope["type"] == "http" else send)
-
-
-def encode_id(id_: str) -> str:
-    """An id as one part of an address."""
-    return quote(id_, safe="")

@@ -39,9 +39,6 @@ class BaseHistories:
         """(I,) ids by the rows that ``rows`` gives."""
         return () if self.interactions is None else self.interactions.items.ids
 
-    def knows(self, user: str) -> bool:
-        return self.interactions is not None and user in self.interactions.users
-
     def rows(self, user: str) -> npt.NDArray[np.int32]:
         """(L,) rows of what ``user`` watched, oldest first, in the items of the file; empty if nobody knows the user."""
         if self.interactions is None or user not in self.interactions.users:
@@ -58,5 +55,5 @@ class BaseHistories:
 
     def trained_row(self, user: str) -> int | None:
         """The user's row in training; None: the run was not trained on it."""
-        known = self.trained_users is not None and user in self.trained_users
-        return self.trained_users.row_of(user) if known and self.trained_users is not None else None
+        users = self.trained_users
+        return None if users is None or user not in users else users.row_of(user)

@@ -40,7 +40,7 @@ class Meters:
             buckets=_SECONDS,
         )
         self.events = Counter("vivim_events", "Events by what became of them.", ["kind"], registry=self.registry)
-        self.registry.register(_Of(numbers))
+        self.registry.register(_Collector(numbers))
 
     def hear(self, served: Served) -> None:
         """A request is done."""
@@ -68,8 +68,8 @@ class Meters:
         return generate_latest(self.registry)
 
 
-class _Of:
-    """Numbers that somebody else counts, as a collector."""
+class _Collector:
+    """Numbers that somebody else counts, for the registry."""
 
     def __init__(self, numbers: Callable[[], Numbers]) -> None:
         self.numbers = numbers

@@ -82,6 +82,7 @@ class AnnSearch:
 
         Raises:
             NotReady: the index is still being made.
+            SearchUnavailable: it could not be made.
         """
         if not self.ready:
             raise NotReady("the approximate index is still being made; ask again in a while, or with search=exact.")

@@ -37,7 +37,3 @@ class ServedRun:
         changed = snapshot is not self._snapshot
         self._snapshot = snapshot
         return changed
-
-    def reload(self) -> bool:
-        """``prepared`` and ``swap``."""
-        return self.swap(self.prepared())

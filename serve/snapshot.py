@@ -20,12 +20,12 @@ from ..recommend.ranker import Scorer
 from ..recommend.recommender import Recommender, UserState
 from ..recommend.retrieval import FaissIndex
 from ..recommend.scorers import TableScorer, VectorScorer, item_vectors
+from .config import Ann
 from .errors import SearchUnavailable
 from .histories import BaseHistories
 from .search import AnnSearch, Nearness, Place, best, logarithmic_popularity, products
 
 Search = Literal["exact", "ann"]
-Ann = Literal["ivf", "hnsw", "none"]
 Fallback = Literal["popularity", "popularity+near"]
 
 _NEAR_DECAY = 0.8  # of what was watched before, for the fallback: the newest counts most
@@ -83,7 +83,6 @@ class Snapshot:
         extra_ED: npt.NDArray[np.float32] | None = None,
         *,
         ann: Ann = "none",
-        index: FaissIndex | None = None,
         before: "Snapshot | None" = None,
     ) -> "Snapshot":
         """Read a run's folder.
@@ -93,13 +92,11 @@ class Snapshot:
             extra_ids: items that came after training, beside those that the run's folder itself tells of.
             extra_ED: their vectors, of the run's item encoder.
             ann: approximate index to make, in the background.
-            index: one that was made before, of the items of training, in the place of that; that it is of these weights is for the caller
-                to know.
             before: the snapshot that this one takes the place of; it is given back if nothing changed, and its index is used again if
                 the weights did not.
 
         Raises:
-            InputError: the run is damaged, or was being written; the model takes no new items; an index of other items.
+            InputError: the run is damaged, or was being written; the model takes no new items.
         """
         base = base or BaseHistories()
         weights = run.path / "model.safetensors"
@@ -114,11 +111,7 @@ class Snapshot:
         index_hash = _index_hash(model_hash, recommender, len(items))
         if before is not None and (before.model_hash, before.index_hash, before.base_hash) == (model_hash, index_hash, base.sha256):
             return before
-        if index is not None and index.num_items != len(items):
-            raise InputError(
-                f"the index given is of {index.num_items} items, and the run was trained on {len(items)}; export the run again."
-            )
-        same = before is not None and before.model_hash == model_hash
+        same_weights = before if before is not None and before.model_hash == model_hash else None
         return Snapshot(
             recommender,
             kind=config.model.kind,
@@ -128,7 +121,7 @@ class Snapshot:
             base=base,
             model_hash=model_hash,
             index_hash=index_hash,
-            ann=before.ann if same and before is not None else _ann(ann, index, recommender.scorer, len(items)),
+            ann=_ann(ann, recommender.scorer, len(items)) if same_weights is None else same_weights.ann,
         )
 
     def rows_of(self, ids: Sequence[str]) -> list[int]:
@@ -220,12 +213,8 @@ class Snapshot:
                 return None
 
 
-def _ann(kind: Ann, index: FaissIndex | None, scorer: Scorer, trained: int) -> AnnSearch | None:
-    if not isinstance(scorer, VectorScorer | TableScorer):
-        return None
-    if index is not None:
-        return AnnSearch(lambda: index)
-    if kind == "none":
+def _ann(kind: Ann, scorer: Scorer, trained: int) -> AnnSearch | None:
+    if kind == "none" or not isinstance(scorer, VectorScorer | TableScorer):
         return None
     items_MD = scorer.items_ND[:trained]
     return AnnSearch(lambda: FaissIndex(kind, items_MD))

@@ -52,13 +52,11 @@ def of_error(error: VivimError) -> Refusal:
 
     Errors without a code come from below, where messages name files; these stay in the log.
     """
+    status, unnamed = (422, "refused") if isinstance(error, InputError) else (500, "internal")
     code = getattr(error, "code", None)
     if code is None:
-        status = 422 if isinstance(error, InputError) else 500
-        return Refusal(
-            status, "refused" if status == 422 else "internal", "this cannot be done; the server's log has the reason, by request id."
-        )
-    status = _STATUS.get(code, 422 if isinstance(error, InputError) else 500)
+        return Refusal(status, unnamed, "this cannot be done; the server's log has the reason, by request id.")
+    status = _STATUS.get(code, status)
     return Refusal(status, code, str(error), {"retry-after": "1"} if status == 503 else {})
 
 

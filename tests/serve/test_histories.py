@@ -26,13 +26,13 @@ def test_rows_and_times_of_a_user(interactions):
     assert base.times_ms("anna").tolist() == [100, 200, 300]
     assert base.times_ms("bert").tolist() == [50]
     assert (base.trained_row("bert"), base.trained_row("anna")) == (0, None)
-    assert (len(base.rows("carl")), base.times_ms("carl"), base.knows("carl"), base.knows("anna")) == (0, None, False, True)
+    assert (len(base.rows("carl")), base.times_ms("carl"), base.trained_row("carl")) == (0, None, None)
     assert BaseHistories(replace(interactions, times_ms=None)).times_ms("anna") is None
 
 
 def test_nothing_is_known_without_interactions():
     base = BaseHistories()
-    assert (len(base.rows("anna")), base.ids_of_items(), base.knows("anna"), base.trained_row("anna")) == (0, (), False, None)
+    assert (len(base.rows("anna")), base.ids_of_items(), base.trained_row("anna")) == (0, (), None)
 
 
 def test_the_hash_tells_other_histories_apart(interactions):

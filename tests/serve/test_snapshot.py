@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from vivim.errors import InputError
 from vivim.recommend.checkpoint import RunFolder
-from vivim.recommend.retrieval import FaissIndex
 from vivim.serve.snapshot import Snapshot
 
 
@@ -48,14 +47,9 @@ def test_new_items_through_an_index_that_was_made_before_them(snapshot_of):
     assert more.rank(state, 1, exclude_seen=True, search="ann").places[0].row == 30
 
 
-def test_an_index_that_was_made_before_serves(snapshot_of):
-    items = snapshot_of().recommender.scorer.items_ND
-    snapshot = snapshot_of(index=FaissIndex("hnsw", items))
-    snapshot.ann.wait()
-    assert snapshot.rank(snapshot.recommender.state(["i10", "i11"]), 1, exclude_seen=True, search="ann").places[0].row == 12
-    assert snapshot_of("popularity", index=FaissIndex("flat", items)).ann is None
-    with pytest.raises(InputError, match="of 29 items, and the run was trained on 30"):
-        snapshot_of(index=FaissIndex("flat", items[1:]))
+def test_a_model_that_counts_has_no_index(snapshot_of):
+    assert snapshot_of("popularity", ann="ivf").ann is None
+    assert snapshot_of("popularity", ann="ivf").searches == ["exact"]
 
 
 def test_nothing_new_gives_the_same_snapshot_back(snapshot_of):
