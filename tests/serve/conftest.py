@@ -1,5 +1,6 @@
 """Small runs to serve, and a log to keep events in."""
 
+import contextlib
 import socket
 import threading
 
@@ -155,12 +156,11 @@ class Live:
 
     @staticmethod
     def rest(connection):
+        """What comes until the server closes, in whatever way, or says nothing any more: all of these end an answer."""
         parts = []
-        try:
+        with contextlib.suppress(TimeoutError, ConnectionResetError):
             while part := connection.recv(65536):
                 parts.append(part)
-        except (TimeoutError, ConnectionResetError):
-            pass
         return b"".join(parts)
 
     @staticmethod

@@ -121,7 +121,7 @@ def test_the_history_is_that_of_training_then_the_events_in_their_order(service_
     assert whole[0] == ("i03", None, None)
     assert whole[-2:] == [("i21", 1000, "a"), ("i20", 2000, "b")]
     for limit in range(12):
-        assert service.history("u03", limit) == whole[len(whole) - limit :] if limit else True
+        assert service.history("u03", limit) == whole[len(whole) - limit :]
     assert service.history("nobody") == []
     assert (service.watched("u03"), service.watched("nobody")) == (11, 0)
 

@@ -141,8 +141,9 @@ def test_a_check_finds_a_state_that_went_wrong_and_puts_it_right(snapshot_of, lo
     assert found.events == 1
 
 
-def replayed_at_once(snapshot_of, log, fold, events, users):
-    """Events of many users from many threads, some sent twice and some late, with questions between them."""
+def assert_at_once_equals_serially(snapshot_of, log, fold, events, users):
+    """Events of many users from many threads, some sent twice and some late, with questions between them, give each user the state of
+    the same events one by one."""
     snapshot, states, rng = snapshot_of(), UserStates(max_users=users // 2), random.Random(0)
     work = [(f"p{n % users}", str(n), f"i{rng.randrange(30):02d}", rng.randrange(1000) if n % 10 == 0 else None) for n in range(events)]
     work += rng.sample(work, events // 20)
@@ -165,9 +166,9 @@ def replayed_at_once(snapshot_of, log, fold, events, users):
 
 
 def test_events_of_many_users_at_once_equal_the_serial_replay(snapshot_of, log, fold):
-    replayed_at_once(snapshot_of, log, fold, events=600, users=20)
+    assert_at_once_equals_serially(snapshot_of, log, fold, events=600, users=20)
 
 
 @pytest.mark.slow
 def test_ten_thousand_events_of_a_hundred_users_at_once_equal_the_serial_replay(snapshot_of, log, fold):
-    replayed_at_once(snapshot_of, log, fold, events=10_000, users=100)
+    assert_at_once_equals_serially(snapshot_of, log, fold, events=10_000, users=100)

@@ -39,8 +39,12 @@ def test_a_search_that_finds_nothing_says_so(visit):
     one = visit()
     one.page.get_by_label("Find a clip").fill("no such clip")
     one.page.get_by_text("No clip matches no such clip.").wait_for()
+    assert one.page.locator("#catalogue-count").inner_text() == "0"
+    assert one.page.locator("#catalogue").is_hidden()
     one.page.get_by_label("Find a clip").fill("")
     one.page.locator("#catalogue .watch").first.wait_for()
+    assert one.page.locator("#catalogue-empty").is_hidden()
+    assert one.complaints == []
 
 
 def test_a_missing_picture_is_replaced_by_the_id(visit, new_viewer):
