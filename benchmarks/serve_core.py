@@ -24,6 +24,7 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
+from served import clustered
 from vivim.recommend import build
 from vivim.recommend.config import ModelConfig
 from vivim.recommend.retrieval import FaissIndex
@@ -33,6 +34,7 @@ from vivim.serve.text_search import TextSearch
 from vivim.store.provenance import provenance
 
 WARM = 5
+QUERIES = 200
 
 
 def milliseconds(f: Callable[[], Any], times: int) -> dict[str, float]:
@@ -44,15 +46,6 @@ def milliseconds(f: Callable[[], Any], times: int) -> dict[str, float]:
             taken.append((time.perf_counter() - began) * 1000)
     least, p50, p99 = np.percentile(taken, [0, 50, 99])
     return {"least": round(float(least), 3), "p50": round(float(p50), 3), "p99": round(float(p99), 3)}
-
-
-def clustered(items: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(items, and 200 queries that lie among them)."""
-    torch.manual_seed(0)
-    centres = torch.randn(max(10, items // 100), width)
-    own = torch.randint(len(centres), (items + 200,))
-    vectors = centres[own].add_(torch.randn(items + 200, width), alpha=0.7)
-    return vectors[:items], vectors[items:]
 
 
 def steps() -> list[dict[str, Any]]:
@@ -82,7 +75,8 @@ def steps() -> list[dict[str, Any]]:
 
 
 def lists(items: int, width: int, kinds: tuple[str, ...], times: int) -> dict[str, Any]:
-    vectors_ND, queries = clustered(items, width)
+    torch.manual_seed(0)
+    vectors_ND, queries = clustered(items + QUERIES, width).split([items, QUERIES])  # queries lie among the items
     seen = list(range(0, items, items // 20))[:20]
     flat = FaissIndex("flat", vectors_ND)
     out: dict[str, Any] = {"items": items, "width": width}
@@ -93,7 +87,7 @@ def lists(items: int, width: int, kinds: tuple[str, ...], times: int) -> dict[st
             faiss.omp_set_num_threads(threads)
 
             def query() -> torch.Tensor:
-                return queries[next(place) % 200]
+                return queries[next(place) % QUERIES]
 
             def by_torch() -> torch.Tensor:
                 return (query()[None] @ vectors_ND.T)[0]

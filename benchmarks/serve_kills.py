@@ -73,9 +73,8 @@ class Ledger:
         return sorted((sent for sent in self.of[user].values() if not sent.removed), key=lambda sent: str(sent.time))
 
 
-def moment(rng: random.Random) -> str:
-    """A time of the past, RFC 3339."""
-    ms = FIRST_MS + rng.randrange(10**10)
+def moment(ms: int) -> str:
+    """Unix milliseconds as RFC 3339."""
     return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ms % 1000:03d}Z"
 
 
@@ -115,7 +114,9 @@ def send(port: int, users: list[str], ledger: Ledger, rng: random.Random, begun:
             elif what < 0.2 and there:
                 post(client, user, rng.choice(there), ledger)
             else:
-                sent = Sent(f"{user} {len(events)}", rng.choice(item_names(ITEMS)), moment(rng) if rng.random() < 0.25 else None)
+                item = rng.choice(item_names(ITEMS))
+                late = moment(FIRST_MS + rng.randrange(10**10)) if rng.random() < 0.25 else None
+                sent = Sent(f"{user} {len(events)}", item, late)
                 events[sent.id] = sent
                 post(client, user, sent, ledger, k=10 if rng.random() < 0.3 else None)
             begun.set()
@@ -242,9 +243,8 @@ class Trials:
         self.ledger.of |= {user: {} for user in users}
         todo = []
         for n in range(count):
-            user, ms = users[n % 100], FIRST_MS + n
-            when = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ms % 1000:03d}Z"
-            sent = self.ledger.of[user][str(n)] = Sent(str(n), self.rng.choice(item_names(ITEMS)), when)
+            user = users[n % 100]
+            sent = self.ledger.of[user][str(n)] = Sent(str(n), self.rng.choice(item_names(ITEMS)), moment(FIRST_MS + n))
             todo += [(user, sent)] * (2 if self.rng.random() < 0.05 else 1)
         self.rng.shuffle(todo)
         server, local = self.server(), threading.local()

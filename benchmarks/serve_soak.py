@@ -5,7 +5,7 @@
 ``vivim serve`` over a made-up run of MicroLens-50K's size, with clips and thumbnails; room for 256 states and 600 users, so that states
 come and go all the time. Eight clients send events (late, replayed and taken back ones too), ask for lists, similar items, pages of the
 catalogue and parts of clips, ask for what does not exist, send what is no JSON, too much, too many headers, and leave in the middle.
-Every answer has one of the statuses that its question may have, or it is listed under ``bad``.
+Every question has an answer with one of the statuses that it may have, or it is listed under ``bad``.
 
 Flat is: over the last two thirds the line through the resident memory rises by less than 2 % of it (``RISE``), and the largest numbers
 of threads and open files there are not above those of the first third by more than the clients' connections.
@@ -164,7 +164,7 @@ class Load:
                 status, _ = client.ask(method, path, content, headers)
             except (OSError, http.client.HTTPException) as error:
                 self.note(f"{kind.__name__} {type(error).__name__}")
-                # Who has sent what is refused, or nothing for a while, may find the connection closed; once, not twice.
+                self.bad.append(f"{method} {path}: {type(error).__name__}")
                 client.close()
                 client = Client(self.port)
                 continue
