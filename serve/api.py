@@ -36,6 +36,7 @@ def create_app(desk: Desk, tokens: Tokens = Tokens()) -> App:  # noqa: B008 - im
         tokens: what is asked of whom.
     """
     config = desk.config
+    origins = {origin.lower() for origin in config.allow_origin}
     app: App = _api(desk)
     app = Crowd(app, config.concurrency, _kind)
     app = Bodies(app, config.body_kib * 1024, config.body_seconds, calls_of_operators.is_upload)
@@ -43,15 +44,15 @@ def create_app(desk: Desk, tokens: Tokens = Tokens()) -> App:  # noqa: B008 - im
         check_head,
         check_text,
         check_host({name.lower() for name in (*config.hosts, config.host)}),
-        check_origin({origin.lower() for origin in config.allow_origin}),
+        check_origin(origins),
         check_token(tokens, Rate(config.rate, config.burst), desk.media.opens),
     )
     app = Checks(app, checks)
-    if config.allow_origin:
+    if origins:
         methods, headers = ["GET", "POST", "PUT", "DELETE"], ["authorization", "content-type"]
         app = CORSMiddleware(
             app,
-            allow_origins=config.allow_origin,
+            allow_origins=sorted(origins),
             allow_methods=methods,
             allow_headers=headers,
             expose_headers=["x-request-id", "retry-after"],

@@ -69,7 +69,7 @@ def test_pages_of_other_origins_get_nothing(live, headers, served):
 
 
 def test_an_origin_that_is_listed_may_ask_and_read_also_errors(live):
-    api = live(allow_origin=("https://app.example.org",))
+    api = live(allow_origin=("https://App.example.org",))  # browsers send it in lower case
     origin = {"origin": "https://app.example.org"}
     before = api.options(
         "/v1/recommend", headers=origin | {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
