@@ -5,7 +5,6 @@ import socket
 import threading
 
 import httpx
-import numpy as np
 import pytest
 import torch
 from vivim.progress import SILENT
@@ -92,11 +91,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 @pytest.fixture
