@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -22,19 +23,8 @@ SMALL = ["--workers", "1", "--device", "cpu"]
 FAST = ["--device", "cpu", "--epochs", "2", "--set", "model.d_model=16", "model.layers=1", "train.lr=0.01", "items.min_coverage=0.1"]
 
 
-def write_clip(path: Path, seed: int) -> None:
-    squares = np.random.default_rng(seed).integers(0, 256, (8, 8, 3))
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("mpeg4", rate=8)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for _ in range(4):
-            picture = np.kron(squares, np.ones((8, 8, 1))).astype(np.uint8)
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        file.mux(stream.encode())
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(write_clip: Callable[[Path, int], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory: six clips, their vectors by random nano at 64 px (seed 3), runs over ``frozen`` and ``ids``."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "data/videos").mkdir(parents=True)
