@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .serve.media import MediaFiles, MediaTable
 
 _MOST_THUMBNAILS = 1000  # made while somebody waits for the server to start
-_KEPT = "clips"  # folder in a run, of the clips that were sent
 
 # Ends of names by which browsers know a container that ``extract.sniff`` has found.
 _SUFFIXES = {"mov": ".mp4", "matroska": ".webm", "ogg": ".ogv", "mpeg": ".mpg"}
@@ -127,9 +126,11 @@ class NewClips:
         media: "MediaTable",
         reload: Callable[[], object],
     ) -> None:
+        from .recommend.additions import KEPT
+
         self.runs, self.pipeline, self.progress = runs, pipeline, progress
         self.pictures, self.media, self.reload = pictures, media, reload
-        self.kept = runs[0].path.resolve() / _KEPT
+        self.kept = runs[0].path.resolve() / KEPT
         self._indexes: list[ClipIndex] = []
 
     def __call__(self, item: str, path: Path) -> bool:

@@ -14,7 +14,7 @@ from vivim.extract.config import EncoderConfig
 from vivim.extract.weights import make_encoder, save_encoder
 from vivim.pipeline import load_pipeline
 from vivim.progress import SILENT
-from vivim.recommend.additions import all_additions, read_additions, remove
+from vivim.recommend.additions import read_additions
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.recommender import Recommender
 from vivim.stage_index import ClipIndex, add_clips
@@ -134,27 +134,6 @@ def test_a_service_adds_clips_under_any_id_with_an_encoder_that_is_loaded_once(w
         index.add({"a\nb": Path("more/other.mp4")}, SILENT)
     failed = index.add({"page": Path("more/page.mp4")}, SILENT)
     assert (failed.ids, [failure.kind for failure in failed.failures], failed.total) == ((), ["not_video"], 2)
-
-
-def test_a_service_puts_a_clip_that_will_go_and_its_copy_stays_as_long_as_it_is_needed(work: Path) -> None:
-    index = ClipIndex(RunFolder.open(work), load_pipeline(None, ["device=cpu", "extract.workers=1"]))
-    body = Path("body.mp4")
-    shutil.copy("more/other.mp4", body)
-    assert index.put("../x", body) is False
-    (kept,) = (Path(file) for file in all_additions(index.run).files)
-    assert kept.parent == work.absolute() / "clips"
-    assert kept.read_bytes() == body.read_bytes()
-    shutil.copy("more/like 4.mp4", body)
-    assert index.put("../x", body) is True
-    (other,) = (Path(file) for file in all_additions(index.run).files)
-    assert [path.name for path in (work / "clips").iterdir()] == [other.name] != [kept.name]
-    with pytest.raises(InputError, match="the clip cannot be read: not_video"):
-        index.put("page", Path("more/page.mp4"))
-    with pytest.raises(InputError, match="are in the catalogue"):
-        index.put("3", body)
-    remove(index.run, ["../x"])
-    assert list((work / "clips").iterdir()) == []
-    assert body.exists()
 
 
 def test_end_to_end_a_new_clip_goes_through_the_encoder_that_the_run_trained(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
