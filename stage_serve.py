@@ -13,7 +13,7 @@ from .errors import InputError, MissingExtra
 from .pipeline import Pipeline
 from .progress import Progress
 from .stage_serve_clips import NewClips, find_media, runs_that_take_clips, thumbnail_folder
-from .stage_two import interactions_of
+from .stage_two import interactions_of, trained_users
 from .terminal import Summary
 from .workspace import Workspace
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .serve.doors import Tokens
     from .serve.histories import BaseHistories
     from .serve.served_run import ServedRun
-    from .store import ItemIndex
 
 _SHORTEST_TOKEN = 16
 
@@ -140,16 +139,7 @@ class _Histories:
         if location not in self.read:
             self.read[location] = interactions_of(self.pipeline, run)
         interactions = self.read[location]
-        return BaseHistories(interactions, _trained_users(run, interactions))
-
-
-def _trained_users(run: "RunFolder", interactions: "Interactions") -> "ItemIndex | None":
-    """The users of a model that knows its users by id, in the order of its rows."""
-    from .recommend.build import knows_users_by_id, protocol_of
-    from .recommend.config import RecommendConfig
-
-    config = RecommendConfig.model_validate(run.info()["config"])
-    return protocol_of(config.protocol).split(interactions).users if knows_users_by_id(config.model) else None
+        return BaseHistories(interactions, trained_users(run, interactions))
 
 
 def _served(name: str, folder: "RunFolder", histories: _Histories, config: "ServeConfig") -> "ServedRun":
