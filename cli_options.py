@@ -160,7 +160,9 @@ ReportVideos = Annotated[
 ]
 ReportThumbnails = Annotated[
     str | None,
-    typer.Option("--thumbnails", metavar="DIR", help="Small pictures that extract has written, in the place of decoding clips."),
+    typer.Option(
+        "--thumbnails", metavar="DIR", help="Small pictures that extract has written; default: beside the interactions, or in runs/."
+    ),
     Sets("extract.thumbnails"),
 ]
 Seek = Annotated[

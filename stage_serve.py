@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .discovery import find_titles
+from .discovery import find_titles, thumbnail_folder
 from .errors import InputError, MissingExtra
 from .pipeline import Pipeline
 from .progress import Progress
-from .stage_serve_clips import NewClips, find_media, runs_that_take_clips, thumbnail_folder
-from .stage_two import interactions_of, trained_users
+from .stage_serve_clips import NewClips, find_media, runs_that_take_clips
+from .stage_two import folder_of_data, interactions_of, trained_users
 from .terminal import Summary
 from .workspace import Workspace
 
@@ -111,7 +111,7 @@ def open_desk(pipeline: Pipeline, progress: Progress, options: ServeOptions, tok
     for name, folder in zip(names, folders, strict=True):
         progress.say(f"opening {folder.path}")
         runs.append(_served(name, folder, histories, pipeline.serve))
-    beside = (pipeline.data.interactions or Path(folders[0].info()["data"]["path"])).parent
+    beside = folder_of_data(pipeline, folders[0])
     titles = find_titles(pipeline, beside)
     files, of_files = find_media(pipeline, beside, folders, progress)
     events = options.events or folders[0].path / "events.sqlite"

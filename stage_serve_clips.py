@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .discovery import videos_if_any
+from .discovery import thumbnail_folder, videos_if_any
 from .errors import InputError
 from .pipeline import Pipeline
 from .progress import Progress
@@ -22,12 +22,6 @@ _MOST_THUMBNAILS = 1000  # made while somebody waits for the server to start
 
 # Ends of names by which browsers know a container that ``extract.sniff`` has found.
 _SUFFIXES = {"mov": ".mp4", "matroska": ".webm", "ogg": ".ogv", "mpeg": ".mpg"}
-
-
-def thumbnail_folder(pipeline: Pipeline, beside: Path) -> Path:
-    """That of the options, else ``thumbnails`` beside the interactions, else in the runs."""
-    with_data = beside / "thumbnails"
-    return pipeline.extract.thumbnails or (with_data if with_data.is_dir() else pipeline.runs / "thumbnails")
 
 
 def find_media(

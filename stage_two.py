@@ -211,6 +211,11 @@ def interactions_of(pipeline: Pipeline, run: "RunFolder") -> "Interactions":
     return read_again(location)
 
 
+def folder_of_data(pipeline: Pipeline, run: "RunFolder") -> Path:
+    """The folder of a run's interactions, or of those given for this command: titles, clips and thumbnails are looked for there."""
+    return (pipeline.data.interactions or Path(run.info()["data"]["path"])).parent
+
+
 def trained_users(run: "RunFolder", interactions: "Interactions") -> "ItemIndex | None":
     """Users of a model that knows them by id, in the order of its rows; None: the model reads histories."""
     from .recommend.build import knows_users_by_id, protocol_of
@@ -368,6 +373,5 @@ def titles_of(pipeline: Pipeline, run: "RunFolder") -> dict[str, str]:
     """Titles by item, from the file given, or else from beside the interactions: ids of another data set are other items."""
     from .recommend.titles import read_titles
 
-    given = pipeline.data.interactions
-    path = find_titles(pipeline, (given or Path(run.info()["data"]["path"])).parent)
+    path = find_titles(pipeline, folder_of_data(pipeline, run))
     return read_titles(path).by_id if path else {}

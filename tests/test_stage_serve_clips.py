@@ -63,7 +63,7 @@ def test_thumbnails_that_lack_are_made_once_and_links_out_of_the_folder_are_not_
     (work / "data/videos/5.mp4").symlink_to(work / "like4.mp4")
     desk, words = open_served("ids")
     assert words[1:3] == ["clips     5, 5 with thumbnails", "          1 not shown: links that lead out of the folder"]
-    pictures = sorted((work / "runs/thumbnails").glob("*/*.webp"))
+    pictures = sorted((work / "runs").glob("thumbnails-*/*/*.webp"))
     assert len(pictures) == 5
     times = [picture.stat().st_mtime_ns for picture in pictures]
     catalogue = desk.service.catalogue
