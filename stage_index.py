@@ -1,4 +1,4 @@
-"""What ``vivim index`` does, and ``add_clips``, which a service calls: new clips to a run that was trained without them."""
+"""What ``vivim index`` does, and ``ClipIndex``, which a service calls: new clips to a run that was trained without them."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -167,6 +167,8 @@ def run_index_add(pipeline: Pipeline, progress: Progress, paths: Sequence[Path],
         notes.append(f"next: {program()} recommend --run {folder.path} --user ID")
     failures = [{"id": failure.id, "kind": failure.kind, "message": failure.message} for failure in done.failures]
     shown = [tuple(failure.values()) for failure in failures[:FAILURES_SHOWN]]
+    if len(failures) > len(shown):
+        notes.append(f"{len(failures) - len(shown):,} more clips cannot be read; --json lists all")
     return Summary(
         headline=f"{len(done.ids):,} of {len(clips):,} clips can be recommended now",
         data={"run": str(folder.path), "added": list(done.ids), "failures": failures, "total": done.total},

@@ -77,12 +77,18 @@ def test_a_clip_is_added_recommended_listed_and_removed(work: Path, capsys: pyte
     assert Recommender.open(work).items.ids == ("0", "1", "2", "3", "4", "5", "other")
 
 
-def test_a_broken_clip_is_named_and_the_others_are_added(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_clip_is_named_and_the_others_are_added(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert cli.main(["index", "add", "more", "--run", str(work), "--json", *SMALL]) == 3
     told = json.loads(capsys.readouterr().out)
     assert told["added"] == ["like 4", "other"]
     assert [(failure["id"], failure["kind"]) for failure in told["failures"]] == [("page", "not_video")]
     assert read_additions(RunFolder.open(work))[0] == ("like 4", "other")
+    shutil.copy("more/page.mp4", "more/page 2.mp4")
+    monkeypatch.setattr("vivim.stage_index.FAILURES_SHOWN", 1)
+    assert cli.main(["index", "add", "more", "--run", str(work), "--replace", *SMALL]) == 3
+    assert "1 more clips cannot be read; --json lists all" in capsys.readouterr().out
     assert cli.main(["index", "add", "more", "--run", str(work), "--replace", "--max-fail-rate", "0.5", *SMALL]) == 0
     assert read_additions(RunFolder.open(work))[0] == ("like 4", "other")
 
