@@ -166,7 +166,9 @@ ReportVideos = Annotated[
 ReportThumbnails = Annotated[
     str | None,
     typer.Option(
-        "--thumbnails", metavar="DIR", help="Small pictures that extract has written; default: beside the interactions, or in runs/."
+        "--thumbnails",
+        metavar="DIR",
+        help="Small pictures of clips; some that lack are made. Left out: beside the interactions, or in runs/.",
     ),
     Sets("extract.thumbnails"),
 ]

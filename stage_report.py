@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from .stage_two import folder_of_data, interactions_of, open_run, titles_of
 from .terminal import Summary
 
 if TYPE_CHECKING:
+    from .extract.clip import ClipRef
     from .extract.clips import Catalogue
     from .recommend.checkpoint import RunFolder
     from .serve.report.evidence import Evidence
@@ -116,25 +116,26 @@ def _store(folder: "RunFolder", given: Path | None) -> "EmbeddingStore | None":
 
 
 def _pictures(pipeline: Pipeline, evidence: "Evidence", shown: Sequence[str], sheet: Sequence[str], progress: Progress) -> "Pictures":
-    """Thumbnails that extraction has left, and for what they lack the clips themselves."""
+    """Thumbnails, which are made of some clips that lack one; and what was read of the clips of the contact sheet."""
+    from .extract.make_thumbnails import make_thumbnails
     from .extract.thumbnails import thumbnail_path
     from .serve.report.pictures import Pictures
 
     beside = folder_of_data(pipeline, evidence.run)
     folder = thumbnail_folder(pipeline, beside)
 
-    def left(id_: str) -> bytes | None:
+    def find(id_: str) -> bytes | None:
         path = thumbnail_path(folder, id_)
         return path.read_bytes() if path.is_file() else None
 
     catalogue = _clips(pipeline, beside)
     if catalogue is None:
-        return Pictures(left)
-    here = {ref.id for ref in catalogue.refs}
-    rest = (id_ for id_ in dict.fromkeys([*shown, *evidence.items.ids]) if id_ in here and id_ not in sheet and left(id_) is None)
-    wanted = [*sheet, *islice(rest, pipeline.report.decode)]
-    made, frames = _decode(pipeline, evidence, catalogue, wanted, set(sheet), progress)
-    return Pictures(lambda id_: left(id_) or made.get(id_), {id_: frames[id_] for id_ in sheet if id_ in frames})
+        return Pictures(find)
+    by_id = {ref.id: ref for ref in catalogue.refs}
+    here = [id_ for id_ in dict.fromkeys([*shown, *evidence.items.ids]) if id_ in by_id]
+    lacking = (by_id[id_] for id_ in here if not thumbnail_path(folder, id_).is_file())
+    make_thumbnails(list(islice(lacking, pipeline.report.decode)), folder, pipeline.extract, progress)
+    return Pictures(find, _frames(pipeline, evidence.store, [by_id[id_] for id_ in sheet if id_ in by_id]))
 
 
 def _clips(pipeline: Pipeline, beside: Path) -> "Catalogue | None":
@@ -147,31 +148,20 @@ def _clips(pipeline: Pipeline, beside: Path) -> "Catalogue | None":
     return None if folder is None else find_clips(folder)
 
 
-def _decode(
-    pipeline: Pipeline, evidence: "Evidence", catalogue: "Catalogue", wanted: Sequence[str], sheet: set[str], progress: Progress
-) -> "tuple[dict[str, bytes], dict[str, Frames]]":
-    """A thumbnail of each of these clips, and the frames of those of the sheet, read as extraction did."""
+def _frames(pipeline: Pipeline, store: "EmbeddingStore | None", refs: "Sequence[ClipRef]") -> "dict[str, Frames]":
+    """Id -> the frames of a clip, read as extraction read them."""
     from .extract.clip import Clip
-    from .extract.config import ExtractConfig
     from .extract.decode_pool import DecodePool
     from .extract.reader import make_reader
     from .extract.remake import config_of
     from .serve.report.pictures import Frames
     from .store import Recipe
 
-    store = evidence.store
-    config = config_of(store.recipe, store.path) if store is not None and isinstance(store.recipe, Recipe) else ExtractConfig()
-    reader = replace(make_reader(config), thumbnails=True)
-    by_id = {ref.id: ref for ref in catalogue.refs}
-    refs = [by_id[id_] for id_ in wanted if id_ in by_id]
-    thumbnails: dict[str, bytes] = {}
-    frames: dict[str, Frames] = {}
-    progress.start("pictures", len(refs), "clips")
-    for clip in DecodePool(reader, pipeline.extract.workers, pipeline.extract.timeout_seconds).decode(refs):
-        if isinstance(clip, Clip):
-            thumbnails[clip.id] = clip.thumbnail
-            if clip.id in sheet:
-                frames[clip.id] = Frames(clip.frames_TCHW.transpose(0, 2, 3, 1).copy(), clip.times_seconds)
-        progress.advance()
-    progress.finish()
-    return thumbnails, frames
+    if store is None or not isinstance(store.recipe, Recipe) or not refs:
+        return {}
+    pool = DecodePool(make_reader(config_of(store.recipe, store.path)), pipeline.extract.workers, pipeline.extract.timeout_seconds)
+    return {
+        clip.id: Frames(clip.frames_TCHW.transpose(0, 2, 3, 1).copy(), clip.times_seconds)
+        for clip in pool.decode(refs)
+        if isinstance(clip, Clip)
+    }

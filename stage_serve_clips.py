@@ -77,12 +77,7 @@ def _make_thumbnails(refs: Sequence["ClipRef"], folder: Path, pipeline: Pipeline
     """Make those that lack; the stems of what was made."""
     from .extract.make_thumbnails import make_thumbnails
 
-    if not refs:
-        return set()
-    try:
-        failed = {failure.id for failure in make_thumbnails(refs, folder, pipeline.extract, progress)}
-    except OSError as error:
-        raise InputError(f"thumbnails cannot be written to {folder}: {error.strerror}. Give another folder: --thumbnails DIR.") from None
+    failed = {failure.id for failure in make_thumbnails(refs, folder, pipeline.extract, progress)}
     return {_picture(folder, ref.id).stem for ref in refs if ref.id not in failed}
 
 

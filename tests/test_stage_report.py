@@ -51,7 +51,7 @@ def test_a_run_over_clips(trained, monkeypatch, capsys):
     told = json.loads(out)
     page = (trained / "both" / "report.html").read_text()
     assert told["size_bytes"] == (trained / "both" / "report.html").stat().st_size
-    assert told["pictures"] == 12
+    assert told["pictures"] == len(list((trained / "runs").glob("thumbnails-*/*/*.webp"))) == 12
     assert "has not been measured" in err
     assert "1 failed" in page
     assert "not_video" in page
