@@ -289,7 +289,7 @@ def index(
     what: Annotated[list[str] | None, typer.Argument(metavar="[CLIP|ID]...", help="add: clips, or folders of them; remove: ids.")] = None,
     run: opt.Run = None,
     replace: Annotated[bool, typer.Option("--replace", help="add: clips that were added before give way.")] = False,
-    weights: opt.VerifyWeights = None,
+    weights: opt.IndexWeights = None,
     workers: opt.Workers = None,
     max_fail_rate: opt.MaxFailRate = None,
 ) -> "Summary":

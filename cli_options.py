@@ -131,6 +131,11 @@ VerifyWeights = Annotated[
     typer.Option("--weights", metavar="PATH|hub:OWNER/NAME", help="The weights the file was made with, unless they are random."),
     Sets("extract.encoder.weights"),
 ]
+IndexWeights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="PATH|hub:OWNER/NAME", help="add: the weights that the run's vectors were made with, unless random."),
+    Sets("extract.encoder.weights"),
+]
 Frames = Annotated[str | None, typer.Option(metavar="T", help="Frames per clip; default: 8."), Sets("extract.frames.count")]
 Pixels = Annotated[str | None, typer.Option(metavar="N", help="Side of the encoder's picture; default: 224."), Sets("extract.image_size")]
 Manifest = Annotated[
@@ -160,7 +165,11 @@ ReportVideos = Annotated[
 ]
 ReportThumbnails = Annotated[
     str | None,
-    typer.Option("--thumbnails", metavar="DIR", help="Small pictures that extract has written, in the place of decoding clips."),
+    typer.Option(
+        "--thumbnails",
+        metavar="DIR",
+        help="Small pictures of clips; some that lack are made. Left out: beside the interactions, or in runs/.",
+    ),
     Sets("extract.thumbnails"),
 ]
 Seek = Annotated[

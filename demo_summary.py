@@ -4,8 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .demo.run import WORLD, DemoResult, K, run_demo_world, run_name
-from .demo.world import WorldFiles
+from .demo.run import DemoResult, K, run_demo_world, run_name
 from .errors import MissingExtra
 from .pipeline import DataConfig, Pipeline
 from .progress import Progress
@@ -53,18 +52,21 @@ def serve_demo(pipeline: Pipeline, progress: Progress, *, out: Path | None, quic
 
     require_packages()  # not after two minutes
     show(run_demo(pipeline, progress, out=out, quick=quick), as_json=False)
-    data = pipeline.data.model_copy(update={"videos": None, "interactions": None, "titles": None})  # the demo's own
-    return run_serve(pipeline.model_copy(update={"data": data}), progress, ServeOptions(served_runs(out or pipeline.runs / "demo")))
+    return run_serve(_own_data(pipeline), progress, ServeOptions(served_runs(out or pipeline.runs / "demo")))
+
+
+def _own_data(pipeline: Pipeline) -> Pipeline:
+    """Without what is said of other data: that of the demo is found beside its interactions."""
+    extract = pipeline.extract.model_copy(update={"manifest": None, "thumbnails": None})
+    return pipeline.model_copy(update={"data": DataConfig(), "extract": extract})
 
 
 def _report(pipeline: Pipeline, done: DemoResult, folder: Path, progress: Progress) -> tuple[Path | None, str]:
     """The page about the last run of the table, and what to say of it; a demo without the extra ``report`` does without."""
     out = folder / NAME
-    extract = pipeline.extract.model_copy(update={"manifest": None, "thumbnails": WorldFiles(folder / WORLD).thumbnails})
-    own = pipeline.model_copy(update={"data": DataConfig(), "extract": extract})  # the demo's data, not those of the working directory
     started = time.monotonic()
     try:
-        run_report(own, progress, run=done.rows[-1].run, out=out)
+        run_report(_own_data(pipeline), progress, run=done.rows[-1].run, out=out)
     except MissingExtra as error:
         return None, f"no report: {error}"
     done.seconds["report"] = time.monotonic() - started

@@ -3,6 +3,8 @@
 Two candidates for one thing are an error that names both: guessing would give somebody numbers about other data.
 """
 
+import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -52,6 +54,17 @@ def videos_if_any(pipeline: Pipeline, folder: Path = FOLDER) -> Path | None:
         InputError: more than one candidate.
     """
     return pipeline.data.videos or _videos(folder)
+
+
+def thumbnail_folder(pipeline: Pipeline, beside: Path) -> Path:
+    """Where small pictures of clips are: in the folder given, else in ``thumbnails`` beside the interactions, else in the runs.
+
+    Args:
+        beside: folder of the interactions; ids of other data are other clips, so that in the runs its pictures have a folder of their own.
+    """
+    with_data = beside / "thumbnails"
+    own = hashlib.sha256(os.fsencode(beside.resolve())).hexdigest()[:12]
+    return pipeline.extract.thumbnails or (with_data if with_data.is_dir() else pipeline.runs / f"thumbnails-{own}")
 
 
 def find_interactions(pipeline: Pipeline, folder: Path = FOLDER) -> Path:

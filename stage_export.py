@@ -8,15 +8,11 @@ from .errors import InputError
 from .pipeline import Pipeline
 from .progress import Progress
 from .stage_one import pick_device
-from .stage_two import interactions_of, open_run, run_recommend
+from .stage_two import interactions_of, open_run, run_recommend, trained_users
 from .terminal import Summary, TableOf
 
 if TYPE_CHECKING:
-    from .recommend.checkpoint import RunFolder
-    from .recommend.recommender import Recommender
     from .recommend.retrieval import Kind
-    from .recommend.sequences import Interactions
-    from .store import ItemIndex
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ def run_recommend_all(pipeline: Pipeline, progress: Progress, *, run: Path | Non
     folder = open_run(pipeline, run)
     recommender = Recommender.open(folder.path, pick_device(pipeline.device))
     interactions = interactions_of(pipeline, folder)
-    known = _known_users(folder, recommender, interactions)
+    known = trained_users(folder, interactions)
     done = recommend_all(recommender, interactions, k, out, index=index, known_users=known, progress=progress)
     rate = done.users / max(done.seconds, 1e-9)
     notes = [f"{rate:,.0f} users/s, {done.seconds:.1f} s; peak memory {peak_mb():,} MiB; index {index}"]
@@ -122,14 +118,3 @@ def run_export(pipeline: Pipeline, *, run: Path | None, out: Path, index: "Kind"
             f"{done.folder}/README.md shows how to answer with these files alone",
         ],
     )
-
-
-def _known_users(folder: "RunFolder", recommender: "Recommender", interactions: "Interactions") -> "ItemIndex | None":
-    """Users of a model that knows them by id; None: the model reads histories."""
-    from .recommend.build import protocol_of
-    from .recommend.config import RecommendConfig
-    from .recommend.scorers import TableScorer
-
-    if not isinstance(recommender.scorer, TableScorer):
-        return None
-    return protocol_of(RecommendConfig.model_validate(folder.info()["config"]).protocol).split(interactions).users

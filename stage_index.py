@@ -1,4 +1,4 @@
-"""What ``vivim index`` does, and ``add_clips``, which a service calls: new clips to a run that was trained without them."""
+"""What ``vivim index`` does, and ``ClipIndex``, which a service calls: new clips to a run that was trained without them."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import InputError, TooManyFailures
 from .pipeline import Pipeline
-from .progress import SILENT, Progress
+from .progress import Progress
 from .stage_one import FAILURES_SHOWN, make_recipe, pick_device
 from .stage_two import open_run
 from .terminal import Summary, TableOf, program
@@ -63,19 +63,18 @@ class ClipIndex:
         encoder.to(pick_device(pipeline.device))
         self.encoder: ClipEncoder = MixedPrecision(encoder) if self.config.precision == "bf16-mixed" else encoder
 
-    def add(self, clips: Mapping[str, Path], progress: Progress, *, replace: bool = False, keep: bool = False) -> AddedClips:
+    def add(self, clips: Mapping[str, Path], progress: Progress, *, replace: bool = False) -> AddedClips:
         """Extract clips, encode them as the run's items, append them to the run. A clip that cannot be read is left out, and named.
 
         Args:
             clips: id -> file.
             replace: a clip that was added before under one of these ids gives way.
-            keep: the files will not stay where they are, and are copied into the run's folder.
 
         Raises:
             InputError: an id that is taken or that no file can hold, before any clip is read.
         """
         from .extract.clips import check_ids
-        from .recommend.additions import Additions, add, all_additions, keep_clip, refuse_known
+        from .recommend.additions import Additions, add, all_additions, refuse_known
 
         check_ids(clips)
         check_ids([os.fspath(path.absolute()) for path in clips.values()])
@@ -85,24 +84,9 @@ class ClipIndex:
         if not ids:
             return AddedClips((), tuple(read.failures), len(all_additions(self.run)))
         vectors_RD = self.items.encode(np.stack([read.vectors[id_] for id_ in ids])).numpy()
-        places = {id_: keep_clip(self.run, clips[id_], read.sha256[id_]) if keep else clips[id_].absolute() for id_ in ids}
-        files = [os.fspath(places[id_]) for id_ in ids]
+        files = [os.fspath(clips[id_].absolute()) for id_ in ids]
         there = add(self.run, Additions.now(ids, vectors_RD, files, [read.sha256[id_] for id_ in ids]), replace=replace)
         return AddedClips(ids, tuple(read.failures), len(there))
-
-    def put(self, id_: str, path: Path) -> bool:
-        """Make the clip in a file, of which a copy is kept, recommendable under an id; True: another clip was added under it before.
-
-        Raises:
-            InputError: the clip cannot be read, or training knew the id.
-        """
-        from .recommend.additions import read_additions
-
-        before, _ = read_additions(self.run)
-        done = self.add({id_: path}, SILENT, replace=True, keep=True)
-        if done.failures:
-            raise InputError(f"the clip cannot be read: {done.failures[0].kind}, {done.failures[0].message}")
-        return id_ in before
 
     def _read(self, clips: Mapping[str, Path], progress: Progress) -> "_Read":
         from .extract.clip import ClipRef
@@ -183,6 +167,8 @@ def run_index_add(pipeline: Pipeline, progress: Progress, paths: Sequence[Path],
         notes.append(f"next: {program()} recommend --run {folder.path} --user ID")
     failures = [{"id": failure.id, "kind": failure.kind, "message": failure.message} for failure in done.failures]
     shown = [tuple(failure.values()) for failure in failures[:FAILURES_SHOWN]]
+    if len(failures) > len(shown):
+        notes.append(f"{len(failures) - len(shown):,} more clips cannot be read; --json lists all")
     return Summary(
         headline=f"{len(done.ids):,} of {len(clips):,} clips can be recommended now",
         data={"run": str(folder.path), "added": list(done.ids), "failures": failures, "total": done.total},

@@ -2,20 +2,20 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .discovery import FOLDER, videos_if_any
+from .discovery import FOLDER, thumbnail_folder, videos_if_any
 from .errors import InputError
 from .pipeline import Pipeline
 from .progress import Progress
 from .stage_one import pick_device
-from .stage_two import interactions_of, open_run, titles_of
+from .stage_two import folder_of_data, interactions_of, open_run, titles_of
 from .terminal import Summary
 
 if TYPE_CHECKING:
+    from .extract.clip import ClipRef
     from .extract.clips import Catalogue
     from .recommend.checkpoint import RunFolder
     from .serve.report.evidence import Evidence
@@ -61,24 +61,21 @@ def _gather(pipeline: Pipeline, folder: "RunFolder", embeddings: Path | None, pr
     from .extract.failures import KINDS
     from .extract.run_log import noted_runs
     from .recommend.build import protocol_of
-    from .recommend.config import EvaluateConfig, RecommendConfig
-    from .recommend.evaluation import evaluate_run
+    from .recommend.config import RecommendConfig
+    from .recommend.evaluation import evaluate_run, refuse_other_data
     from .recommend.loading import load_scorer
     from .serve.report.evidence import Evidence
 
     device = pick_device(pipeline.device)
     interactions = interactions_of(pipeline, folder)
+    split = protocol_of(RecommendConfig.model_validate(folder.info()["config"]).protocol).split(interactions)
+    refuse_other_data(folder, split)
+    store = _store(folder, embeddings)
     if not _measured(folder):
         progress.say("this run has not been measured on its test; measuring it")
-        k = tuple(k for k in EvaluateConfig().k if k <= folder.info()["card"]["items"]) or (folder.info()["card"]["items"],)
-        evaluate_run(folder, interactions, EvaluateConfig(k=k), device=device, progress=progress)
+        k = tuple(k for k in pipeline.evaluate.k if k <= len(split.items)) or (len(split.items),)
+        evaluate_run(folder, interactions, pipeline.evaluate.model_copy(update={"k": k}), device=device, progress=progress)
     items, counts_N = folder.catalogue()
-    split = protocol_of(RecommendConfig.model_validate(folder.info()["config"]).protocol).split(interactions)
-    if split.items != items:
-        raise InputError(
-            f"{folder.path} was trained on another catalogue than {interactions.source} gives; give the file it was trained on."
-        )
-    store = _store(folder, embeddings)
     return Evidence(
         run=folder,
         interactions=interactions,
@@ -99,78 +96,72 @@ def _measured(folder: "RunFolder") -> bool:
 
 
 def _store(folder: "RunFolder", given: Path | None) -> "EmbeddingStore | None":
-    """The vectors that the run was trained on, if they are still there; or those given."""
+    """The vectors that the run was trained on: in the file given, else where they were then, if that file still holds them."""
     from .store import EmbeddingStore
 
     known = folder.info().get("embeddings") or {}
-    path = given or (Path(known["path"]) if "frames" not in known and "path" in known else None)
-    if path is None or (given is None and not path.is_file()):
+    if not known or "frames" in known:
+        if given is not None:
+            raise InputError(f"{folder.path} was not trained on a file of vectors; leave --embeddings out.")
+        return None
+    path = given or Path(known["path"])
+    if given is None and not path.is_file():
         return None
     store = EmbeddingStore.open(path)
-    if known.get("sha256") not in (None, store.sha256):
-        if given is not None:
-            raise InputError(f"{path} does not hold the vectors that {folder.path} was trained on; give the file it was trained on.")
-        return None
-    return store
+    if store.sha256 == known["sha256"]:
+        return store
+    if given is not None:
+        raise InputError(f"{path} does not hold the vectors that {folder.path} was trained on; give the file it was trained on.")
+    return None
 
 
 def _pictures(pipeline: Pipeline, evidence: "Evidence", shown: Sequence[str], sheet: Sequence[str], progress: Progress) -> "Pictures":
-    """Thumbnails that extraction has left, and for what they lack the clips themselves."""
+    """Thumbnails, which are made of some clips that lack one; and what was read of the clips of the contact sheet."""
+    from .extract.make_thumbnails import make_thumbnails
     from .extract.thumbnails import thumbnail_path
     from .serve.report.pictures import Pictures
 
-    folder = pipeline.extract.thumbnails
+    beside = folder_of_data(pipeline, evidence.run)
+    folder = thumbnail_folder(pipeline, beside)
 
-    def left(id_: str) -> bytes | None:
-        path = None if folder is None else thumbnail_path(folder, id_)
-        return path.read_bytes() if path is not None and path.is_file() else None
+    def find(id_: str) -> bytes | None:
+        path = thumbnail_path(folder, id_)
+        return path.read_bytes() if path.is_file() else None
 
-    catalogue = _clips(pipeline, evidence)
+    catalogue = _clips(pipeline, beside)
     if catalogue is None:
-        return Pictures(left)
-    here = {ref.id for ref in catalogue.refs}
-    rest = (id_ for id_ in dict.fromkeys([*shown, *evidence.items.ids]) if id_ in here and id_ not in sheet and left(id_) is None)
-    wanted = [*sheet, *islice(rest, pipeline.report.decode)]
-    made, frames = _decode(pipeline, evidence, catalogue, wanted, set(sheet), progress)
-    return Pictures(lambda id_: left(id_) or made.get(id_), {id_: frames[id_] for id_ in sheet if id_ in frames})
+        return Pictures(find)
+    by_id = {ref.id: ref for ref in catalogue.refs}
+    here = [id_ for id_ in dict.fromkeys([*shown, *evidence.items.ids]) if id_ in by_id]
+    lacking = (by_id[id_] for id_ in here if not thumbnail_path(folder, id_).is_file())
+    make_thumbnails(list(islice(lacking, pipeline.report.decode)), folder, pipeline.extract, progress)
+    return Pictures(find, _frames(pipeline, evidence.store, [by_id[id_] for id_ in sheet if id_ in by_id]))
 
 
-def _clips(pipeline: Pipeline, evidence: "Evidence") -> "Catalogue | None":
-    """The clips that are given, or found beside the interactions."""
+def _clips(pipeline: Pipeline, beside: Path) -> "Catalogue | None":
+    """The clips that are given, or found in the folder of the interactions."""
     from .extract.clips import find_clips
 
     if pipeline.extract.manifest is not None:
         return find_clips(FOLDER, pipeline.extract.manifest)
-    beside = (pipeline.data.interactions or Path(evidence.info["data"]["path"])).parent
     folder = videos_if_any(pipeline, beside)
     return None if folder is None else find_clips(folder)
 
 
-def _decode(
-    pipeline: Pipeline, evidence: "Evidence", catalogue: "Catalogue", wanted: Sequence[str], sheet: set[str], progress: Progress
-) -> "tuple[dict[str, bytes], dict[str, Frames]]":
-    """A thumbnail of each of these clips, and the frames of those of the sheet, read as extraction did."""
+def _frames(pipeline: Pipeline, store: "EmbeddingStore | None", refs: "Sequence[ClipRef]") -> "dict[str, Frames]":
+    """Id -> the frames of a clip, read as extraction read them."""
     from .extract.clip import Clip
-    from .extract.config import ExtractConfig
     from .extract.decode_pool import DecodePool
     from .extract.reader import make_reader
     from .extract.remake import config_of
     from .serve.report.pictures import Frames
     from .store import Recipe
 
-    store = evidence.store
-    config = config_of(store.recipe, store.path) if store is not None and isinstance(store.recipe, Recipe) else ExtractConfig()
-    reader = replace(make_reader(config), thumbnails=True)
-    by_id = {ref.id: ref for ref in catalogue.refs}
-    refs = [by_id[id_] for id_ in wanted if id_ in by_id]
-    thumbnails: dict[str, bytes] = {}
-    frames: dict[str, Frames] = {}
-    progress.start("pictures", len(refs), "clips")
-    for clip in DecodePool(reader, pipeline.extract.workers, pipeline.extract.timeout_seconds).decode(refs):
-        if isinstance(clip, Clip):
-            thumbnails[clip.id] = clip.thumbnail
-            if clip.id in sheet:
-                frames[clip.id] = Frames(clip.frames_TCHW.transpose(0, 2, 3, 1).copy(), clip.times_seconds)
-        progress.advance()
-    progress.finish()
-    return thumbnails, frames
+    if store is None or not isinstance(store.recipe, Recipe) or not refs:
+        return {}
+    pool = DecodePool(make_reader(config_of(store.recipe, store.path)), pipeline.extract.workers, pipeline.extract.timeout_seconds)
+    return {
+        clip.id: Frames(clip.frames_TCHW.transpose(0, 2, 3, 1).copy(), clip.times_seconds)
+        for clip in pool.decode(refs)
+        if isinstance(clip, Clip)
+    }

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .discovery import find_titles
+from .discovery import find_titles, thumbnail_folder
 from .errors import InputError, MissingExtra
 from .pipeline import Pipeline
 from .progress import Progress
-from .stage_serve_clips import NewClips, find_media, runs_that_take_clips, thumbnail_folder
-from .stage_two import interactions_of
+from .stage_serve_clips import NewClips, find_media, runs_that_take_clips
+from .stage_two import folder_of_data, interactions_of, trained_users
 from .terminal import Summary
 from .workspace import Workspace
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .serve.doors import Tokens
     from .serve.histories import BaseHistories
     from .serve.served_run import ServedRun
-    from .store import ItemIndex
 
 _SHORTEST_TOKEN = 16
 
@@ -112,7 +111,7 @@ def open_desk(pipeline: Pipeline, progress: Progress, options: ServeOptions, tok
     for name, folder in zip(names, folders, strict=True):
         progress.say(f"opening {folder.path}")
         runs.append(_served(name, folder, histories, pipeline.serve))
-    beside = (pipeline.data.interactions or Path(folders[0].info()["data"]["path"])).parent
+    beside = folder_of_data(pipeline, folders[0])
     titles = find_titles(pipeline, beside)
     files, of_files = find_media(pipeline, beside, folders, progress)
     events = options.events or folders[0].path / "events.sqlite"
@@ -140,16 +139,7 @@ class _Histories:
         if location not in self.read:
             self.read[location] = interactions_of(self.pipeline, run)
         interactions = self.read[location]
-        return BaseHistories(interactions, _trained_users(run, interactions))
-
-
-def _trained_users(run: "RunFolder", interactions: "Interactions") -> "ItemIndex | None":
-    """The users of a model that knows its users by id, in the order of its rows."""
-    from .recommend.build import knows_users_by_id, protocol_of
-    from .recommend.config import RecommendConfig
-
-    config = RecommendConfig.model_validate(run.info()["config"])
-    return protocol_of(config.protocol).split(interactions).users if knows_users_by_id(config.model) else None
+        return BaseHistories(interactions, trained_users(run, interactions))
 
 
 def _served(name: str, folder: "RunFolder", histories: _Histories, config: "ServeConfig") -> "ServedRun":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .discovery import videos_if_any
+from .discovery import thumbnail_folder, videos_if_any
 from .errors import InputError
 from .pipeline import Pipeline
 from .progress import Progress
@@ -19,16 +19,9 @@ if TYPE_CHECKING:
     from .serve.media import MediaFiles, MediaTable
 
 _MOST_THUMBNAILS = 1000  # made while somebody waits for the server to start
-_KEPT = "clips"  # folder in a run, of the clips that were sent
 
 # Ends of names by which browsers know a container that ``extract.sniff`` has found.
 _SUFFIXES = {"mov": ".mp4", "matroska": ".webm", "ogg": ".ogv", "mpeg": ".mpg"}
-
-
-def thumbnail_folder(pipeline: Pipeline, beside: Path) -> Path:
-    """That of the options, else ``thumbnails`` beside the interactions, else in the runs."""
-    with_data = beside / "thumbnails"
-    return pipeline.extract.thumbnails or (with_data if with_data.is_dir() else pipeline.runs / "thumbnails")
 
 
 def find_media(
@@ -84,12 +77,7 @@ def _make_thumbnails(refs: Sequence["ClipRef"], folder: Path, pipeline: Pipeline
     """Make those that lack; the stems of what was made."""
     from .extract.make_thumbnails import make_thumbnails
 
-    if not refs:
-        return set()
-    try:
-        failed = {failure.id for failure in make_thumbnails(refs, folder, pipeline.extract, progress)}
-    except OSError as error:
-        raise InputError(f"thumbnails cannot be written to {folder}: {error.strerror}. Give another folder: --thumbnails DIR.") from None
+    failed = {failure.id for failure in make_thumbnails(refs, folder, pipeline.extract, progress)}
     return {_picture(folder, ref.id).stem for ref in refs if ref.id not in failed}
 
 
@@ -127,9 +115,11 @@ class NewClips:
         media: "MediaTable",
         reload: Callable[[], object],
     ) -> None:
+        from .recommend.additions import KEPT
+
         self.runs, self.pipeline, self.progress = runs, pipeline, progress
         self.pictures, self.media, self.reload = pictures, media, reload
-        self.kept = runs[0].path.resolve() / _KEPT
+        self.kept = runs[0].path.resolve() / KEPT
         self._indexes: list[ClipIndex] = []
 
     def __call__(self, item: str, path: Path) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .recommend.report import Report
     from .recommend.sequences import Interactions
     from .recommend.train import TrainSummary
-    from .store import EmbeddingStore
+    from .store import EmbeddingStore, ItemIndex
 
 
 def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None, out: Path | None, resume: bool) -> Summary:
@@ -143,10 +143,7 @@ def run_recommend(
     pipeline: Pipeline, progress: Progress, *, run: Path | None, user: str | None, k: int, history: list[str] | None
 ) -> Summary:
     """The best unseen items for a user of the data, or for a history given by hand."""
-    from .recommend.build import protocol_of
-    from .recommend.config import RecommendConfig
     from .recommend.recommender import Recommender
-    from .recommend.scorers import TableScorer
 
     if (user is None) == (history is None):
         raise InputError("give either --user ID, a user of the training data, or --history ID,ID,... with item ids, oldest first.")
@@ -160,9 +157,8 @@ def run_recommend(
         history = recommender.known(watched)
         if len(history) < len(watched):
             notes.append(f"{len(watched) - len(history)} items of the history are not in the catalogue of this run and were left out.")
-        if isinstance(recommender.scorer, TableScorer):
-            split = protocol_of(RecommendConfig.model_validate(folder.info()["config"]).protocol).split(interactions)
-            row = split.users.row_of(user)
+        users = trained_users(folder, interactions)
+        row = None if users is None else users.row_of(user)
     assert history is not None
     # The newest items are what the model was trained to read; everything watched is left out of the list.
     state = recommender.state(history[-recommender.max_len :], row)
@@ -213,6 +209,20 @@ def interactions_of(pipeline: Pipeline, run: "RunFolder") -> "Interactions":
         moved = "--set data.interactions=FILE says where it is now."
         raise InputError(f"the interactions file of {run.path}, {location['path']}, is gone; {moved}")
     return read_again(location)
+
+
+def folder_of_data(pipeline: Pipeline, run: "RunFolder") -> Path:
+    """The folder of a run's interactions, or of those given for this command: titles, clips and thumbnails are looked for there."""
+    return (pipeline.data.interactions or Path(run.info()["data"]["path"])).parent
+
+
+def trained_users(run: "RunFolder", interactions: "Interactions") -> "ItemIndex | None":
+    """Users of a model that knows them by id, in the order of its rows; None: the model reads histories."""
+    from .recommend.build import knows_users_by_id, protocol_of
+    from .recommend.config import RecommendConfig
+
+    config = RecommendConfig.model_validate(run.info()["config"])
+    return protocol_of(config.protocol).split(interactions).users if knows_users_by_id(config.model) else None
 
 
 def _interrupted_run(runs: Path) -> Path:
@@ -363,6 +373,5 @@ def titles_of(pipeline: Pipeline, run: "RunFolder") -> dict[str, str]:
     """Titles by item, from the file given, or else from beside the interactions: ids of another data set are other items."""
     from .recommend.titles import read_titles
 
-    given = pipeline.data.interactions
-    path = find_titles(pipeline, (given or Path(run.info()["data"]["path"])).parent)
+    path = find_titles(pipeline, folder_of_data(pipeline, run))
     return read_titles(path).by_id if path else {}

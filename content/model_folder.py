@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MissingExtra
+from ..store import file_sha256
 
 HUB = "hub:"
 _MODULES = "modules.json"
@@ -50,10 +51,10 @@ class ModelFolder:
         return sorted(path for path in found if not any(part.startswith(".") or part in ("onnx", "openvino") for part in path.parts))
 
     def _hash_weights(self, files: list[Path]) -> str:
-        return _sha256(self.folder / files[0]) if len(files) == 1 else self._hash(files)
+        return file_sha256(self.folder / files[0]) if len(files) == 1 else self._hash(files)
 
     def _hash(self, files: Iterable[Path]) -> str:
-        lines = [f"{_sha256(self.folder / file)}  {file.as_posix()}\n" for file in files]
+        lines = [f"{file_sha256(self.folder / file)}  {file.as_posix()}\n" for file in files]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -143,8 +144,3 @@ def _check(folder: Path, name: str) -> None:
             raise InputError(f"text.model: {name} holds pickled weights only ({place.name}/*.bin). Choose one with model.safetensors.")
     if not any(folder.rglob("*.safetensors")):
         raise InputError(f"text.model: {name} has no weights: no .safetensors in {folder}. Fetch the model again, or choose another.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

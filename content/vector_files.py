@@ -3,7 +3,6 @@
 Shapes: N rows, D width of the vectors, B rows read at once.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import polars as pl
 
 from ..errors import InputError
 from ..recommend.tables import load_bytes, read_parquet
+from ..store import file_sha256
 from ..store.recipe import Dtype
 from .item_ids import ItemIds, as_text, id_column
 
@@ -86,9 +86,7 @@ def _numpy(path: Path) -> VectorFile:
         raise InputError(f"{path} holds {values.dtype}; float16, float32 or float64 is read.")
     if values.ndim != 2:
         raise InputError(f"{path} has the shape {values.shape}; expected (items, numbers), a row for each item.")
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return VectorFile(path, sha256, values, None)
+    return VectorFile(path, file_sha256(path), values, None)
 
 
 def _parquet(path: Path) -> VectorFile:

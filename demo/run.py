@@ -29,7 +29,6 @@ from .viewers import build_world
 from .world import World, WorldConfig, WorldFiles
 
 K = 10
-WORLD = "world"  # folder of the clips and tables
 TRIED = 50
 FOUND = (
     f"This viewer was picked to show what video can do: the first one whose next clip is new and stands in the top {K} of ids + video. "
@@ -113,7 +112,7 @@ def run_demo_world(out: Path, *, seed: int, device: str, quick: bool, progress: 
     clock, seconds = time.monotonic, {}
     started = clock()
     world = build_world(world_config(seed, quick))
-    files = render_world(world, out / WORLD, progress=progress)
+    files = render_world(world, out / "world", progress=progress)
     seconds["render"], started = clock() - started, clock()
 
     config = extract_config().model_copy(update={"thumbnails": files.thumbnails})

@@ -3,7 +3,6 @@
 Legend: N items of the catalogue, M added ones, D model width.
 """
 
-import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,8 +20,9 @@ from ..store.durable import sync
 from ..store.failpoints import failpoint
 from .checkpoint import RunFolder
 
+KEPT = "clips"
+"""Folder in a run, of clips that came without a place of their own: one goes when no added item needs it any more."""
 _NAME = "additions.parquet"
-_KEPT = "clips"
 _COLUMNS = ("id", "file", "file_sha256", "added_at", "model_sha256", "vector")
 
 
@@ -138,25 +138,6 @@ def remove(run: RunFolder, ids: Collection[str]) -> Additions:
         return _exchange(run, there, _take(there, [row for row, id_ in enumerate(there.ids) if id_ not in gone]))
 
 
-def keep_clip(run: RunFolder, path: Path, file_sha256: str) -> Path:
-    """A copy of a clip in the run's folder, named by its bytes; it goes when no added item needs it any more.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    target = run.path.absolute() / _KEPT / f"{file_sha256}{path.suffix.lower()}"
-    temporary = target.with_name(f"{target.name}.tmp")
-    try:
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, temporary)
-        sync(temporary)
-        temporary.replace(target)
-        sync(target.parent)
-    except OSError as error:
-        raise InputError(f"the clip cannot be kept in {target.parent}: {error.strerror}.") from error
-    return target
-
-
 def refuse_known(run: RunFolder, there: Additions, ids: Sequence[str], *, replace: bool) -> None:
     """Refuse ids that are taken, before any work is done for them.
 
@@ -182,7 +163,7 @@ def _exchange(run: RunFolder, before: Additions, after: Additions) -> Additions:
     _write(run, after)
     for file in set(before.files) - set(after.files):
         path = Path(file)
-        if path.parent == run.path.absolute() / _KEPT:
+        if path.parent == run.path.resolve() / KEPT:
             path.unlink(missing_ok=True)
     return after
 

@@ -18,7 +18,7 @@ import polars as pl
 from ..errors import InputError, VivimError
 from ..progress import Progress
 from ..store import ItemIndex
-from ..store.durable import free_bytes, sync
+from ..store.durable import free_bytes, require_writable, sync
 from .ranker import TopK, top_k
 from .recommender import Recommender
 from .retrieval import FaissIndex, Kind, faiss_top_k
@@ -147,8 +147,7 @@ class _Counts:
 def _check_place(out: Path) -> None:
     if out.is_dir():
         raise InputError(f"{out} is a folder; --out needs a file name, for example {out / 'recs.parquet'}.")
-    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{out.parent} is no folder that may be written to; choose another --out.")
+    require_writable(out.parent)
 
 
 def _answers(recommender: Recommender, k: int, index: Kind) -> Answer:

@@ -11,7 +11,6 @@ additions.parquet      items that were added after the training (``vivim index a
 results.json, .md      what the last evaluation measured; ranks.parquet: the rank of every user's target
 """
 
-import hashlib
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from ..errors import InputError
-from ..store import run_folder
+from ..store import file_sha256, run_folder
 from ..store.item_index import ItemIndex
 
 
@@ -41,8 +40,7 @@ class RunFolder(run_folder.RunFolder):
         """
         path = self.path / "model.safetensors"
         try:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return file_sha256(path)
         except OSError as error:
             raise InputError(f"the run {self.path} has no readable model.safetensors ({error.strerror}); train it again.") from error
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +42,7 @@ def evaluate_run(
     trained = RecommendConfig.model_validate(info["config"])
     split = build.protocol_of(trained.protocol).split(interactions)
     catalogue, counts_N = run.catalogue()
-    _refuse_other_data(run, info, split)
+    refuse_other_data(run, split)
     if max(config.k) > len(catalogue):
         raise InputError(f"k = {max(config.k)} is larger than the catalogue of {len(catalogue)} items; choose a k of at most that.")
     scorer = load_scorer(run, device)
@@ -70,7 +69,13 @@ def evaluate_run(
     return report
 
 
-def _refuse_other_data(run: RunFolder, info: dict[str, Any], split: Split) -> None:
+def refuse_other_data(run: RunFolder, split: Split) -> None:
+    """Refuse to say of a run what other data say.
+
+    Raises:
+        InputError: ``split`` is not of the interactions and the protocol that the run was trained with.
+    """
+    info = run.info()
     if split.items.sha256 != info["catalogue_sha256"]:
         raise InputError(
             f"{run.path} was trained on another catalogue: {info['card']['items']} items, mapping hash {info['catalogue_sha256'][:12]}; "

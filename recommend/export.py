@@ -10,13 +10,12 @@ README.md              ten lines of Python that answer with these files alone
 Legend: N items, D width.
 """
 
-import hashlib
 import json
 import os
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import faiss
 import numpy as np
@@ -24,14 +23,14 @@ import numpy.typing as npt
 import polars as pl
 
 from ..errors import InputError
-from ..store import content_sha256
-from ..store.durable import sync
+from ..store import content_sha256, file_sha256
+from ..store.durable import require_writable, sync
 from ..store.run_folder import write_atomically
 from .checkpoint import RunFolder
 from .recommender import Recommender
 from .retrieval import FaissIndex, Kind, read_index
 from .scorers import VectorScorer
-from .step_onnx import StepFile, write_step
+from .step_onnx import EXPORTABLE, StepFile, write_step
 
 INDEX = "index.faiss"
 FORMAT = 1
@@ -76,8 +75,8 @@ def export_run(run: RunFolder, out: Path, kind: Kind = "flat") -> Exported:
     scorer = recommender.scorer
     if not isinstance(scorer, VectorScorer):
         raise InputError(
-            f"{run.path} is no run of a model that turns a history into a vector, so it has no step to export; mamba, mamba2, gru4rec and "
-            "youtube have."
+            f"{run.path} is no run of a model that turns a history into a vector, so it has no step to export. Models that have one: "
+            f"{EXPORTABLE}."
         )
     vectors_ND = np.ascontiguousarray(scorer.items_ND.cpu().numpy())
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
@@ -86,7 +85,7 @@ def export_run(run: RunFolder, out: Path, kind: Kind = "flat") -> Exported:
         step = write_step(scorer.model, vectors_ND.shape[1], folder / "user_model.onnx")
         _write_items(folder, recommender.items.ids, vectors_ND)
         write_index(folder / INDEX, FaissIndex(kind, scorer.items_ND), recommender.items.ids, vectors_ND, model_sha256)
-        _write_texts(folder, run, step, model_sha256, recommender)
+        _write_texts(folder, run, step, model_sha256, recommender, vectors_ND.shape[1])
         for file in folder.iterdir():
             sync(file)
         sync(folder)
@@ -109,7 +108,7 @@ def write_index(path: Path, index: FaissIndex, ids: tuple[str, ...], vectors_ND:
                 "items_sha256": content_sha256(ids, vectors_ND),
                 "items": len(ids),
                 "width": vectors_ND.shape[1],
-                "file_sha256": _sha256(path),
+                "file_sha256": file_sha256(path),
             },
             indent=2,
         )
@@ -131,10 +130,10 @@ def load_index(path: Path, model_sha256: str, items_sha256: str | None = None) -
     try:
         told: dict[str, Any] = json.loads(_beside(path).read_text(encoding="utf-8"))
         found = {key: told[key] for key in ("format", "kind", "model_sha256", "items_sha256", "file_sha256")}
-        whole = _sha256(path) == found["file_sha256"]
+        whole = file_sha256(path) == found["file_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be used as an index ({type(error).__name__}: {error}); export the run again.") from error
-    if found["format"] != FORMAT or found["kind"] not in ("flat", "hnsw", "ivf"):
+    if found["format"] != FORMAT or found["kind"] not in get_args(Kind):
         raise InputError(f"{path} is an index of another version of vivim; export the run again.")
     if found["model_sha256"] != model_sha256:
         raise InputError(
@@ -152,16 +151,10 @@ def _beside(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _check_place(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already and not an empty folder; choose another --out, or delete it.")
-    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{out.parent} is no folder that may be written to; choose another --out.")
+    require_writable(out.parent)
 
 
 def _write_items(folder: Path, ids: tuple[str, ...], vectors_ND: npt.NDArray[np.float32]) -> None:
@@ -171,7 +164,7 @@ def _write_items(folder: Path, ids: tuple[str, ...], vectors_ND: npt.NDArray[np.
     pl.DataFrame({"row": np.arange(len(ids)), "item": ids, "vector": vectors}).write_parquet(folder / "items.parquet")
 
 
-def _write_texts(folder: Path, run: RunFolder, step: StepFile, model_sha256: str, recommender: Recommender) -> None:
+def _write_texts(folder: Path, run: RunFolder, step: StepFile, model_sha256: str, recommender: Recommender, width: int) -> None:
     info = run.info()
     told = {
         "format": FORMAT,
@@ -187,7 +180,6 @@ def _write_texts(folder: Path, run: RunFolder, step: StepFile, model_sha256: str
         f"| `{name}` in, `{after}` out | {list(shape)} for one user; dimension {axis} counts users | zeros |"
         for name, after, shape, axis in zip(step.inputs[1:], step.outputs[1:], step.shapes, step.axes, strict=True)
     )
-    width = recommender.scorer.items_ND.shape[1] if isinstance(recommender.scorer, VectorScorer) else 0
     text = _README.format(
         history=", ".join(json.dumps(id_, ensure_ascii=False) for id_ in recommender.items.ids[:3]),
         items=len(recommender.items),

@@ -1,6 +1,6 @@
 """A result: metrics with intervals, the protocol card they hold under, and where they come from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,32 @@ class SplitResult:
     history_groups: tuple[GroupResult, ...]
     index_agreement: dict[int, float] | None
 
+    @staticmethod
+    def from_dict(name: str, told: Mapping[str, Any]) -> "SplitResult":
+        """As ``Report.as_dict`` holds it: of ``results.json``, the part of the split ``name``."""
+        return SplitResult(
+            name=name,
+            questions=told["questions"],
+            metrics=_metrics_of(told["metrics"]),
+            coverage=_by_k(told["coverage"]),
+            mean_popularity=_by_k(told["mean_popularity"]),
+            gini=_by_k(told["gini"]),
+            diversity=None if told["diversity"] is None else _by_k(told["diversity"]),
+            groups=_groups_of(told["groups"]),
+            history_groups=_groups_of(told["history_groups"]),
+            index_agreement=None if told["index_agreement"] is None else _by_k(told["index_agreement"]),
+        )
+
+    def list_words(self, k: int) -> list[str]:
+        """What the lists of length ``k`` are like, in the order of ``LIST_COLUMNS``."""
+        return [
+            f"{self.coverage[k]:.1%}",
+            f"{self.gini[k]:.3f}",
+            f"{self.mean_popularity[k]:.1f}",
+            "-" if self.diversity is None else f"{self.diversity[k]:.3f}",
+            "-" if self.index_agreement is None else f"{self.index_agreement[k]:.2%}",
+        ]
+
 
 @dataclass(frozen=True)
 class Report:
@@ -100,15 +126,8 @@ class Report:
 
     def list_rows(self) -> list[list[str]]:
         """A table of what the lists are like beside accuracy: header, then one row per split and k."""
-        header = ["split", "K", "coverage", "Gini", "mean views", "diversity", f"{self.index} agrees"]
-        rows = []
-        for s in self.splits:
-            for k in self.ks:
-                beside = [f"{s.coverage[k]:.1%}", f"{s.gini[k]:.3f}", f"{s.mean_popularity[k]:.1f}"]
-                diversity = "-" if s.diversity is None else f"{s.diversity[k]:.3f}"
-                agrees = "-" if s.index_agreement is None else f"{s.index_agreement[k]:.2%}"
-                rows.append([s.name, str(k), *beside, diversity, agrees])
-        return [header, *rows]
+        header = ["split", "K", *(name.format(index=self.index) for name in LIST_COLUMNS)]
+        return [header, *([s.name, str(k), *s.list_words(k)] for s in self.splits for k in self.ks)]
 
     def lines(self) -> list[str]:
         """What stands below the tables: leakage, card."""
@@ -137,7 +156,8 @@ class Report:
         )
 
 
-# What the columns of ``list_rows`` mean.
+LIST_COLUMNS = ("coverage", "Gini", "mean views", "diversity", "{index} agrees")
+# What these mean.
 _LISTS = (
     "coverage and Gini: of how often items of the catalogue stand in top-K lists; mean views: training interactions of these items; "
     "diversity: mean 1 - cosine of two items of a list, in the model's own item vectors"
@@ -186,6 +206,21 @@ def _split_dict(split: SplitResult) -> dict[str, Any]:
 
 def _group_dict(groups: tuple[GroupResult, ...]) -> dict[str, Any]:
     return {g.name: {"questions": g.questions, **{k: v.as_dict() for k, v in g.metrics.items()}} for g in groups}
+
+
+def _by_k(told: Mapping[str, float]) -> dict[int, float]:
+    return {int(k): value for k, value in told.items()}
+
+
+def _metrics_of(told: Mapping[str, Any]) -> dict[str, Estimate]:
+    return {name: Estimate(**value) for name, value in told.items()}
+
+
+def _groups_of(told: Mapping[str, Any]) -> tuple[GroupResult, ...]:
+    return tuple(
+        GroupResult(name, group["questions"], _metrics_of({k: v for k, v in group.items() if k != "questions"}))
+        for name, group in told.items()
+    )
 
 
 def group_names() -> Sequence[tuple[str, int, int]]:

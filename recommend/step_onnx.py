@@ -22,7 +22,7 @@ from ..errors import InputError, MissingExtra, VivimError
 from ..ssm import Backend, MambaBlock
 from .models.vector_model import VectorModel
 
-_EXPORTABLE = "mamba, mamba2, gru4rec, youtube"
+EXPORTABLE = "mamba, mamba2, gru4rec, youtube"
 _TOLERANCE = 1e-4
 _STEPS_CHECKED = 30
 
@@ -82,7 +82,7 @@ def write_step(model: VectorModel[Any], width: int, path: Path, *, seed: int = 0
     if any(a.shape != b.shape for a, b in zip(one, after, strict=True)):
         raise InputError(
             f"the state of {type(model).__name__} is the window of what was watched, which grows: its step cannot be exported. Models "
-            f"whose state has one size can be: {_EXPORTABLE}."
+            f"whose state has one size can be: {EXPORTABLE}."
         )
     axes = tuple(
         next(axis for axis, (a, b) in enumerate(zip(x.shape, y.shape, strict=True)) if a != b) for x, y in zip(one, three, strict=True)

@@ -5,7 +5,7 @@ from .embedding_store import EmbeddingStore
 from .health import Health, effective_rank, measure_health
 from .item_index import ItemIndex
 from .recipe import AnyRecipe, ImportedRecipe, Recipe, TextRecipe, differences, read_recipe
-from .rows import FailedClip, Rows, RowsById, content_sha256, vector_faults
+from .rows import FailedClip, Rows, RowsById, content_sha256, file_sha256, vector_faults
 
 __all__ = [
     "AnyRecipe",
@@ -22,6 +22,7 @@ __all__ = [
     "content_sha256",
     "differences",
     "effective_rank",
+    "file_sha256",
     "measure_health",
     "read_recipe",
     "vector_faults",

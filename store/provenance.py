@@ -1,6 +1,7 @@
 """Where a number comes from: when, which code, which machine, which command."""
 
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -25,8 +26,8 @@ def provenance() -> dict[str, Any]:
 
 
 def command() -> str:
-    """What was typed to start this process."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """What was typed to start this process, so that a shell takes it as it was meant."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def commit() -> str:

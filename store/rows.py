@@ -6,6 +6,7 @@ Shapes: N rows, D embedding width, T frames per clip.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -154,3 +155,13 @@ def content_sha256(ids: Sequence[str], vectors_ND: npt.NDArray[np.float32] | npt
     digest.update(f"{vectors_ND.dtype.name} {vectors_ND.shape}".encode())
     digest.update(np.ascontiguousarray(vectors_ND, dtype=vectors_ND.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -164,6 +164,11 @@ class RunFolder:
         """log.jsonl, as a whole: a run that was killed and resumed has every line once."""
         write_atomically(self.path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
+    def read_log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl; none where there is no log."""
+        path = self.path / "log.jsonl"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
     def info(self) -> dict[str, Any]:
         """The content of run.json."""
         info = self.read_json("run.json")

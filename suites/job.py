@@ -1,6 +1,5 @@
 """One training of a row: what its process is told, and what that process does."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,9 +67,7 @@ class Budget:
 
 def spent_seconds(run: Path) -> float:
     """Seconds of training and validation that the log of a run tells of; 0.0 without one."""
-    log = run / "log.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    return sum(entry["train_seconds"] + entry["validation_seconds"] for entry in map(json.loads, lines))
+    return sum(line["train_seconds"] + line["validation_seconds"] for line in RunFolder(run).read_log())
 
 
 def train_and_measure(job: Job, progress: Progress) -> None:

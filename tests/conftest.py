@@ -62,6 +62,24 @@ def write_vectors():
 
 
 @pytest.fixture(scope="session")
+def write_clip():
+    """``write_clip(path, seed)`` encodes half a second of 64 x 64 coloured squares, other ones for every seed."""
+    import av
+
+    def write(path: Path, seed: int) -> None:
+        squares = np.random.default_rng(seed).integers(0, 256, (8, 8, 3))
+        picture = np.kron(squares, np.ones((8, 8, 1))).astype(np.uint8)
+        with av.open(str(path), "w") as file:
+            stream = file.add_stream("mpeg4", rate=8)
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+            for _ in range(4):
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            file.mux(stream.encode())
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def planted():
     """Histories whose structure is known, and what trains and measures on them."""
     from vivim.progress import SILENT

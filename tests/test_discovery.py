@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from vivim.discovery import find_data, find_interactions, find_videos, interactions_if_any
+from vivim.discovery import find_data, find_interactions, find_videos, interactions_if_any, thumbnail_folder
 from vivim.errors import InputError
 from vivim.pipeline import Pipeline, load_pipeline
 
@@ -71,3 +71,13 @@ def test_interactions_may_be_absent_but_not_ambiguous(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 interactions files fit"):
         interactions_if_any(Pipeline(), tmp_path)
     assert interactions_if_any(load_pipeline(None, ["data.interactions=mine.tsv"]), tmp_path) == Path("mine.tsv")
+
+
+def test_thumbnails_of_two_data_sets_never_share_a_folder(tmp_path: Path) -> None:
+    make(tmp_path, "a/x_pairs.tsv", "b/x_pairs.tsv", "c/thumbnails/00/x.webp")
+    a, again, b, c = (thumbnail_folder(Pipeline(), tmp_path / name) for name in ("a", "a", "b", "c"))
+    assert a == again != b
+    assert a.parent == b.parent == Pipeline().runs
+    assert c == tmp_path / "c" / "thumbnails"
+    given = load_pipeline(None, [f"extract.thumbnails={tmp_path / 'g'}"])
+    assert thumbnail_folder(given, tmp_path / "c") == tmp_path / "g"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -13,7 +14,7 @@ from vivim.extract.config import EncoderConfig
 from vivim.extract.weights import make_encoder, save_encoder
 from vivim.pipeline import load_pipeline
 from vivim.progress import SILENT
-from vivim.recommend.additions import all_additions, read_additions, remove
+from vivim.recommend.additions import read_additions
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.recommender import Recommender
 from vivim.stage_index import ClipIndex, add_clips
@@ -22,19 +23,8 @@ SMALL = ["--workers", "1", "--device", "cpu"]
 FAST = ["--device", "cpu", "--epochs", "2", "--set", "model.d_model=16", "model.layers=1", "train.lr=0.01", "items.min_coverage=0.1"]
 
 
-def write_clip(path: Path, seed: int) -> None:
-    squares = np.random.default_rng(seed).integers(0, 256, (8, 8, 3))
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("mpeg4", rate=8)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for _ in range(4):
-            picture = np.kron(squares, np.ones((8, 8, 1))).astype(np.uint8)
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        file.mux(stream.encode())
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(write_clip: Callable[[Path, int], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory: six clips, their vectors by random nano at 64 px (seed 3), runs over ``frozen`` and ``ids``."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "data/videos").mkdir(parents=True)
@@ -87,12 +77,18 @@ def test_a_clip_is_added_recommended_listed_and_removed(work: Path, capsys: pyte
     assert Recommender.open(work).items.ids == ("0", "1", "2", "3", "4", "5", "other")
 
 
-def test_a_broken_clip_is_named_and_the_others_are_added(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_clip_is_named_and_the_others_are_added(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert cli.main(["index", "add", "more", "--run", str(work), "--json", *SMALL]) == 3
     told = json.loads(capsys.readouterr().out)
     assert told["added"] == ["like 4", "other"]
     assert [(failure["id"], failure["kind"]) for failure in told["failures"]] == [("page", "not_video")]
     assert read_additions(RunFolder.open(work))[0] == ("like 4", "other")
+    shutil.copy("more/page.mp4", "more/page 2.mp4")
+    monkeypatch.setattr("vivim.stage_index.FAILURES_SHOWN", 1)
+    assert cli.main(["index", "add", "more", "--run", str(work), "--replace", *SMALL]) == 3
+    assert "1 more clips cannot be read; --json lists all" in capsys.readouterr().out
     assert cli.main(["index", "add", "more", "--run", str(work), "--replace", "--max-fail-rate", "0.5", *SMALL]) == 0
     assert read_additions(RunFolder.open(work))[0] == ("like 4", "other")
 
@@ -144,27 +140,6 @@ def test_a_service_adds_clips_under_any_id_with_an_encoder_that_is_loaded_once(w
         index.add({"a\nb": Path("more/other.mp4")}, SILENT)
     failed = index.add({"page": Path("more/page.mp4")}, SILENT)
     assert (failed.ids, [failure.kind for failure in failed.failures], failed.total) == ((), ["not_video"], 2)
-
-
-def test_a_service_puts_a_clip_that_will_go_and_its_copy_stays_as_long_as_it_is_needed(work: Path) -> None:
-    index = ClipIndex(RunFolder.open(work), load_pipeline(None, ["device=cpu", "extract.workers=1"]))
-    body = Path("body.mp4")
-    shutil.copy("more/other.mp4", body)
-    assert index.put("../x", body) is False
-    (kept,) = (Path(file) for file in all_additions(index.run).files)
-    assert kept.parent == work.absolute() / "clips"
-    assert kept.read_bytes() == body.read_bytes()
-    shutil.copy("more/like 4.mp4", body)
-    assert index.put("../x", body) is True
-    (other,) = (Path(file) for file in all_additions(index.run).files)
-    assert [path.name for path in (work / "clips").iterdir()] == [other.name] != [kept.name]
-    with pytest.raises(InputError, match="the clip cannot be read: not_video"):
-        index.put("page", Path("more/page.mp4"))
-    with pytest.raises(InputError, match="are in the catalogue"):
-        index.put("3", body)
-    remove(index.run, ["../x"])
-    assert list((work / "clips").iterdir()) == []
-    assert body.exists()
 
 
 def test_end_to_end_a_new_clip_goes_through_the_encoder_that_the_run_trained(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

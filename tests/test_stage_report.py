@@ -1,6 +1,7 @@
 """report as it is typed, over the three stages of a small rendered world."""
 
 import json
+import shutil
 
 import pytest
 from vivim import cli
@@ -50,10 +51,10 @@ def test_a_run_over_clips(trained, monkeypatch, capsys):
     told = json.loads(out)
     page = (trained / "both" / "report.html").read_text()
     assert told["size_bytes"] == (trained / "both" / "report.html").stat().st_size
-    assert told["pictures"] == 12
+    assert told["pictures"] == len(list((trained / "runs").glob("thumbnails-*/*/*.webp"))) == 12
     assert "has not been measured" in err
     assert "1 failed" in page
-    assert "a web page" in page or "not_video" in page
+    assert "not_video" in page
     assert "Ocean net left" in page
     assert page.count('alt="frame ') == 12 * 2
     assert "Where the time of stage one went" in page
@@ -71,6 +72,21 @@ def test_thumbnails_that_extraction_left_are_enough(trained, monkeypatch, capsys
     assert json.loads(out)["pictures"] == 12
     page = (trained / "left.html").read_text()
     assert "The clips are not here" in page
+
+
+def test_thumbnails_beside_the_interactions_are_found(trained, monkeypatch, capsys, tmp_path):
+    """Those of another place are not: half as many are there, and nothing is decoded."""
+    monkeypatch.chdir(trained)
+    files = sorted((trained / "thumbs").glob("*/*.webp"))[:6]
+    for file in files:
+        target = trained / "data" / "thumbnails" / file.parent.name / file.name
+        target.parent.mkdir(parents=True)
+        target.write_bytes(file.read_bytes())
+    try:
+        _, out, _ = run(capsys, "report", "--run", "ids", "--out", "few.html", "--device", "cpu", "--set", "report.decode=0", "--json")
+    finally:
+        shutil.rmtree(trained / "data" / "thumbnails")
+    assert json.loads(out)["pictures"] == 6
 
 
 def test_a_run_of_ids_says_what_it_lacks(trained, monkeypatch, capsys):
@@ -91,13 +107,18 @@ def test_a_run_of_ids_says_what_it_lacks(trained, monkeypatch, capsys):
         (["--run", "nowhere"], "not a run"),
         (["--run", "ids", "--out", "data"], "is a folder"),
         (["--run", "both", "--embeddings", "other.h5"], "does not hold the vectors"),
+        (["--run", "ids", "--embeddings", "other.h5"], "was not trained on a file of vectors"),
         (["--run", "ids", "--interactions", "few_pairs.tsv"], "another catalogue"),
+        (["--run", "ids", "--interactions", "longer_pairs.csv"], "another protocol card"),
     ],
 )
 def test_what_does_not_fit_is_refused(trained, monkeypatch, capsys, write_vectors, args, words):
     monkeypatch.chdir(trained)
     write_vectors(trained / "other.h5", [f"c{k:04d}" for k in range(12)])
     (trained / "few_pairs.tsv").write_text("1\ta b c d\n2\tb c d e\n")
+    lines = (trained / "data" / "demo_pairs.csv").read_text().splitlines()
+    again = f"{lines[1].rpartition(',')[0]},{int(lines[-1].rpartition(',')[2]) + 1}"
+    (trained / "longer_pairs.csv").write_text("\n".join([*lines, again]) + "\n")
     code, _, err = run(capsys, "report", "--device", "cpu", *args)
     assert code == 2
     assert words in err

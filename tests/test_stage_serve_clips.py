@@ -2,8 +2,6 @@
 
 import shutil
 
-import av
-import numpy as np
 import pytest
 from vivim import cli
 from vivim.pipeline import load_pipeline
@@ -17,19 +15,8 @@ SMALL = ["--workers", "1", "--device", "cpu"]
 FAST = ["--device", "cpu", "--epochs", "1", "--set", "model.d_model=16", "model.layers=1"]
 
 
-def write_clip(path, seed):
-    squares = np.random.default_rng(seed).integers(0, 256, (8, 8, 3))
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("mpeg4", rate=8)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for _ in range(4):
-            picture = np.kron(squares, np.ones((8, 8, 1))).astype(np.uint8)
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        file.mux(stream.encode())
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(write_clip, tmp_path_factory):
     """Six clips, their vectors, and runs over ``frozen`` and ``ids``."""
     folder = tmp_path_factory.mktemp("clips")
     (folder / "data/videos").mkdir(parents=True)
@@ -76,7 +63,7 @@ def test_thumbnails_that_lack_are_made_once_and_links_out_of_the_folder_are_not_
     (work / "data/videos/5.mp4").symlink_to(work / "like4.mp4")
     desk, words = open_served("ids")
     assert words[1:3] == ["clips     5, 5 with thumbnails", "          1 not shown: links that lead out of the folder"]
-    pictures = sorted((work / "runs/thumbnails").glob("*/*.webp"))
+    pictures = sorted((work / "runs").glob("thumbnails-*/*/*.webp"))
     assert len(pictures) == 5
     times = [picture.stat().st_mtime_ns for picture in pictures]
     catalogue = desk.service.catalogue
@@ -87,7 +74,7 @@ def test_thumbnails_that_lack_are_made_once_and_links_out_of_the_folder_are_not_
     assert [picture.stat().st_mtime_ns for picture in pictures] == times
 
 
-def test_a_new_clip_is_recommended_at_once_shown_kept_and_replaced(work, open_served):
+def test_a_new_clip_is_recommended_at_once_shown_kept_and_replaced(work, open_served, write_clip):
     desk, _ = open_served("frozen", "ids")
     sent = work / "sent"
     shutil.copy(work / "like4.mp4", sent)

@@ -2,11 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 from vivim import cli
 from vivim.extract.config import EncoderConfig
@@ -17,19 +17,12 @@ SMALL = ["--workers", "1", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
-def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def extracted(write_clip: Callable[[Path, int], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory after ``vivim extract``: three clips in ``data/videos``, vectors of random nano at 64 px."""
     folder = tmp_path_factory.mktemp("work")
     (folder / "data/videos").mkdir(parents=True)
     for name in ("007", "7", "8"):
-        squares = np.random.default_rng(int(name + str(len(name)))).integers(0, 256, (8, 8, 3))
-        with av.open(str(folder / f"data/videos/{name}.mp4"), "w") as file:
-            stream = file.add_stream("mpeg4", rate=8)
-            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-            for _ in range(4):
-                picture = np.kron(squares, np.ones((8, 8, 1))).astype(np.uint8)
-                file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            file.mux(stream.encode())
+        write_clip(folder / f"data/videos/{name}.mp4", int(name + str(len(name))))
     small = ["--size", "nano", "--frames", "2", "--seed", "3", "--set", "extract.image_size=64", f"runs={folder / 'runs'}"]
     assert cli.main(["extract", "--videos", str(folder / "data/videos"), *small, *SMALL]) == 0
     return folder

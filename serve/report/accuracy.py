@@ -5,7 +5,6 @@ Legend: Q questions.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ...progress import Progress
 from ...recommend.build import yardstick
@@ -13,7 +12,7 @@ from ...recommend.config import ModelConfig
 from ...recommend.evaluation import by_history, by_views
 from ...recommend.metrics import Estimate, accuracy
 from ...recommend.ranker import rank_questions
-from ...recommend.report import GroupResult, card_line
+from ...recommend.report import LIST_COLUMNS, GroupResult, SplitResult, card_line
 from .evidence import Evidence
 
 YARDSTICKS = ("popularity", "item-knn")
@@ -86,19 +85,20 @@ class Accuracy:
 def look_at_accuracy(evidence: Evidence, progress: Progress) -> Accuracy:
     """Read the run's results, and measure the yardsticks on its test questions."""
     results, split = evidence.results, evidence.split
-    own = results["splits"][SPLIT]
+    own = SplitResult.from_dict(SPLIT, results["splits"][SPLIT])
     ks = tuple(results["k"])
-    lines = [Line(evidence.name, True, _metrics(own["metrics"]), _groups(own["groups"]), _groups(own["history_groups"]))]
+    lines = [Line(evidence.name, True, own.metrics, own.groups, own.history_groups)]
     for name in YARDSTICKS:
         if name != evidence.config.model.kind:
             lines.append(_measure(name, evidence, ks, progress))
     origin = results["provenance"]
+    columns = [name.format(index=results["index"]) for name in LIST_COLUMNS]
     return Accuracy(
-        questions=own["questions"],
+        questions=own.questions,
         items=len(split.items),
         ks=ks,
         lines=tuple(lines),
-        beside=_beside(own, str(ks[0]), results["index"]),
+        beside={name: value for name, value in zip(columns, own.list_words(ks[0]), strict=True) if value != "-"},
         card=card_line(results["protocol_card"]),
         date=origin["date"],
         commit=origin["commit"],
@@ -111,28 +111,3 @@ def _measure(name: str, evidence: Evidence, ks: Sequence[int], progress: Progres
     ranks = rank_questions(scorer, split.test, num_items=len(split.items), progress=progress)
     found = (by_views(evidence.counts_N, split.test, ranks, ks), by_history(split.test, ranks, ks))
     return Line(name, False, accuracy(ranks, ks), *found)
-
-
-def _metrics(found: Mapping[str, Any]) -> dict[str, Estimate]:
-    return {name: Estimate(**value) for name, value in found.items()}
-
-
-def _groups(found: Mapping[str, Any]) -> tuple[GroupResult, ...]:
-    return tuple(
-        GroupResult(name, group["questions"], _metrics({k: v for k, v in group.items() if k != "questions"}))
-        for name, group in found.items()
-    )
-
-
-def _beside(found: Mapping[str, Any], k: str, index: str) -> dict[str, str]:
-    """What the lists are like, as ``Report.list_rows`` has it."""
-    shown = {
-        "coverage": f"{found['coverage'][k]:.1%}",
-        "Gini": f"{found['gini'][k]:.3f}",
-        "mean views": f"{found['mean_popularity'][k]:.1f}",
-    }
-    if found["diversity"] is not None:
-        shown["diversity"] = f"{found['diversity'][k]:.3f}"
-    if found["index_agreement"] is not None:
-        shown[f"{index} agrees with exact"] = f"{found['index_agreement'][k]:.2%}"
-    return shown

@@ -14,7 +14,7 @@ from .accuracy import Accuracy, Line
 from .curves import Curves
 from .extraction import STAGES, TimeSplit
 from .histories import Histories
-from .svg import LINE, OTHER, OWN, SOFT, THIRD, WIDTH_INCHES, panel, style, to_svg
+from .svg import LINE, OTHER, OWN, SOFT, THIRD, panel, style, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +119,7 @@ def deviations(deviations_D: npt.NDArray[np.float64]) -> str:
 
 def loss(facts: Curves) -> str:
     """Training loss."""
-    epochs = [epoch.number for epoch in facts.epochs]
+    epochs = [epoch.epoch for epoch in facts.epochs]
     with style():
         figure, axes = panel()
         axes.plot(epochs, [epoch.loss for epoch in facts.epochs], color=OWN, marker="o", markersize=3)
@@ -130,7 +130,7 @@ def loss(facts: Curves) -> str:
 
 def validation(facts: Curves) -> str:
     """Validation HR@10 and NDCG@10, with the epoch that was kept."""
-    epochs = [epoch.number for epoch in facts.epochs]
+    epochs = [epoch.epoch for epoch in facts.epochs]
     with style():
         figure, axes = panel()
         axes.axvline(facts.best, color=SOFT, linewidth=1, linestyle=":")
@@ -209,6 +209,3 @@ def _whole_bins(least: int, most: int) -> list[float]:
     """Edges between whole numbers, some 40 bars at most."""
     step = max(1, -(-(most - least + 1) // 40))
     return [edge - 0.5 for edge in range(least, most + step + 1, step)]
-
-
-assert WIDTH_INCHES < 5, "text of a chart must still be read on a telephone"

@@ -1,27 +1,9 @@
 """The training, epoch by epoch."""
 
-import json
 from dataclasses import dataclass
 
+from ...recommend.training import EpochLog
 from .evidence import Evidence, Missing
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of log.jsonl.
-
-    Attributes:
-        number: from 1.
-        loss: mean over the training positions.
-        hit_rate_10, ndcg_10: on validation.
-        train_seconds: of its steps.
-    """
-
-    number: int
-    loss: float
-    hit_rate_10: float
-    ndcg_10: float
-    train_seconds: float
 
 
 @dataclass(frozen=True)
@@ -37,7 +19,7 @@ class Curves:
         memory_mb: largest memory of the process, MiB; None: not noted.
     """
 
-    epochs: tuple[Epoch, ...]
+    epochs: tuple[EpochLog, ...]
     best: int
     stopped: str
     parameters: int
@@ -47,14 +29,14 @@ class Curves:
 
 def look_at_training(evidence: Evidence) -> Curves | Missing:
     """Read log.jsonl and what run.json says of the training."""
-    info = evidence.info
-    path = evidence.run.path / "log.jsonl"
-    if "fit" not in info or not path.is_file():
+    info, lines = evidence.info, evidence.run.read_log()
+    if "fit" not in info:
         return Missing(f"{evidence.name} is counted in one pass, so there are no curves.")
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    epochs = tuple(Epoch(x["epoch"], x["loss"], x["hit_rate_10"], x["ndcg_10"], x["train_seconds"]) for x in lines)
+    if not lines:
+        return Missing("log.jsonl is gone from the run, so there are no curves.")
+    epochs = tuple(EpochLog(**line) for line in lines)
     fit = info["fit"]
     stopped = "validation stopped rising" if fit["stopped_early"] else f"all {fit['epochs']} epochs were done"
-    return Curves(
-        epochs, fit["best_epoch"], fit.get("stopped_by") or stopped, fit["parameters"], fit["seconds"], info.get("peak_memory_mb")
-    )
+    if fit.get("stopped_by"):
+        stopped = f"training was stopped by {fit['stopped_by']}"
+    return Curves(epochs, fit["best_epoch"], stopped, fit["parameters"], fit["seconds"], info.get("peak_memory_mb"))

@@ -101,9 +101,7 @@ def no_vectors(evidence: Evidence) -> Missing:
     """Why a run has no stored vectors, and what brings them."""
     known, kind = evidence.info.get("embeddings"), evidence.config.items.kind
     if known and "frames" in known:
-        return Missing(
-            f"This run encoded clips as it was trained (items: {kind}) and looks at no stored vectors.", "vivim extract --weights RUN"
-        )
+        return Missing(f"This run encoded clips as it was trained (items: {kind}) and looks at no stored vectors.")
     if known:
         what = f"The vectors this run was trained on, {known['path']}, are gone or are others now."
         return Missing(what, "vivim report --embeddings FILE.h5")

@@ -10,8 +10,8 @@ from .curves import Curves, look_at_training
 from .evidence import Evidence, Missing
 from .extraction import Extraction, look_at_extraction
 from .histories import Histories, look_at_histories
-from .neighbours import Gallery, hang
-from .origin import Origin, trace
+from .neighbours import Gallery, look_at_neighbours
+from .origin import Origin, look_at_origin
 from .plane import Plane, lay_flat
 from .space import space_of
 from .vectors import Vectors, look_at_vectors
@@ -71,7 +71,8 @@ def measure(evidence: Evidence, config: ReportConfig, seed: int, progress: Progr
     if isinstance(space, Missing):
         plane, gallery = space, space
     else:
-        plane, gallery = lay_flat(space, config.map, config.points, seed), hang(space, vectors, config.queries, config.neighbours, seed)
+        plane = lay_flat(space, config.map, config.points, seed)
+        gallery = look_at_neighbours(space, vectors, config.queries, config.neighbours, seed)
     return Facts(
         name=evidence.name,
         accuracy=look_at_accuracy(evidence, progress),
@@ -83,5 +84,5 @@ def measure(evidence: Evidence, config: ReportConfig, seed: int, progress: Progr
         space="" if isinstance(space, Missing) else space.words,
         plane=plane,
         gallery=gallery,
-        origin=trace(evidence),
+        origin=look_at_origin(evidence),
     )

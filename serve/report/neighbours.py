@@ -29,7 +29,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What ``hang`` makes.
+    """What ``look_at_neighbours`` makes.
 
     Attributes:
         queries: row of the catalogue, and its neighbours, nearest first.
@@ -44,7 +44,7 @@ class Gallery:
     twins_known: bool
 
 
-def hang(space: Space, vectors: Vectors | Missing, queries: int, neighbours: int, seed: int) -> Gallery:
+def look_at_neighbours(space: Space, vectors: Vectors | Missing, queries: int, neighbours: int, seed: int) -> Gallery:
     """Draw ``queries`` items at random and find their ``neighbours`` by exact search."""
     count = len(space)
     drawn_Q = np.sort(np.random.default_rng([seed, 3]).choice(count, min(queries, count), replace=False))

@@ -12,7 +12,7 @@ from .evidence import Evidence
 
 @dataclass(frozen=True)
 class Origin:
-    """What ``trace`` finds.
+    """What ``look_at_origin`` finds.
 
     Attributes:
         facts: name -> value, for people.
@@ -27,7 +27,7 @@ class Origin:
     recipe: str
 
 
-def trace(evidence: Evidence) -> Origin:
+def look_at_origin(evidence: Evidence) -> Origin:
     """Collect what run.json, the results and the embedding file say."""
     info, store = evidence.info, evidence.store
     trained, measured, now = info["provenance"], evidence.results["provenance"], provenance()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import MissingExtra
+from ...errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,13 +65,26 @@ class Album:
         self._uris: dict[str, str] = {}
 
     def fill(self, ids: Iterable[str]) -> None:
-        """Take the pictures of ``ids`` in, in that order, each as often as its id comes; the rest is left out when no more fit."""
+        """Take the pictures of ``ids`` in, in that order, each as often as its id comes; the rest is left out when no more fit.
+
+        Raises:
+            InputError: a file that should be a picture is none.
+        """
         for id_ in ids:
             if self.full:
                 return
             if id_ not in self._uris and (picture := self._find(id_)) is not None:
-                self._uris[id_] = data_uri(shrunk(picture))
+                self._uris[id_] = data_uri(self._shrunk(id_, picture))
             self._left -= len(self._uris.get(id_, ""))
+
+    @staticmethod
+    def _shrunk(id_: str, picture: bytes) -> bytes:
+        try:
+            return shrunk(picture)
+        except OSError as error:
+            raise InputError(
+                f"the thumbnail of {id_!r} is no picture ({error}); make it again, or give another folder with --thumbnails DIR."
+            ) from error
 
     @property
     def full(self) -> bool:

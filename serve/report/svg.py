@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 INK, SOFT, LINE, OWN, OTHER, THIRD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f", "#101112"
 _VARIABLES = {INK: "--ink", SOFT: "--soft", LINE: "--line", OWN: "--own", OTHER: "--other", THIRD: "--third"}
 
-WIDTH_INCHES, HEIGHT_INCHES = 4.4, 2.8
+WIDTH_INCHES, HEIGHT_INCHES = 4.4, 2.8  # narrow, so that its text can still be read on a telephone
 _POINTS = 10
 
 

@@ -2,6 +2,8 @@
 
 import av
 import numpy as np
+import pytest
+from vivim.errors import InputError
 from vivim.extract.clip import ClipRef
 from vivim.extract.config import ExtractConfig
 from vivim.extract.make_thumbnails import make_thumbnails
@@ -31,3 +33,5 @@ def test_the_picture_is_the_middle_of_the_clip_and_what_cannot_be_read_is_named(
     red, green, blue = picture[32, 64]
     assert green > 150
     assert max(red, blue) < 60
+    with pytest.raises(InputError, match=r"cannot be written to .*a.mp4.*--thumbnails DIR"):
+        make_thumbnails(refs[:1], tmp_path / "a.mp4", ExtractConfig(workers=1), SILENT)

@@ -16,7 +16,7 @@ def done(embedded, seconds=2.0):
 
 
 def test_runs_of_all_parts_are_read_in_order_of_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/somewhere/vivim", "extract", "--workers", "2"])
+    monkeypatch.setattr(sys, "argv", ["/somewhere/vivim", "extract", "--videos", "my clips"])
     out = tmp_path / "v.h5"
     for folder in ("2-of-2", "1-of-2"):
         (parts_of(out) / folder).mkdir(parents=True)
@@ -24,7 +24,7 @@ def test_runs_of_all_parts_are_read_in_order_of_time(tmp_path, monkeypatch):
     note_run(parts_of(out) / "1-of-2", done(0), SILENT)  # nothing was embedded: nothing to say
     found = noted_runs(out)
     assert [(line["embedded"], line["failed"], line["clips_per_second"]) for line in found] == [(3, 1, 1.5)] * 2
-    assert {line["command"] for line in found} == {"vivim extract --workers 2"}
+    assert {line["command"] for line in found} == {"vivim extract --videos 'my clips'"}
     assert [line["date"] for line in found] == sorted(line["date"] for line in found)
     assert noted_runs(tmp_path / "other.h5") == []
 

@@ -30,7 +30,7 @@ def state(data):
     return {k.removeprefix("sd."): v for k, v in data.items() if k.startswith("sd.")}
 
 
-def close(got, want, tolerance):
+def assert_near(got, want, tolerance):
     assert float((got.detach() - want).abs().max()) <= tolerance * float(want.abs().max())
 
 
@@ -43,10 +43,10 @@ def test_every_level_equals_the_official_encoder(shared_data):
         lowres = vivim.mask_head(vivim.decoder(levels))
         logits = vivim.segment(data["clip"])
     for level, name in zip(levels, ("F1", "F2", "F3", "F4"), strict=True):
-        close(level, data[name], 1e-4)
-    close(lowres, data["logits_lowres"], 1e-4)
-    close(logits.mask_BTHW, data["logits"].view(1, 4, 64, 64), 1e-4)
-    close(logits.edge_BTHW, data["edge_logits"].view(1, 4, 64, 64), 1e-4)
+        assert_near(level, data[name], 1e-4)
+    assert_near(lowres, data["logits_lowres"], 1e-4)
+    assert_near(logits.mask_BTHW, data["logits"].view(1, 4, 64, 64), 1e-4)
+    assert_near(logits.edge_BTHW, data["edge_logits"].view(1, 4, 64, 64), 1e-4)
     assert {drop.what: drop.tensors for drop in report.dropped} == {"stage layer norms": 8, "150-class classifier": 2}
     assert not report.initialised
 
@@ -60,9 +60,9 @@ def test_a_temporal_block_equals_the_official_one_with_gradients(shared_data):
     block.load_state_dict({k.removeprefix("stages.0.temporal.0."): v for k, v in found.ours.items() if "temporal" in k})
     x = data["input"].clone().requires_grad_()
     y = block(x.flatten(2).transpose(1, 2), (4, 6, 5)).transpose(1, 2).unflatten(2, (4, 6, 5))
-    close(y, data["output"], 2e-5)
+    assert_near(y, data["output"], 2e-5)
     (y * data["probe"]).sum().backward()
-    close(x.grad, data["grad_input"], 1e-4)
+    assert_near(x.grad, data["grad_input"], 1e-4)
 
 
 def test_the_paper_layout_attends_and_mixes_in_every_block():

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from vivim.errors import InputError
 from vivim.progress import SILENT
-from vivim.recommend.additions import Additions, add, all_additions, read_additions, remove
+from vivim.recommend.additions import KEPT, Additions, add, all_additions, read_additions, remove
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import EvaluateConfig
 from vivim.recommend.evaluation import evaluate_run
@@ -69,6 +69,19 @@ def test_replacing_keeps_the_row_and_removing_closes_the_gap(run):
     remove(run, ["b", "d"])
     assert read_additions(run)[0] == ()
     assert not (run.path / "additions.parquet").exists()
+
+
+def test_a_clip_that_is_kept_in_the_run_goes_with_the_last_item_that_needs_it(run, tmp_path):
+    kept, elsewhere = run.path / KEPT / "kept.mp4", tmp_path / "elsewhere.mp4"
+    kept.parent.mkdir()
+    for file in (kept, elsewhere):
+        file.write_bytes(b"film")
+    add(run, Additions.now("abc", np.ones((3, 8), np.float32), [str(kept), str(kept), str(elsewhere)]))
+    remove(run, ["a", "c"])
+    assert kept.exists()
+    add(run, new("b"), replace=True)
+    assert not kept.exists()
+    assert elsewhere.exists()
 
 
 def test_ids_of_the_trained_catalogue_and_useless_vectors_are_refused(run):

@@ -10,7 +10,7 @@ from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import EvaluateConfig
 from vivim.recommend.evaluation import evaluate_run
 from vivim.recommend.leakage import Leakage
-from vivim.recommend.report import Report, group_names, history_names
+from vivim.recommend.report import Report, SplitResult, group_names, history_names
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,7 @@ def test_the_files_hold_it_all(measured):
     assert kept["leakage"] is None
     assert kept["splits"]["test"]["history_groups"]["3-5"]["questions"] == 10
     assert kept["splits"]["test"]["gini"] == {"1": report.splits[1].gini[1], "5": report.splits[1].gini[5]}
+    assert [SplitResult.from_dict(name, told) for name, told in kept["splits"].items()] == list(report.splits)
     page = (folder / "results.md").read_text()
     assert "- test: targets after 3-5 items (10): HR@1 1.0000" in page
     assert "| split | K | coverage | Gini | mean views | diversity | flat agrees |" in page

@@ -1,8 +1,11 @@
 """Small runs to serve, and a log to keep events in."""
 
 import contextlib
+import os
+import shutil
 import socket
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -160,3 +163,18 @@ class Live:
     @staticmethod
     def code(response):
         return response.status_code, response.json()["error"]["code"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium, or the one that CHROMIUM names."""
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if program is None or not Path(program).is_file():
+        pytest.skip("no Chromium here: apt-get install chromium, or name one in CHROMIUM")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
+    # Stopped after these tests: while it runs, its event loop stands in the way of tests that start one.
+    with sync_api.sync_playwright() as playwright:
+        # Its sandbox wants user namespaces, which containers mostly refuse; the pages it sees are ours.
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

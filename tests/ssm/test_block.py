@@ -38,7 +38,7 @@ def golden(shared_data, name):
     return data, {k[3:]: v for k, v in data.items() if k.startswith("sd.")}
 
 
-def close(got, want, atol):
+def assert_near(got, want, atol):
     want = torch.as_tensor(want)
     assert float((got.detach() - want).abs().max()) <= atol * float(want.abs().max())
 
@@ -51,12 +51,12 @@ def test_equals_the_official_mixer_with_every_gradient(shared_data, name, direct
     block = from_official(sd, data["input"].shape[-1], directions)
     x = torch.from_numpy(data["input"]).requires_grad_()
     y = block(x, frames=frames)
-    close(y, data["output"], 2e-5)
+    assert_near(y, data["output"], 2e-5)
     (y * torch.from_numpy(data["probe"])).sum().backward()
-    close(x.grad, data["grad_input"], 1e-4)
+    assert_near(x.grad, data["grad_input"], 1e-4)
     grads = official_tensors({k[5:]: v for k, v in data.items() if k.startswith("grad.")}, len(directions))
     for key, want in grads.items():
-        close(block.get_parameter(key).grad, want, 1e-4)
+        assert_near(block.get_parameter(key).grad, want, 1e-4)
 
 
 def test_steps_equal_the_official_steps(shared_data):
@@ -67,9 +67,9 @@ def test_steps_equal_the_official_steps(shared_data):
     with torch.no_grad():
         for t in range(12):
             y, state = block.step(x[:, t], state)
-            close(y, data["step_outputs"][:, t], 2e-5)
-            close(state.ssm_BDN, data["step_ssm_states"][t], 2e-5)
-            close(state.conv_BKD.transpose(1, 2), data["step_conv_states"][t][:, :, 1:], 2e-5)
+            assert_near(y, data["step_outputs"][:, t], 2e-5)
+            assert_near(state.ssm_BDN, data["step_ssm_states"][t], 2e-5)
+            assert_near(state.conv_BKD.transpose(1, 2), data["step_conv_states"][t][:, :, 1:], 2e-5)
 
 
 @pytest.mark.parametrize("d_conv", [1, 2, 4])

@@ -220,11 +220,11 @@ def test_bare_scan_equals_the_official_reference(shared_data):
     args = {"D": g["D"], "z": z, "delta_bias": g["delta_bias"], "delta_softplus": True}
     for backend in (Backend.REFERENCE, *SINGLE):
         y, last = selective_scan(u, delta, g["A"], B, C, **args, return_last_state=True, backend=backend)
-        close(y.transpose(1, 2), g["out_full"])
-        close(last, g["last_state"])
+        assert_near(y.transpose(1, 2), g["out_full"])
+        assert_near(last, g["last_state"])
         grouped = (g[k].permute(0, 3, 1, 2) for k in ("B_grouped", "C_grouped"))
-        close(selective_scan(u, delta, g["A"], *grouped, **args, backend=backend).transpose(1, 2), g["out_grouped"])
+        assert_near(selective_scan(u, delta, g["A"], *grouped, **args, backend=backend).transpose(1, 2), g["out_grouped"])
 
 
-def close(got, want, atol=2e-5):
+def assert_near(got, want, atol=2e-5):
     assert float((got.detach() - want).abs().max()) <= atol * float(want.abs().max())

@@ -9,7 +9,7 @@ from vivim.errors import InputError
 from vivim.store import EmbeddingStore, content_sha256
 
 
-def refused(path, match):
+def assert_refused(path, match):
     with pytest.raises(InputError, match=match) as caught:
         EmbeddingStore.open(path)
     assert path.name in str(caught.value)
@@ -63,7 +63,7 @@ def test_permuted_rows_change_nothing_for_who_looks_up(path):
 def test_vectors_that_cannot_be_used_are_named(path, vector, why):
     values = np.ones((3, 4), np.float16)
     values[1] = vector
-    refused(rewrite(path, embeddings=values), f"1 of 3 vectors cannot be used: the vector of 'b' .*{why}")
+    assert_refused(rewrite(path, embeddings=values), f"1 of 3 vectors cannot be used: the vector of 'b' .*{why}")
 
 
 @pytest.mark.parametrize("norm", [1e-30, 1e30])
@@ -71,7 +71,7 @@ def test_absurd_norms_are_refused(tmp_path, samples, norm):
     path = samples.write(tmp_path / "e.h5", dtype="float32")
     values = np.ones((3, 4), np.float32)
     values[2] *= norm
-    refused(rewrite(path, embeddings=values), "'c' has the norm")
+    assert_refused(rewrite(path, embeddings=values), "'c' has the norm")
 
 
 @pytest.mark.parametrize(
@@ -96,44 +96,44 @@ def test_absurd_norms_are_refused(tmp_path, samples, norm):
     ],
 )
 def test_columns_of_the_wrong_kind(path, columns, match):
-    refused(rewrite(path, **columns), match)
+    assert_refused(rewrite(path, **columns), match)
 
 
 def test_rows_that_were_swapped_do_not_match_the_hash(path):
     with h5py.File(path, "r+") as file:
         file["embeddings"][...] = file["embeddings"][()][[1, 0, 2]]
-    refused(path, "do not match the hash")
+    assert_refused(path, "do not match the hash")
 
 
 def test_an_empty_file_is_refused_unless_asked_for(tmp_path, samples):
     path = samples.write(tmp_path / "e.h5", [])
-    refused(path, "holds no vectors")
+    assert_refused(path, "holds no vectors")
     assert len(EmbeddingStore.open(path, allow_empty=True)) == 0
 
 
 def test_another_format_or_a_damaged_recipe(path):
     with h5py.File(path, "r+") as file:
         file.attrs["recipe"] = np.bytes_(b'{"encoder": 3}')
-    refused(path, "recipe cannot be read: encoder")
+    assert_refused(path, "recipe cannot be read: encoder")
     with h5py.File(path, "r+") as file:
         file.attrs["format"] = np.bytes_(b"vivim embeddings 9")
-    refused(path, "'vivim embeddings 9'.*update vivim")
+    assert_refused(path, "'vivim embeddings 9'.*update vivim")
 
 
 def test_files_that_are_not_there_or_something_else(tmp_path):
-    refused(tmp_path / "none.h5", "not there")
+    assert_refused(tmp_path / "none.h5", "not there")
     (tmp_path / "text.h5").write_text("hello")
-    refused(tmp_path / "text.h5", "cannot be read")
+    assert_refused(tmp_path / "text.h5", "cannot be read")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = 1
-    refused(tmp_path / "other.h5", "'format'")
+    assert_refused(tmp_path / "other.h5", "'format'")
 
 
 @pytest.mark.parametrize("cut", [1, 100, 0.5, 0.99])
 def test_truncated_files(path, cut):
     data = path.read_bytes()
     path.write_bytes(data[: -cut if cut >= 1 else int(len(data) * (1 - cut))])
-    refused(path, "cannot be read")
+    assert_refused(path, "cannot be read")
 
 
 @settings(max_examples=60, deadline=None)

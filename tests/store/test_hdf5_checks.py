@@ -16,7 +16,7 @@ def path(tmp_path, samples):
     return samples.write(tmp_path / "e.h5")
 
 
-def refused(path, match):
+def assert_refused(path, match):
     with pytest.raises(InputError, match=match):
         EmbeddingStore.open(path)
 
@@ -30,7 +30,7 @@ def replace(path, name, make):
 def test_external_storage(path, tmp_path):
     outside = [(str(tmp_path / "secret.bin"), 0, 24)]
     replace(path, "embeddings", lambda f: f.create_dataset("embeddings", (3, 4), "<f2", external=outside))
-    refused(path, "other files")
+    assert_refused(path, "other files")
 
 
 def test_virtual_dataset(path, tmp_path, samples):
@@ -42,33 +42,33 @@ def test_virtual_dataset(path, tmp_path, samples):
         file.create_virtual_dataset("embeddings", layout)
 
     replace(path, "embeddings", make)
-    refused(path, "other files")
+    assert_refused(path, "other files")
 
 
 @pytest.mark.parametrize("link", [h5py.SoftLink("/ids"), h5py.SoftLink("/embeddings"), h5py.ExternalLink("other.h5", "/embeddings")])
 @pytest.mark.parametrize("name", ["embeddings", "failures", "failures/id"])
 def test_links(path, link, name):
     replace(path, name, lambda f: f.__setitem__(name, link))
-    refused(path, "link")
+    assert_refused(path, "link")
 
 
 def test_a_group_that_contains_itself(path):
     replace(path, "failures", lambda f: f.__setitem__("failures", f["/"]))
-    refused(path, "not an embedding file")
+    assert_refused(path, "not an embedding file")
 
 
 def test_a_dataset_where_a_group_should_be_and_the_reverse(path):
     replace(path, "failures", lambda f: f.create_dataset("failures", data=[1]))
-    refused(path, "not a group")
+    assert_refused(path, "not a group")
     replace(path, "ids", lambda f: f.create_group("ids"))
-    refused(path, "not a dataset")
+    assert_refused(path, "not a dataset")
 
 
 def test_missing_and_unknown_names(path):
     with h5py.File(path, "r+") as file:
         del file["sha256"]
         file["extra"] = 1
-    refused(path, r"missing \['sha256'\], unknown \['extra'\]")
+    assert_refused(path, r"missing \['sha256'\], unknown \['extra'\]")
 
 
 @pytest.mark.parametrize("shape", [(3, 10**9), (10**12, 4), (2**62, 2**62)])
@@ -80,28 +80,28 @@ def test_shapes_far_larger_than_the_file(path, shape):
             file.create_dataset("embeddings", (3, 4), "<f2", maxshape=(None, None), chunks=(1, 4)).resize((2**31, 2**31))
 
     replace(path, "embeddings", make)
-    refused(path, "claims [0-9]+ bytes")
+    assert_refused(path, "claims [0-9]+ bytes")
 
 
 @pytest.mark.parametrize("options", [{"compression": "gzip"}, {"compression": "lzf"}, {"shuffle": True}])
 def test_filters(path, options):
     values = np.zeros((3, 4), "<f2")
     replace(path, "embeddings", lambda f: f.create_dataset("embeddings", data=values, chunks=(3, 4), **options))
-    refused(path, "filters")
+    assert_refused(path, "filters")
 
 
 def test_variable_length_text(path):
     replace(path, "ids", lambda f: f.create_dataset("ids", data=["a", "b", "c"], dtype=h5py.string_dtype()))
-    refused(path, "type object")
+    assert_refused(path, "type object")
 
 
 def test_attributes_of_another_kind(path):
     with h5py.File(path, "r+") as file:
         file.attrs["recipe"] = "variable length"
-    refused(path, "not a short text")
+    assert_refused(path, "not a short text")
     with h5py.File(path, "r+") as file:
         file.attrs["recipe"] = np.bytes_(b"\xff\xfe")
-    refused(path, "not UTF-8")
+    assert_refused(path, "not UTF-8")
 
 
 def test_text_attributes_round_trip(tmp_path):

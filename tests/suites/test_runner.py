@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def test_rows_are_trained_once_and_the_rest_goes_on(suites, tmp_path):
     info = json.loads((out / "idrec-sr-sasrec/seed-1/run.json").read_text())
     assert info["fit"]["parameters"] > 0
     assert info["fit"]["device"] == "cpu"
-    assert info["provenance"]["command"].endswith(" ".join(sys.argv[1:]))
+    assert info["provenance"]["command"].endswith(shlex.join(sys.argv[1:]))
 
 
 @pytest.mark.slow

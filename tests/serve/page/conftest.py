@@ -1,8 +1,6 @@
 """A real Chromium, before a real `vivim serve` over the small rendered world."""
 
-import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -110,21 +108,6 @@ def server(world: Path) -> Iterator[Server]:
     runs = [option for name in (NEUTRAL_RUN, "ids", "frozenvideo") for option in ("--run", str(world / "runs" / name))]
     with _serving(world, *runs, "--videos", str(world / "world" / "videos"), "--events", str(world / "events.sqlite")) as one:
         yield one
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium, or the one that CHROMIUM names."""
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if program is None or not Path(program).is_file():
-        pytest.skip("no Chromium here: apt-get install chromium, or name one in CHROMIUM")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
-    # Stopped after these tests: while it runs, its event loop stands in the way of tests that start one.
-    with sync_api.sync_playwright() as playwright:
-        # Its sandbox wants user namespaces, which containers mostly refuse; the pages it sees are ours.
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @dataclass

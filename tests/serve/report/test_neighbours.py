@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from vivim.serve.report.evidence import Missing
-from vivim.serve.report.neighbours import hang
+from vivim.serve.report.neighbours import look_at_neighbours
 from vivim.serve.report.space import Space, space_of
 from vivim.serve.report.vectors import look_at_vectors
 
@@ -13,7 +13,7 @@ from vivim.serve.report.vectors import look_at_vectors
 def test_neighbours_on_the_circle(looking):
     """Rows 3 and 4 are one file, 7 has no vector; of every other row the nearest two stand beside it."""
     space = space_of(looking)
-    gallery = hang(space, look_at_vectors(looking, 1), 29, 2, seed=1)
+    gallery = look_at_neighbours(space, look_at_vectors(looking, 1), 29, 2, seed=1)
     found = {query: [near.row for near in neighbours] for query, neighbours in gallery.queries}
     assert sorted(found) == [row for row in range(30) if row != 7]
     for row in (11, 15, 20, 28):
@@ -28,7 +28,7 @@ def test_neighbours_on_the_circle(looking):
 
 def test_queries_are_drawn_by_the_seed(looking):
     space, vectors = space_of(looking), look_at_vectors(looking, 1)
-    first, again, other = (hang(space, vectors, 6, 3, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (look_at_neighbours(space, vectors, 6, 3, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert [query for query, _ in first.queries] != [query for query, _ in other.queries]
     assert all(query not in {near.row for near in neighbours} for query, neighbours in first.queries)
@@ -37,7 +37,7 @@ def test_queries_are_drawn_by_the_seed(looking):
 def test_the_mean_is_taken_off():
     """By plain cosine everything far from the origin is alike; by direction from the mean, opposite."""
     space = Space(np.arange(4), np.array([[101, 100], [99, 100], [101, 100.1], [99, 99.9]], np.float32), (), "made")
-    gallery = hang(space, Missing("none"), 4, 1, seed=0)
+    gallery = look_at_neighbours(space, Missing("none"), 4, 1, seed=0)
     assert {query: neighbours[0].row for query, neighbours in gallery.queries} == {0: 2, 1: 3, 2: 0, 3: 1}
     assert not gallery.twins_known
 

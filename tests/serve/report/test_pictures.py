@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from vivim.errors import InputError
 from vivim.extract.thumbnails import thumbnail_webp
 from vivim.serve.report.pictures import Album, Frames, Pictures, frame_uris, shrunk
 
@@ -29,6 +30,11 @@ def test_frames_keep_their_colours():
     first, second = (np.asarray(opened(uri).convert("RGB"), int).mean((0, 1)) for uri in frame_uris(Frames(red_blue, np.arange(2.0))))
     assert first == pytest.approx([250, 0, 0], abs=8)
     assert second == pytest.approx([0, 0, 250], abs=8)
+
+
+def test_a_file_that_is_no_picture_is_named_by_its_clip():
+    with pytest.raises(InputError, match=r"the thumbnail of 'c7' is no picture .*--thumbnails DIR"):
+        Album(Pictures({"c7": b"RIFF, and then the power went out"}.get), 1).fill(["c7"])
 
 
 def test_the_budget_holds_and_what_is_shown_twice_counts_twice():

@@ -6,7 +6,7 @@ from vivim.serve.report.evidence import Missing
 from vivim.serve.report.vectors import covariance, look_at_vectors
 
 
-def test_covariance_is_numpys(monkeypatch):
+def test_covariance_is_numpys():
     vectors = np.random.default_rng(0).normal(size=(5000, 6)).astype(np.float32) + 3
     assert covariance(vectors) == pytest.approx(np.cov(vectors.T, bias=True), abs=1e-5)
 
