@@ -4,7 +4,6 @@ Legend: B users, D model width.
 """
 
 import contextlib
-import copy
 import io
 import logging
 import warnings
@@ -19,7 +18,6 @@ import torch
 from torch import nn
 
 from ..errors import InputError, MissingExtra, VivimError
-from ..ssm import Backend, MambaBlock
 from .models.vector_model import VectorModel
 
 EXPORTABLE = "mamba, mamba2, gru4rec, youtube"
@@ -75,7 +73,7 @@ def write_step(model: VectorModel[Any], width: int, path: Path, *, seed: int = 0
     """
     _require_packages()
     assert isinstance(model, nn.Module)
-    step = _Step(_traceable(model)).eval().cpu()
+    step = _Step(model).eval().cpu()
     one, three = (_leaves(step.model.initial_state(batch)) for batch in (1, 3))  # type: ignore[operator]
     with torch.inference_mode():
         _, *after = step(torch.zeros(1, width), *one)
@@ -114,15 +112,6 @@ def _require_packages() -> None:
             __import__(package)
         except ImportError as error:
             raise MissingExtra(package, extra="export", why="vivim export") from error
-
-
-def _traceable(model: nn.Module) -> nn.Module:
-    """A copy whose scans are the plain loop, of which a step has one round: a compiled operation means nothing elsewhere."""
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, MambaBlock):
-            module.backend = Backend.REFERENCE
-    return model
 
 
 def _compare(step: _Step, path: Path, inputs: Sequence[str], width: int, seed: int) -> float:

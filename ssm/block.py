@@ -17,6 +17,7 @@ from torch import nn
 
 from .conv import causal_conv1d, conv_step
 from .order import FORWARD, REVERSE, Order, Walk, time_major
+from .recurrence import selective_step
 from .scan import Backend, resolve, selective_scan
 
 CAUSAL = (Walk.FORWARD,)
@@ -188,12 +189,13 @@ class MambaBlock(nn.Module):
             ValueError: the block walks a clip in several directions, which has no next token.
         """
         self._require_causal()
-        x_BD, z_BD = self.in_proj(x_BC).chunk(2, dim=-1)
-        convolved, conv = conv_step(x_BD, state.conv_BKD, self.conv_weight[0], self.conv_bias[0])
-        result = self._scan(F.silu(convolved)[:, None], 0, initial_state=state.ssm_BDN, return_last_state=True)
-        assert isinstance(result, tuple)
-        y_BLD, ssm_BDN = result
-        return self.out_proj(y_BLD[:, 0].to(x_BD.dtype) * F.silu(z_BD)), MambaState(conv, ssm_BDN)
+        x_BD, z_BD = self.in_proj(x_BC).float().chunk(2, dim=-1)
+        convolved_BD, conv_BKD = conv_step(x_BD, state.conv_BKD, self.conv_weight[0], self.conv_bias[0])
+        u_BD = F.silu(convolved_BD)
+        low, B_BN, C_BN = F.linear(u_BD, self.x_proj[0]).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        delta_BD = F.linear(low, self.dt_proj[0], self.dt_bias[0])
+        y_BD, ssm_BDN = selective_step(u_BD, delta_BD, -torch.exp(self.A_log[0]), B_BN, C_BN, self.D[0], state.ssm_BDN)
+        return self.out_proj(y_BD * F.silu(z_BD)), MambaState(conv_BKD, ssm_BDN)
 
     def read(self, x_BLC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
         """Read many more tokens at once: as ``step`` over them, one after another.

@@ -84,4 +84,4 @@ def conv_step(
         bias_D: added.
     """
     window_BKD = torch.cat([before_BKD, x_BD[:, None]], 1)
-    return torch.einsum("bkd,dk->bd", window_BKD, weight_DK) + bias_D, window_BKD[:, 1:]
+    return (window_BKD * weight_DK.T).sum(1) + bias_D, window_BKD[:, 1:]
