@@ -18,6 +18,16 @@ def test_the_best_come_first_ties_by_row_and_what_is_left_out_is_not_there():
     assert scores.tolist() == [1.0, 5.0, 3.0, 5.0, 0.0]
 
 
+@pytest.mark.parametrize("different", [2, 30, 10_000])
+def test_the_best_are_those_of_a_sort_however_many_are_equal(different):
+    torch.manual_seed(different)
+    for items in (1, 5, 300):
+        scores = torch.randint(different, (items,)).float()
+        sorted_rows = sorted(range(items), key=lambda row: (-scores[row], row))
+        for k in (1, 4, 50):
+            assert [row for row, _ in best(scores, k, ())] == sorted_rows[:k]
+
+
 @pytest.mark.parametrize(("items", "width"), [(1, 1), (7, 3), (1001, 17), (64, 128), (2, 4099), (0, 5)])
 def test_products_are_those_of_the_matrix(items, width):
     torch.manual_seed(0)
