@@ -55,15 +55,19 @@ def router(desk: Desk) -> APIRouter:
     ) -> Response:
         """Record that a user watched something. 201: it is on the disk. 200: it was there already."""
         began = time.perf_counter()
-        added = await asyncio.wrap_future(desk.service.submit_event(user, event.item, event.event_id, event.time))
-        desk.meters.phase("append", time.perf_counter() - began)
-        desk.meters.event("late" if added.late else "new" if added.new else "replayed")
-        content = _as_event(added)
+
+        def acknowledgement(added: Added) -> Response:
+            desk.meters.phase("append", time.perf_counter() - began)
+            desk.meters.event("late" if added.late else "new" if added.new else "replayed")
+            content = _as_event(added)
+            if k is not None:
+                content["recommendations"] = list_of(desk, user, k, exclude_seen, search, run)
+            return Response(desk.as_json(content), 201 if added.new else 200, media_type="application/json")
+
+        kept = desk.service.submit_event(user, event.item, event.event_id, event.time)
         if k is None:
-            body = desk.as_json(content)
-        else:
-            body = await desk.ask(lambda: desk.as_json({**content, "recommendations": list_of(desk, user, k, exclude_seen, search, run)}))
-        return Response(body, 201 if added.new else 200, media_type="application/json")
+            return acknowledgement(await asyncio.wrap_future(kept))
+        return await desk.ask_after(kept, acknowledgement)
 
     @calls.delete("/users/{user}/events/{event_id}", response_model=RemovedOut, responses=errors(404))
     async def remove_event(user: PathId, event_id: PathId) -> Response:

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +21,9 @@ from .http_config import HttpConfig
 from .media import MediaTable
 from .metrics import Meters
 from .service import Service
-from .threads import model_thread
+from .threads import chained, model_thread
 
+First = TypeVar("First")
 Result = TypeVar("Result")
 
 Adder = Callable[[str, Path], bool]
@@ -56,6 +57,14 @@ class Desk:
     async def ask(self, work: Callable[[], Result]) -> Result:
         """Do ``work``, which asks a model."""
         return await asyncio.get_running_loop().run_in_executor(self.model, work)
+
+    async def ask_after(self, first: "Future[First]", work: Callable[[First], Result]) -> Result:
+        """Do ``work``, which asks a model, with the result of ``first`` as soon as there is one: the event loop is not woken between.
+
+        Raises:
+            whatever ``first`` or ``work`` does.
+        """
+        return await asyncio.wrap_future(chained(first, self.model, work))
 
     async def wait(self, work: Callable[[], Result]) -> Result:
         """Do ``work``, which asks no model."""

@@ -2,12 +2,16 @@
 
 import gc
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import faiss
 import torch
+
+First = TypeVar("First")
+Result = TypeVar("Result")
 
 
 def model_thread(cores: int = 1) -> ThreadPoolExecutor:
@@ -37,6 +41,28 @@ def settled() -> Iterator[None]:
     finally:
         sys.setswitchinterval(before)
         gc.unfreeze()
+
+
+def chained(first: "Future[First]", pool: ThreadPoolExecutor, work: Callable[[First], Result]) -> "Future[Result]":
+    """What ``work`` makes of the result of ``first``, in a thread of ``pool``. Nothing is worked on if nobody waits for it any more."""
+    last: Future[Result] = Future()
+
+    def begin(done: "Future[First]") -> None:
+        if not last.set_running_or_notify_cancel():
+            return
+        try:
+            pool.submit(finish, done.result())
+        except BaseException as error:  # of the first, or the pool is closed: whoever waits is told
+            last.set_exception(error)
+
+    def finish(value: First) -> None:
+        try:
+            last.set_result(work(value))
+        except BaseException as error:
+            last.set_exception(error)
+
+    first.add_done_callback(begin)
+    return last
 
 
 def _use(cores: int) -> None:

@@ -2,11 +2,13 @@
 
 import gc
 import sys
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import faiss
 import pytest
 import torch
-from vivim.serve.threads import model_thread, settled
+from vivim.serve.threads import chained, model_thread, settled
 
 
 @pytest.mark.parametrize("cores", [1, 2])
@@ -24,3 +26,39 @@ def test_what_is_loaded_is_not_looked_through_again_while_it_is_served():
         assert gc.get_freeze_count() > 1000
         assert sys.getswitchinterval() == pytest.approx(0.0005)
     assert (sys.getswitchinterval(), gc.get_freeze_count()) == (before[0], 0)
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(1, "pool") as pool:
+        yield pool
+
+
+def test_work_that_waits_for_other_work_has_its_result_and_is_done_in_the_pool(pool):
+    first = Future()
+    last = chained(first, pool, lambda value: (value + 1, threading.current_thread().name))
+    assert not last.done()
+    first.set_result(41)
+    assert last.result(5) == (42, "pool_0")
+
+
+def test_what_goes_wrong_first_or_last_is_told_to_who_waits(pool):
+    first, done = Future(), Future()
+    first.set_exception(ValueError("first"))
+    with pytest.raises(ValueError, match="first"):
+        chained(first, pool, lambda value: value).result(5)
+    done.set_result(0)
+    with pytest.raises(ZeroDivisionError):
+        chained(done, pool, lambda value: 1 // value).result(5)
+    pool.shutdown()
+    with pytest.raises(RuntimeError, match="shutdown"):
+        chained(done, pool, lambda value: value).result(5)
+
+
+def test_nothing_is_worked_on_for_who_does_not_wait(pool):
+    first, worked = Future(), []
+    last = chained(first, pool, worked.append)
+    assert last.cancel()
+    first.set_result(1)
+    pool.shutdown()
+    assert worked == []
