@@ -143,6 +143,36 @@ def validation(facts: Curves) -> str:
         return to_svg(figure, "validation", f"Validation metrics by epoch; the best NDCG@10 is {best:.4f}, at epoch {facts.best}.")
 
 
+def learning_rate(facts: Curves) -> str:
+    """Learning rate at the last step of each epoch that it is known of."""
+    rates = [(epoch.epoch, epoch.lr) for epoch in facts.with_lr]
+    with style():
+        figure, axes = panel()
+        axes.plot(*zip(*rates, strict=True), color=OWN, marker="o", markersize=3)
+        axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+        axes.yaxis.set_major_formatter("{x:.2g}")
+        axes.locator_params(axis="x", integer=True)
+        says = f"Learning rate at the end of each epoch, from {rates[0][1]:.3g} to {rates[-1][1]:.3g}."
+        return to_svg(figure, "learning-rate", says)
+
+
+def gradient_norm(facts: Curves) -> str:
+    """Mean and largest norm of the gradients before clipping, with the limit where it was reached."""
+    epochs = [epoch.epoch for epoch in facts.with_norms]
+    mean, largest = ([getattr(epoch, name) for epoch in facts.with_norms] for name in ("grad_norm_mean", "grad_norm_max"))
+    with style():
+        figure, axes = panel()
+        if 0 < facts.clip_norm < max(largest):
+            axes.axhline(facts.clip_norm, color=SOFT, linewidth=1, linestyle=":", label=f"limit {facts.clip_norm:g}")
+        axes.plot(epochs, largest, color=OTHER, marker="s", markersize=3, label="largest")
+        axes.plot(epochs, mean, color=OWN, marker="o", markersize=3, label="mean")
+        axes.set(xlabel="epoch", ylabel="gradient norm", ylim=(0, None))
+        axes.locator_params(axis="x", integer=True)
+        figure.legend(loc="outside upper left", ncols=3)
+        says = f"Gradient norm by epoch: the mean goes from {mean[0]:.3g} to {mean[-1]:.3g}; the largest is {max(largest):.3g}."
+        return to_svg(figure, "gradient-norm", says)
+
+
 def overall(facts: Accuracy, metric: str, name: str) -> str:
     """One metric of the run and the yardsticks with its interval."""
     with style():
