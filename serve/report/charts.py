@@ -1,6 +1,6 @@
 """The charts of a report: facts in, one drawing each out.
 
-Legend: U users, N rows, D width, K directions.
+Legend: U users, N rows, D width, K directions, E epochs.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _LINE_COLOURS = (OTHER, THIRD)
 _MARKERS = ("o", "s")
 _FEW = 20  # questions
+_WIDE = 20  # times as large
 
 
 def lengths(facts: Histories) -> str:
@@ -145,14 +146,15 @@ def validation(facts: Curves) -> str:
 
 def learning_rate(facts: Curves) -> str:
     """Learning rate at the last step of each epoch that it is known of."""
-    rates = [(epoch.epoch, epoch.lr) for epoch in facts.with_lr]
+    epochs = [epoch.epoch for epoch in facts.with_lr]
+    rates_E = np.array([epoch.lr for epoch in facts.with_lr])
+    power = int(np.floor(np.log10(rates_E.max())))  # ticks of 0.00025 leave no room for the curve
     with style():
         figure, axes = panel()
-        axes.plot(*zip(*rates, strict=True), color=OWN, marker="o", markersize=3)
-        axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-        axes.yaxis.set_major_formatter("{x:.2g}")
+        axes.plot(epochs, rates_E / 10.0**power, color=OWN, marker="o", markersize=3, clip_on=False)
+        axes.set(xlabel="epoch", ylabel=f"learning rate, in 1e{power}", ylim=(0, None))
         axes.locator_params(axis="x", integer=True)
-        says = f"Learning rate at the end of each epoch, from {rates[0][1]:.3g} to {rates[-1][1]:.3g}."
+        says = f"Learning rate at the end of each epoch, from {rates_E[0]:.3g} to {rates_E[-1]:.3g}."
         return to_svg(figure, "learning-rate", says)
 
 
@@ -166,7 +168,11 @@ def gradient_norm(facts: Curves) -> str:
             axes.axhline(facts.clip_norm, color=SOFT, linewidth=1, linestyle=":", label=f"limit {facts.clip_norm:g}")
         axes.plot(epochs, largest, color=OTHER, marker="s", markersize=3, label="largest")
         axes.plot(epochs, mean, color=OWN, marker="o", markersize=3, label="mean")
-        axes.set(xlabel="epoch", ylabel="gradient norm", ylim=(0, None))
+        axes.set(xlabel="epoch", ylabel="gradient norm")
+        if max(largest) > _WIDE * min(mean) > 0:
+            axes.set_yscale("log")  # one wild step would press all others to the ground
+        else:
+            axes.set_ylim(bottom=0)
         axes.locator_params(axis="x", integer=True)
         figure.legend(loc="outside upper left", ncols=3)
         says = f"Gradient norm by epoch: the mean goes from {mean[0]:.3g} to {mean[-1]:.3g}; the largest is {max(largest):.3g}."

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import pytest
 from vivim.recommend.checkpoint import RunFolder
 from vivim.serve.report import charts
 from vivim.serve.report.curves import look_at_training
@@ -43,11 +44,23 @@ def test_learning_rates_and_gradient_norms_are_those_of_the_log(looking, tmp_pat
     assert [epoch.lr for epoch in found.with_lr] == [0.5, 0.25]
     assert [(epoch.grad_norm_mean, epoch.grad_norm_max) for epoch in found.with_norms] == [(3.0, 7.0), (1.0, 4.0)]
     assert found.overflows == 3
-    assert "from 0.5 to 0.25" in charts.learning_rate(found)
+    rates = charts.learning_rate(found)
+    assert "from 0.5 to 0.25" in rates
+    assert "learning rate, in 1e-1" in rates
     drawing = charts.gradient_norm(found)
     assert "the mean goes from 3 to 1; the largest is 7" in drawing
     assert "limit 5" in drawing
     assert "limit" not in charts.gradient_norm(replace(found, clip_norm=7.0))
+
+
+@pytest.mark.parametrize(("largest", "scale"), [(19.0, "linear"), (21.0, "log")])
+def test_a_wild_step_does_not_press_the_others_to_the_ground(looking, monkeypatch, largest, scale):
+    drawn = []
+    monkeypatch.setattr(charts, "to_svg", lambda figure, name, says: drawn.append(figure.axes[0].get_yscale()))
+    found = look_at_training(looking)
+    known = tuple(replace(epoch, grad_norm_mean=1.0, grad_norm_max=largest) for epoch in found.epochs)
+    charts.gradient_norm(replace(found, epochs=known))
+    assert drawn == [scale]
 
 
 def test_a_log_of_an_earlier_version_is_read_and_what_it_lacks_is_said(looking, tmp_path):
