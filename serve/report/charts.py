@@ -1,6 +1,6 @@
 """The charts of a report: facts in, one drawing each out.
 
-Legend: U users, N rows, D width, K directions.
+Legend: U users, N rows, D width, K directions, E epochs.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _LINE_COLOURS = (OTHER, THIRD)
 _MARKERS = ("o", "s")
 _FEW = 20  # questions
+_WIDE = 20  # times as large
 
 
 def lengths(facts: Histories) -> str:
@@ -141,6 +142,41 @@ def validation(facts: Curves) -> str:
         axes.legend(loc="lower right")
         best = max(epoch.ndcg_10 for epoch in facts.epochs)
         return to_svg(figure, "validation", f"Validation metrics by epoch; the best NDCG@10 is {best:.4f}, at epoch {facts.best}.")
+
+
+def learning_rate(facts: Curves) -> str:
+    """Learning rate at the last step of each epoch that it is known of."""
+    epochs = [epoch.epoch for epoch in facts.with_lr]
+    rates_E = np.array([epoch.lr for epoch in facts.with_lr])
+    power = int(np.floor(np.log10(rates_E.max())))  # ticks of 0.00025 leave no room for the curve
+    with style():
+        figure, axes = panel()
+        axes.plot(epochs, rates_E / 10.0**power, color=OWN, marker="o", markersize=3, clip_on=False)
+        axes.set(xlabel="epoch", ylabel=f"learning rate, in 1e{power}", ylim=(0, None))
+        axes.locator_params(axis="x", integer=True)
+        says = f"Learning rate at the end of each epoch, from {rates_E[0]:.3g} to {rates_E[-1]:.3g}."
+        return to_svg(figure, "learning-rate", says)
+
+
+def gradient_norm(facts: Curves) -> str:
+    """Mean and largest norm of the gradients before clipping, with the limit where it was reached."""
+    epochs = [epoch.epoch for epoch in facts.with_norms]
+    mean, largest = ([getattr(epoch, name) for epoch in facts.with_norms] for name in ("grad_norm_mean", "grad_norm_max"))
+    with style():
+        figure, axes = panel()
+        if 0 < facts.clip_norm < max(largest):
+            axes.axhline(facts.clip_norm, color=SOFT, linewidth=1, linestyle=":", label=f"limit {facts.clip_norm:g}")
+        axes.plot(epochs, largest, color=OTHER, marker="s", markersize=3, label="largest")
+        axes.plot(epochs, mean, color=OWN, marker="o", markersize=3, label="mean")
+        axes.set(xlabel="epoch", ylabel="gradient norm")
+        if max(largest) > _WIDE * min(mean) > 0:
+            axes.set_yscale("log")  # one wild step would press all others to the ground
+        else:
+            axes.set_ylim(bottom=0)
+        axes.locator_params(axis="x", integer=True)
+        figure.legend(loc="outside upper left", ncols=3)
+        says = f"Gradient norm by epoch: the mean goes from {mean[0]:.3g} to {mean[-1]:.3g}; the largest is {max(largest):.3g}."
+        return to_svg(figure, "gradient-norm", says)
 
 
 def overall(facts: Accuracy, metric: str, name: str) -> str:

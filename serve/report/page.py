@@ -102,7 +102,7 @@ def _drawings(facts: Facts) -> dict[str, str]:
         "popularity": charts.popularity(facts.histories),
     }
     if isinstance(facts.curves, Curves):
-        drawn |= {"loss": charts.loss(facts.curves), "validation": charts.validation(facts.curves)}
+        drawn |= _of_training(facts.curves)
     if isinstance(facts.extraction, Extraction):
         drawn |= _of_extraction(facts.extraction)
     if isinstance(facts.vectors, Vectors):
@@ -110,6 +110,15 @@ def _drawings(facts: Facts) -> dict[str, str]:
         drawn["norms"] = charts.norms(found.norms_N)
         drawn["spectrum"] = charts.spectrum(found.spectrum_K, found.health.effective_rank)
         drawn["deviations"] = charts.deviations(found.deviations_D)
+    return drawn
+
+
+def _of_training(found: Curves) -> dict[str, str]:
+    drawn = {"loss": charts.loss(found), "validation": charts.validation(found)}
+    if found.with_lr:
+        drawn["learning_rate"] = charts.learning_rate(found)
+    if found.with_norms:
+        drawn["gradient_norm"] = charts.gradient_norm(found)
     return drawn
 
 

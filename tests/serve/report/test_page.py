@@ -1,11 +1,14 @@
 """The whole file: everything is in it, nothing is fetched, whatever people call their clips."""
 
 import re
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from vivim.extract.thumbnails import thumbnail_webp
 from vivim.progress import SILENT
+from vivim.recommend.checkpoint import RunFolder
 from vivim.serve.report.config import ReportConfig
 from vivim.serve.report.facts import measure
 from vivim.serve.report.page import page
@@ -105,9 +108,22 @@ def test_numbers_stand_in_the_page(whole, looking):
     assert "vivim report --run" in text
 
 
-def test_a_drawing_of_learned_vectors_without_pictures(looking):
-    from dataclasses import replace
+def test_a_log_of_an_earlier_version_leaves_two_curves_out_and_says_so(whole, looking, tmp_path):
+    def drawings(text):
+        return re.findall(r'aria-label="(Training loss|Validation metrics|Learning rate|Gradient norm)', text)
 
+    assert drawings(whole) == ["Training loss", "Validation metrics", "Learning rate", "Gradient norm"]
+    assert "that curve is left out" not in whole
+    shutil.copytree(looking.run.path, tmp_path / "run")
+    run = RunFolder.open(tmp_path / "run")
+    news = {"lr", "grad_norm_mean", "grad_norm_max", "grad_overflows"}
+    run.write_log([{name: value for name, value in line.items() if name not in news} for line in run.read_log()])
+    text = written(replace(looking, run=run))
+    assert drawings(text) == ["Training loss", "Validation metrics"]
+    assert "log.jsonl holds the learning rate of 0 of 2 epochs, so that curve is left out." in Elements(text).text
+
+
+def test_a_drawing_of_learned_vectors_without_pictures(looking):
     text = written(replace(looking, store=None))
     assert "the vectors that the model learned" in text
     assert "data:image" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
