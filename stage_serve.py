@@ -135,7 +135,7 @@ class _Histories:
     def of(self, run: "RunFolder") -> "BaseHistories":
         from .serve.histories import BaseHistories
 
-        location = str(sorted(run.info()["data"].items()))
+        location = str(sorted(run.data().items(), key=str))
         if location not in self.read:
             self.read[location] = interactions_of(self.pipeline, run)
         interactions = self.read[location]

@@ -15,7 +15,6 @@ import torch
 
 from ..errors import InputError
 from ..recommend.checkpoint import RunFolder
-from ..recommend.config import RecommendConfig
 from ..recommend.ranker import Scorer
 from ..recommend.recommender import Recommender, UserState
 from ..recommend.retrieval import FaissIndex
@@ -101,7 +100,7 @@ class Snapshot:
         base = base or BaseHistories()
         weights = run.path / "model.safetensors"
         model_hash, stamp = run.model_sha256(), _stamp(weights)
-        config = RecommendConfig.model_validate(run.info()["config"])
+        config = run.config()
         items, counts = run.catalogue()
         recommender = Recommender(run)
         if _stamp(weights) != stamp:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from safetensors.torch import load_file, save_file
 from vivim import cli
 from vivim.errors import InputError
 from vivim.pipeline import Pipeline, load_pipeline
@@ -177,6 +179,44 @@ def test_missing_packages_are_named_with_how_to_get_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(InputError, match=re.escape("pip install 'vivim[serve]'")):
         run_serve(Pipeline(), SILENT, ServeOptions())
+
+
+def half_width(run):
+    path = run / "model.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    save_file(tensors | {"items": tensors["items"][:, :8].clone()}, path)
+    edit_info(run, lambda info: info.pop("files_sha256"))
+
+
+def flip(run):
+    path = run / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+
+
+def edit_info(run, change):
+    info = json.loads((run / "run.json").read_text())
+    change(info)
+    (run / "run.json").write_text(json.dumps(info))
+
+
+@pytest.mark.usefixtures("_in_world")
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (flip, "not the file that the training left"),
+        (half_width, "items is float32 (30, 8), expected float32 (30, 16)"),
+        (lambda run: edit_info(run, lambda info: info.update(format=2)), "has the format 2"),
+        (lambda run: edit_info(run, lambda info: info["config"]["model"].update(newer=1)), "model.newer = 1"),
+        (lambda run: edit_info(run, lambda info: info["config"]["model"].update(kind="dssm")), "users is missing"),
+        (lambda run: edit_info(run, lambda info: info.pop("data")), "does not say which interactions"),
+    ],
+)
+def test_a_run_whose_files_do_not_fit_is_refused_at_the_start(tmp_path, capsys, spoil, message):
+    shutil.copytree("runs/mamba", tmp_path / "run")
+    spoil(tmp_path / "run")
+    assert cli.main(["serve", "--run", str(tmp_path / "run"), "--port", "0"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert message in said and "Traceback" not in said
 
 
 @pytest.mark.usefixtures("_in_world")
