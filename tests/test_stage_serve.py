@@ -17,6 +17,10 @@ from vivim import cli
 from vivim.errors import InputError
 from vivim.pipeline import Pipeline, load_pipeline
 from vivim.progress import SILENT
+from vivim.recommend.checkpoint import RunFolder
+from vivim.recommend.export import write_index
+from vivim.recommend.recommender import Recommender
+from vivim.recommend.retrieval import FaissIndex
 from vivim.serve.doors import Tokens
 from vivim.serve.event_log import EventLog
 from vivim.stage_serve import ServeOptions, _tokens, run_serve
@@ -217,6 +221,33 @@ def test_a_run_whose_files_do_not_fit_is_refused_at_the_start(tmp_path, capsys, 
     assert cli.main(["serve", "--run", str(tmp_path / "run"), "--port", "0"]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert message in said and "Traceback" not in said
+
+
+def index_of(run, path):
+    recommender = Recommender.open(run)
+    vectors = recommender.scorer.items_ND
+    write_index(path, FaissIndex("flat", vectors), recommender.items.ids, vectors.numpy(), RunFolder.open(run).model_sha256())
+    return path
+
+
+def test_an_exported_index_is_used_by_the_first_run(world, tmp_path):
+    index = index_of(world / "runs/mamba", tmp_path / "index.faiss")
+    with Process(world, "--run", "runs/mamba", "--run", "runs/popularity", "--index", str(index)) as server:
+        assert f"index     {index}, of mamba" in server.said
+        ask = server.url + "v1/users/u03/recommendations?k=5&search="
+        found, exact = (httpx.get(ask + search).json()["items"] for search in ("ann", "exact"))
+        assert [item["item"] for item in found] == [item["item"] for item in exact]
+        assert server.stop(signal.SIGTERM)[0] == 130
+
+
+@pytest.mark.usefixtures("_in_world")
+def test_an_index_of_another_model_is_refused_at_the_start(tmp_path, capsys):
+    index = index_of(Path("runs/mamba"), tmp_path / "index.faiss")
+    told = json.loads(index.with_suffix(".json").read_text())
+    index.with_suffix(".json").write_text(json.dumps(told | {"model_sha256": "0" * 64}))
+    for run in ("runs/mamba", "runs/popularity"):
+        assert cli.main(["serve", "--run", run, "--port", "0", "--index", str(index)]) == 2
+        assert "was made for another model" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.usefixtures("_in_world")
