@@ -24,6 +24,7 @@ from ..errors import InputError
 from ..store import file_sha256, run_folder
 from ..store.item_index import ItemIndex
 from .config import RecommendConfig
+from .tables import read_own
 
 FORMAT = 1
 """Of run.json."""
@@ -128,9 +129,9 @@ class RunFolder(run_folder.RunFolder):
         path = self.path / "catalogue.parquet"
         self._require_same(path.name)
         try:
-            table = pl.read_parquet(path)
+            table = read_own(path, {"id": pl.String, "train_count": pl.Int64})
             items, counts = ItemIndex(table["id"].to_list()), table["train_count"].to_numpy()
-        except (OSError, pl.exceptions.PolarsError) as error:
+        except InputError as error:
             raise InputError(f"the run {self.path} has no readable catalogue.parquet ({error}); train it again.") from error
         if items.sha256 != self.info().get("catalogue_sha256"):
             raise InputError(f"{path} is not the catalogue this run was trained with (mapping hash differs); train the run again.")
