@@ -149,7 +149,8 @@ def read_parquet(path: Path, data: bytes) -> pl.DataFrame:
     try:
         return pl.read_parquet(io.BytesIO(data))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # a panic is no Exception
-        raise InputError(f"{path} is not a readable Parquet file: {str(error).partition('\n')[0]}") from error
+        why = str(error).partition("\n")[0]
+        raise InputError(f"{path} is not a readable Parquet file: {why}") from error
 
 
 def _why_unreadable(path: Path, data: bytes, delimiter: str, width: int, *, quoted: bool) -> str:
