@@ -109,7 +109,7 @@ def open_desk(pipeline: Pipeline, progress: Progress, options: ServeOptions, tok
     folders = [RunFolder.open(path) for path in options.runs or (Workspace(pipeline.runs).last_run(),)]
     histories = _Histories(pipeline)
     names = _names(folders)
-    runs = []
+    runs: list[ServedRun] = []
     for name, folder in zip(names, folders, strict=True):
         progress.say(f"opening {folder.path}")
         runs.append(_served(name, folder, histories, pipeline.serve, None if runs else options.index))

@@ -97,11 +97,11 @@ def read_index(path: Path, kind: Kind, shape: tuple[int, int] | None = None) -> 
     return FaissIndex.around(kind, index, None if shape is None else shape[0])
 
 
-# What a search takes that looks at some rows alone; it says the settings of the index again.
+# What a search takes that looks at some rows alone; it says the settings of the index again. The types that faiss ships lack these names.
 _ONLY: dict[Kind, Callable[[Any, Any], Any]] = {
-    "flat": lambda index, rows: faiss.SearchParameters(sel=rows),
-    "hnsw": lambda index, rows: faiss.SearchParametersHNSW(sel=rows, efSearch=index.hnsw.efSearch),
-    "ivf": lambda index, rows: faiss.SearchParametersIVF(sel=rows, nprobe=index.nprobe),
+    "flat": lambda index, rows: faiss.SearchParameters(sel=rows),  # type: ignore[call-arg]
+    "hnsw": lambda index, rows: faiss.SearchParametersHNSW(sel=rows, efSearch=index.hnsw.efSearch),  # type: ignore[attr-defined]
+    "ivf": lambda index, rows: faiss.SearchParametersIVF(sel=rows, nprobe=index.nprobe),  # type: ignore[call-arg]
 }
 _BUILD: dict[Kind, Callable[[npt.NDArray[np.float32]], Any]] = {"flat": _flat, "hnsw": _hnsw, "ivf": _ivf}
 

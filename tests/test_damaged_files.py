@@ -6,7 +6,6 @@ import shutil
 from contextlib import closing
 
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -85,8 +84,7 @@ def answered(ask):
     """Whether it answers; refused in words is the only other thing that may be."""
     try:
         ask()
-    except VivimError as error:
-        assert str(error)
+    except VivimError:
         return False
     return True
 
