@@ -3,13 +3,14 @@
 import asyncio
 import json
 import shutil
+import sqlite3
 from contextlib import closing
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from vivim.errors import VivimError
+from vivim.errors import InputError, VivimError
 from vivim.extract.thumbnails import thumbnail_path, thumbnail_webp, write_thumbnail
 from vivim.pipeline import load_pipeline
 from vivim.progress import SILENT
@@ -149,6 +150,16 @@ def test_the_log_of_events(world, tmp_path_factory, place, name, edits):
     damage(folder / name, edits)
     answered(log_of(folder))
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("time_ms", [-1, 2**61])
+def test_a_log_with_a_time_that_is_no_date_is_refused(copy, time_ms):
+    assert answered(log_of(copy / "run"))
+    with closing(sqlite3.connect(copy / "run" / "events.sqlite")) as connection:
+        connection.execute("UPDATE events SET time_ms = ? WHERE item = 'i05'", (time_ms,))
+        connection.commit()
+    with pytest.raises(InputError, match="is damaged \\(the time of an event"):
+        EventLog(copy / "run" / "events.sqlite")
 
 
 @settings(FUZZ, max_examples=25)
