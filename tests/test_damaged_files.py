@@ -214,7 +214,7 @@ async def fetched(path, wanted):
         sent.append(message)
 
     async def receive():
-        return {"type": "http.request", "body": b"", "more_body": False}
+        await asyncio.Event().wait()  # nobody goes away
 
     await media.answer(path, scope)(scope, receive, send)
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
