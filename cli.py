@@ -326,11 +326,15 @@ def serve(
     events: Annotated[
         Path | None, typer.Option(metavar="FILE.sqlite", help="What people watch is kept there; default: events.sqlite in the run.")
     ] = None,
+    index: Annotated[
+        Path | None, typer.Option(metavar="INDEX.faiss", help="Of `vivim export` of the first run; default: one is made at the start.")
+    ] = None,
 ) -> "Summary":
     """Answer people over HTTP: recommendations, events, and a page to look at."""
     from .stage_serve import ServeOptions, run_serve
 
-    return run_serve(call.pipeline, call.progress, ServeOptions(tuple(run or ()), events, token_file, operator_token_file, insecure))
+    options = ServeOptions(tuple(run or ()), events, token_file, operator_token_file, insecure, index)
+    return run_serve(call.pipeline, call.progress, options)
 
 
 @command("report")

@@ -246,8 +246,7 @@ def _of_clips(recipe: "AnyRecipe", run: "RunFolder") -> "AnyRecipe":
 def _weights(run: "RunFolder", pipeline: Pipeline) -> str:
     """Where the weights of the video encoder are: in the run that trained them, or where the configuration says."""
     from .recommend.build import needs_frames
-    from .recommend.config import RecommendConfig
 
     trained = run.path / "encoder.safetensors"
-    along = needs_frames(RecommendConfig.model_validate(run.info()["config"]).items)
+    along = needs_frames(run.config().items)
     return str(trained) if along else pipeline.extract.encoder.weights

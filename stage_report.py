@@ -61,14 +61,13 @@ def _gather(pipeline: Pipeline, folder: "RunFolder", embeddings: Path | None, pr
     from .extract.failures import KINDS
     from .extract.run_log import noted_runs
     from .recommend.build import protocol_of
-    from .recommend.config import RecommendConfig
     from .recommend.evaluation import evaluate_run, refuse_other_data
     from .recommend.loading import load_scorer
     from .serve.report.evidence import Evidence
 
     device = pick_device(pipeline.device)
     interactions = interactions_of(pipeline, folder)
-    split = protocol_of(RecommendConfig.model_validate(folder.info()["config"]).protocol).split(interactions)
+    split = protocol_of(folder.config().protocol).split(interactions)
     refuse_other_data(folder, split)
     store = _store(folder, embeddings)
     if not _measured(folder):

@@ -39,6 +39,7 @@ class ServeOptions:
         token_file: holds the token that everybody is asked for; None: the environment, or no token.
         operator_token_file: holds the token of who changes what is served.
         insecure: serve other machines without a token.
+        index: that ``vivim export`` made of the first run: its approximate search begins with it.
     """
 
     runs: tuple[Path, ...] = ()
@@ -46,6 +47,7 @@ class ServeOptions:
     token_file: Path | None = None
     operator_token_file: Path | None = None
     insecure: bool = False
+    index: Path | None = None
 
 
 def run_serve(pipeline: Pipeline, progress: Progress, options: ServeOptions) -> Summary:
@@ -107,10 +109,10 @@ def open_desk(pipeline: Pipeline, progress: Progress, options: ServeOptions, tok
     folders = [RunFolder.open(path) for path in options.runs or (Workspace(pipeline.runs).last_run(),)]
     histories = _Histories(pipeline)
     names = _names(folders)
-    runs = []
+    runs: list[ServedRun] = []
     for name, folder in zip(names, folders, strict=True):
         progress.say(f"opening {folder.path}")
-        runs.append(_served(name, folder, histories, pipeline.serve))
+        runs.append(_served(name, folder, histories, pipeline.serve, None if runs else options.index))
     beside = folder_of_data(pipeline, folders[0])
     titles = find_titles(pipeline, beside)
     files, of_files = find_media(pipeline, beside, folders, progress)
@@ -122,6 +124,7 @@ def open_desk(pipeline: Pipeline, progress: Progress, options: ServeOptions, tok
     add = NewClips(takers, pipeline, progress, pictures, media, service.reload) if takers else None
     desk = Desk(service, media, Meters(numbers_of(service)), pipeline.serve.http, add, model=model_thread(pipeline.serve.cores))
     words = [_run_words(run, default=run is runs[0]) for run in runs]
+    words += [] if options.index is None else [f"index     {options.index}, of {runs[0].name}"]
     return desk, [*words, *of_files, f"titles    {titles or 'none; --titles FILE shows them'}", f"events    {events}"]
 
 
@@ -135,19 +138,19 @@ class _Histories:
     def of(self, run: "RunFolder") -> "BaseHistories":
         from .serve.histories import BaseHistories
 
-        location = str(sorted(run.info()["data"].items()))
+        location = str(sorted(run.data().items(), key=str))
         if location not in self.read:
             self.read[location] = interactions_of(self.pipeline, run)
         interactions = self.read[location]
         return BaseHistories(interactions, trained_users(run, interactions))
 
 
-def _served(name: str, folder: "RunFolder", histories: _Histories, config: "ServeConfig") -> "ServedRun":
+def _served(name: str, folder: "RunFolder", histories: _Histories, config: "ServeConfig", index: Path | None) -> "ServedRun":
     from .serve.served_run import ServedRun
     from .serve.snapshot import Snapshot
 
     base = histories.of(folder)
-    return ServedRun(name, lambda before: Snapshot.load(folder, base, ann=config.ann, before=before))
+    return ServedRun(name, lambda before: Snapshot.load(folder, base, ann=config.ann, index=index, before=before))
 
 
 def _names(folders: Sequence["RunFolder"]) -> list[str]:

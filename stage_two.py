@@ -202,8 +202,9 @@ def open_run(pipeline: Pipeline, run: Path | None) -> "RunFolder":
 
 def interactions_of(pipeline: Pipeline, run: "RunFolder") -> "Interactions":
     """The interactions a run was trained on, or those given for this command."""
-    location = run.info()["data"]
-    if pipeline.data.interactions is not None:
+    if pipeline.data.interactions is None:
+        location = run.data()
+    else:
         location = {"path": str(pipeline.data.interactions)} | {key: getattr(pipeline.data, key) for key in _COLUMNS}
     if not Path(location["path"]).is_file():
         moved = "--set data.interactions=FILE says where it is now."
@@ -213,15 +214,14 @@ def interactions_of(pipeline: Pipeline, run: "RunFolder") -> "Interactions":
 
 def folder_of_data(pipeline: Pipeline, run: "RunFolder") -> Path:
     """The folder of a run's interactions, or of those given for this command: titles, clips and thumbnails are looked for there."""
-    return (pipeline.data.interactions or Path(run.info()["data"]["path"])).parent
+    return (pipeline.data.interactions or Path(run.data()["path"])).parent
 
 
 def trained_users(run: "RunFolder", interactions: "Interactions") -> "ItemIndex | None":
     """Users of a model that knows them by id, in the order of its rows; None: the model reads histories."""
     from .recommend.build import knows_users_by_id, protocol_of
-    from .recommend.config import RecommendConfig
 
-    config = RecommendConfig.model_validate(run.info()["config"])
+    config = run.config()
     return protocol_of(config.protocol).split(interactions).users if knows_users_by_id(config.model) else None
 
 

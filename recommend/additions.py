@@ -19,11 +19,12 @@ from ..store import ItemIndex, vector_faults
 from ..store.durable import sync
 from ..store.failpoints import failpoint
 from .checkpoint import RunFolder
+from .tables import read_own
 
 KEPT = "clips"
 """Folder in a run, of clips that came without a place of their own: one goes when no added item needs it any more."""
 _NAME = "additions.parquet"
-_COLUMNS = ("id", "file", "file_sha256", "added_at", "model_sha256", "vector")
+_COLUMNS = dict.fromkeys(("id", "file", "file_sha256", "added_at", "model_sha256"), pl.String) | {"vector": pl.Array}
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,7 @@ def all_additions(run: RunFolder) -> Additions:
     if not path.exists():
         return _none()
     try:
-        table = pl.read_parquet(path)
-        if set(table.columns) != set(_COLUMNS):
-            raise InputError(f"{path} has the columns {', '.join(table.columns)}; delete it, and add the clips again.")
+        table = read_own(path, _COLUMNS)
         found = Additions(
             ItemIndex(table["id"].to_list()).ids,
             table["vector"].to_numpy().astype(np.float32).reshape(len(table), -1),
@@ -87,7 +86,7 @@ def all_additions(run: RunFolder) -> Additions:
             tuple(table["file_sha256"].to_list()),
             tuple(table["added_at"].to_list()),
         )
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+    except (ValueError, InputError) as error:
         raise InputError(f"{path} cannot be read ({error}); delete it, and add the clips again.") from error
     if set(table["model_sha256"].to_list()) != {run.model_sha256()}:
         raise InputError(f"{path} was made with other weights than those of the run; delete it, and add the clips again.")

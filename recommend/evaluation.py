@@ -13,7 +13,7 @@ from ..store.provenance import provenance
 from ..store.run_folder import write_atomically
 from . import build
 from .checkpoint import RunFolder
-from .config import EvaluateConfig, RecommendConfig
+from .config import EvaluateConfig
 from .loading import load_scorer
 from .metrics import accuracy, coverage, gini, hit_rate, intra_list_diversity, mean_popularity, ndcg
 from .protocol import Split
@@ -39,7 +39,7 @@ def evaluate_run(
         InputError: the run was trained on another catalogue or file, or k is larger than the catalogue.
     """
     info = run.info()
-    trained = RecommendConfig.model_validate(info["config"])
+    trained = run.config()
     split = build.protocol_of(trained.protocol).split(interactions)
     catalogue, counts_N = run.catalogue()
     refuse_other_data(run, split)

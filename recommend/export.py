@@ -5,7 +5,7 @@ item_vectors.npy       (N, D) float32; items.parquet: the same with ids
 item_ids.json          N ids, in the order of the rows
 index.faiss            a FAISS index over the item vectors; index.json: of which model and items
 export.json            names and shapes for the ONNX file, hashes, the configuration of the run
-README.md              ten lines of Python that answer with these files alone
+README.md              some lines of Python that answer with these files alone
 
 Legend: N items, D width.
 """
@@ -116,13 +116,15 @@ def write_index(path: Path, index: FaissIndex, ids: tuple[str, ...], vectors_ND:
     )
 
 
-def load_index(path: Path, model_sha256: str, items_sha256: str | None = None) -> FaissIndex:
+def load_index(path: Path, model_sha256: str, items_sha256: str | None = None, shape: tuple[int, int] | None = None) -> FaissIndex:
     """An exported index, for the model that it was made for.
 
     Args:
         path: of the index; what it is of stands beside it.
         model_sha256: of the run that is to be answered for, ``RunFolder.model_sha256``.
         items_sha256: hash of the ids and vectors that its rows must be, ``store.content_sha256``; None: any of this model.
+        shape: (M, D) of the items of training, which are then searched alone. They are the same wherever the model is; items that were
+            added stand behind them, and may have changed since. None: all rows.
 
     Raises:
         InputError: it was made for another model or other items, was changed, or is not there.
@@ -144,7 +146,7 @@ def load_index(path: Path, model_sha256: str, items_sha256: str | None = None) -
         raise InputError(f"{path} holds other items than the run does now: some were added or removed since. Export the run again.")
     if not whole:  # before FAISS reads a byte of it
         raise InputError(f"{path} is not the file that was written (hash differs); export the run again.")
-    return read_index(path, found["kind"])
+    return read_index(path, found["kind"], shape)
 
 
 def _beside(path: Path) -> Path:
@@ -208,9 +210,14 @@ most {max_len} items. `index.faiss` searches by inner product; its rows are thos
 With `onnxruntime`, `faiss` and `numpy`, in this folder:
 
 ```python
-import json, faiss, numpy as np, onnxruntime
+import hashlib, json, faiss, numpy as np, onnxruntime
+from pathlib import Path
 
-ids, vectors, told = json.load(open("item_ids.json")), np.load("item_vectors.npy"), json.load(open("export.json"))["user_model"]
+ids, export, of_index = (json.loads(Path(name).read_text("utf-8")) for name in ("item_ids.json", "export.json", "index.json"))
+found = {{"model_sha256": export["model_sha256"], "file_sha256": hashlib.sha256(Path("index.faiss").read_bytes()).hexdigest()}}
+if any(of_index[name] != hash for name, hash in found.items()):
+    raise SystemExit("index.faiss is of another model than user_model.onnx, or was changed")
+vectors, told = np.load("item_vectors.npy"), export["user_model"]
 model, index = onnxruntime.InferenceSession("user_model.onnx"), faiss.read_index("index.faiss")
 history = [{history}]
 state = [np.zeros(shape, np.float32) for shape in told["shapes"]]

@@ -48,7 +48,7 @@ class NewItems:
                 did not keep what is needed.
         """
         info = run.info()
-        config = RecommendConfig.model_validate(info["config"])
+        config = run.config()
         _require_content(run, config)
         tensors = run.read_tensors("items.safetensors")
         standard = _standardisation(run, tensors)

@@ -17,7 +17,6 @@ from ..errors import InputError
 from ..store import ItemIndex
 from .additions import read_additions
 from .checkpoint import RunFolder
-from .config import RecommendConfig
 from .loading import load_scorer
 from .ranker import best_k
 from .scorers import PairScorer, TableScorer, VectorScorer, with_items
@@ -55,7 +54,7 @@ class Recommender:
         catalogue, _ = run.catalogue()
         added, vectors_MD = read_additions(run)
         self.items = ItemIndex((*catalogue.ids, *added))
-        self.max_len = RecommendConfig.model_validate(run.info()["config"]).protocol.max_len
+        self.max_len = run.config().protocol.max_len
         self.scorer = with_items(load_scorer(run, device), vectors_MD)
 
     @staticmethod

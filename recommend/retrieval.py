@@ -35,18 +35,24 @@ class FaissIndex:
         self.num_items = len(items)
         self.index = _BUILD[kind](items)
         self.index.add(items)
+        self._options: dict[str, Any] = {}
 
     @classmethod
-    def around(cls, kind: Kind, index: Any) -> Self:
-        """Over an index of FAISS that holds the item vectors already."""
+    def around(cls, kind: Kind, index: Any, rows: int | None = None) -> Self:
+        """Over an index of FAISS that holds the item vectors already.
+
+        Args:
+            rows: the first so many of them are searched, and the others never found; None: all.
+        """
         self = cls.__new__(cls)
-        self.kind, self.num_items, self.index = kind, index.ntotal, index
+        self.kind, self.num_items, self.index = kind, index.ntotal if rows is None else rows, index
+        self._options = {} if self.num_items == index.ntotal else {"params": _ONLY[kind](index, faiss.IDSelectorRange(0, self.num_items))}
         return self
 
     def search(self, users_BD: torch.Tensor, k: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """(scores, rows) of the ``k`` nearest items, best first; row -1 where the index found fewer."""
         queries = np.ascontiguousarray(users_BD.detach().float().cpu().numpy())
-        scores, rows = self.index.search(queries, min(k, self.num_items))
+        scores, rows = self.index.search(queries, min(k, self.num_items), **self._options)
         return scores, rows
 
 
@@ -71,18 +77,32 @@ def _ivf(items_ND: npt.NDArray[np.float32]) -> Any:
     return index
 
 
-def read_index(path: Path, kind: Kind) -> FaissIndex:
+def read_index(path: Path, kind: Kind, shape: tuple[int, int] | None = None) -> FaissIndex:
     """An index that FAISS wrote to a file.
 
+    Args:
+        shape: (N, D) of the items that are searched; there may be more vectors behind them in the file. None: all there are.
+
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or holds vectors of another width, or fewer.
     """
     try:
-        return FaissIndex.around(kind, faiss.read_index(str(path)))
+        index = faiss.read_index(str(path))
     except RuntimeError as error:
         raise InputError(f"{path} cannot be read as a FAISS index; export the run again.") from error
+    if shape is not None and (index.ntotal < shape[0] or index.d != shape[1]):
+        raise InputError(
+            f"{path} holds {index.ntotal} vectors of {index.d} numbers, the run {shape[0]} of {shape[1]}; export the run again."
+        )
+    return FaissIndex.around(kind, index, None if shape is None else shape[0])
 
 
+# What a search takes that looks at some rows alone; it says the settings of the index again. The types that faiss ships lack these names.
+_ONLY: dict[Kind, Callable[[Any, Any], Any]] = {
+    "flat": lambda index, rows: faiss.SearchParameters(sel=rows),  # type: ignore[call-arg]
+    "hnsw": lambda index, rows: faiss.SearchParametersHNSW(sel=rows, efSearch=index.hnsw.efSearch),  # type: ignore[attr-defined]
+    "ivf": lambda index, rows: faiss.SearchParametersIVF(sel=rows, nprobe=index.nprobe),  # type: ignore[call-arg]
+}
 _BUILD: dict[Kind, Callable[[npt.NDArray[np.float32]], Any]] = {"flat": _flat, "hnsw": _hnsw, "ivf": _ivf}
 
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,8 +148,9 @@ def read_parquet(path: Path, data: bytes) -> pl.DataFrame:
     """
     try:
         return pl.read_parquet(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:  # a panic is no Exception
+        why = str(error).partition("\n")[0]
+        raise InputError(f"{path} is not a readable Parquet file: {why}") from error
 
 
 def _why_unreadable(path: Path, data: bytes, delimiter: str, width: int, *, quoted: bool) -> str:
@@ -172,3 +174,21 @@ def _why_unreadable(path: Path, data: bytes, delimiter: str, width: int, *, quot
         header = f"the header has {width} columns ({DELIMITERS[delimiter]} separated)"
         return f"{path}: {header}, but {', '.join(bad)}. Quote cells that contain the separator."
     return f'{path}: a quote (") stands inside an unquoted cell. Quote such cells and double the quotes in them.'
+
+
+def read_own(path: Path, types: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+    """A Parquet file that vivim wrote, with these columns and no others.
+
+    Raises:
+        InputError: it is not there, damaged, has other columns, or gaps.
+    """
+    try:
+        table = read_parquet(path, path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+    if set(table.columns) != set(types):
+        raise InputError(f"{path} has the columns {', '.join(table.columns)}; expected {', '.join(types)}.")
+    odd = [name for name, kind in types.items() if table.schema[name].base_type() != kind or table[name].null_count()]
+    if odd:
+        raise InputError(f"{path}: the columns {', '.join(odd)} hold something else than was written.")
+    return table

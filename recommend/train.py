@@ -16,7 +16,7 @@ from ..progress import Progress
 from ..store import EmbeddingStore, memory
 from ..store.provenance import provenance
 from . import build
-from .checkpoint import RunFolder
+from .checkpoint import FORMAT, RunFolder
 from .config import RecommendConfig
 from .content import CatalogueVectors, lay_out
 from .initial import begin_with
@@ -25,8 +25,6 @@ from .processes import Processes, start
 from .protocol import Split
 from .sequences import Interactions
 from .training import EpochLog, FitResult, Training
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def train_run(
         peak_mb = max(before_mb, memory.peak_mb())
         if processes.first:
             fitted = {"fit": _describe_fit(result, fabric), "peak_memory_mb": peak_mb} if result else {}
-            run.write_json("run.json", description | fitted | {"finished": True})
+            run.write_json("run.json", description | fitted | {"files_sha256": run.files_sha256(), "finished": True})
         processes.wait()
     return TrainSummary(out, split, result, content.coverage if content else None, peak_mb)
 
@@ -219,6 +217,7 @@ def _open_run(out: Path, split: Split, description: dict[str, Any], resume: bool
         run.write_catalogue(split.items, build.train_counts(split).numpy())
         return run
     _refuse_other_run(run, description)
+    run.forget_files()
     return run
 
 
@@ -235,7 +234,7 @@ def _refuse_other_run(run: RunFolder, description: dict[str, Any]) -> None:
     if before.get("seed") != description["seed"]:
         differences.append(f"seed {before.get('seed')}")
     # An option that did not exist when the run began had the value that is its default now.
-    trained = RecommendConfig.model_validate(before["config"]).model_dump(mode="json")
+    trained = run.config().model_dump(mode="json")
     old, new = _flatten(trained), _flatten(description["config"])
     free = {"train.patience", "train.checkpoint_minutes", "train.timeout_seconds"}
     # A cosine ends at the last epoch, and a warm-up is a share of all.

@@ -20,6 +20,8 @@ from .errors import EventConflict, UnknownEvent
 
 _CHECKPOINT_PAGES = 8192  # 32 MB of write-ahead log, at which a commit makes room itself
 
+_LAST_MS = 253_402_300_799_999  # the end of the year 9999, which no date can be behind
+
 APPLICATION = 0x76697669
 VERSION = 1
 
@@ -164,6 +166,9 @@ def _require_ours(connection: sqlite3.Connection, path: Path) -> None:
             "--events."
         )
     found = " ".join(connection.execute("PRAGMA quick_check(1)").fetchone()[0].split())
+    outside = f"SELECT 1 FROM events WHERE time_ms NOT BETWEEN 0 AND {_LAST_MS} LIMIT 1"
+    if found == "ok" and connection.execute(outside).fetchone():
+        found = "the time of an event is not one that was ever taken"
     if found != "ok":
         raise InputError(f"the event log {path} is damaged ({found}). Move it away to begin a new one, or bring back a copy.")
 

@@ -15,7 +15,7 @@ import torch
 
 from ..errors import InputError
 from ..recommend.checkpoint import RunFolder
-from ..recommend.config import RecommendConfig
+from ..recommend.export import load_index
 from ..recommend.ranker import Scorer
 from ..recommend.recommender import Recommender, UserState
 from ..recommend.retrieval import FaissIndex
@@ -83,6 +83,7 @@ class Snapshot:
         extra_ED: npt.NDArray[np.float32] | None = None,
         *,
         ann: Ann = "none",
+        index: Path | None = None,
         before: "Snapshot | None" = None,
     ) -> "Snapshot":
         """Read a run's folder.
@@ -92,16 +93,17 @@ class Snapshot:
             extra_ids: items that came after training, beside those that the run's folder itself tells of.
             extra_ED: their vectors, of the run's item encoder.
             ann: approximate index to make, in the background.
+            index: one that ``vivim export`` made of these weights, to be used instead.
             before: the snapshot that this one takes the place of; it is given back if nothing changed, and its index is used again if
                 the weights did not.
 
         Raises:
-            InputError: the run is damaged, or was being written; the model takes no new items.
+            InputError: the run is damaged, or was being written; the model takes no new items; the index is of another model.
         """
         base = base or BaseHistories()
         weights = run.path / "model.safetensors"
         model_hash, stamp = run.model_sha256(), _stamp(weights)
-        config = RecommendConfig.model_validate(run.info()["config"])
+        config = run.config()
         items, counts = run.catalogue()
         recommender = Recommender(run)
         if _stamp(weights) != stamp:
@@ -121,7 +123,7 @@ class Snapshot:
             base=base,
             model_hash=model_hash,
             index_hash=index_hash,
-            ann=_ann(ann, recommender.scorer, len(items)) if same_weights is None else same_weights.ann,
+            ann=_ann(ann, index, recommender.scorer, len(items), model_hash) if same_weights is None else same_weights.ann,
         )
 
     def rows_of(self, ids: Sequence[str]) -> list[int]:
@@ -213,7 +215,12 @@ class Snapshot:
                 return None
 
 
-def _ann(kind: Ann, scorer: Scorer, trained: int) -> AnnSearch | None:
+def _ann(kind: Ann, exported: Path | None, scorer: Scorer, trained: int, model_hash: str) -> AnnSearch | None:
+    if exported is not None:
+        vectors_ND = item_vectors(scorer)
+        width = 0 if vectors_ND is None else vectors_ND.shape[1]
+        index = load_index(exported, model_hash, shape=(trained, width))
+        return AnnSearch(lambda: index)
     if kind == "none" or not isinstance(scorer, VectorScorer | TableScorer):
         return None
     items_MD = scorer.items_ND[:trained]

@@ -92,8 +92,10 @@ class RunFolder:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise InputError(f"the run {self.path} lacks {name}; train it again.") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged ({error}); train the run again.") from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}).") from error
 
     def write_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Atomic safetensors file; CPU copies."""

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +12,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from safetensors.torch import load_file, save_file
 from vivim import cli
 from vivim.errors import InputError
 from vivim.pipeline import Pipeline, load_pipeline
 from vivim.progress import SILENT
+from vivim.recommend.checkpoint import RunFolder
+from vivim.recommend.export import write_index
+from vivim.recommend.recommender import Recommender
+from vivim.recommend.retrieval import FaissIndex
 from vivim.serve.doors import Tokens
 from vivim.serve.event_log import EventLog
 from vivim.stage_serve import ServeOptions, _tokens, run_serve
@@ -177,6 +183,71 @@ def test_missing_packages_are_named_with_how_to_get_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(InputError, match=re.escape("pip install 'vivim[serve]'")):
         run_serve(Pipeline(), SILENT, ServeOptions())
+
+
+def half_width(run):
+    path = run / "model.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    save_file(tensors | {"items": tensors["items"][:, :8].clone()}, path)
+    edit_info(run, lambda info: info.pop("files_sha256"))
+
+
+def flip(run):
+    path = run / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+
+
+def edit_info(run, change):
+    info = json.loads((run / "run.json").read_text())
+    change(info)
+    (run / "run.json").write_text(json.dumps(info))
+
+
+@pytest.mark.usefixtures("_in_world")
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (flip, "not the file that the training left"),
+        (half_width, "items is float32 (30, 8), expected float32 (30, 16)"),
+        (lambda run: edit_info(run, lambda info: info.update(format=2)), "has the format 2"),
+        (lambda run: edit_info(run, lambda info: info["config"]["model"].update(newer=1)), "model.newer = 1"),
+        (lambda run: edit_info(run, lambda info: info["config"]["model"].update(kind="dssm")), "users is missing"),
+        (lambda run: edit_info(run, lambda info: info.pop("data")), "does not say which interactions"),
+    ],
+)
+def test_a_run_whose_files_do_not_fit_is_refused_at_the_start(tmp_path, capsys, spoil, message):
+    shutil.copytree("runs/mamba", tmp_path / "run")
+    spoil(tmp_path / "run")
+    assert cli.main(["serve", "--run", str(tmp_path / "run"), "--port", "0"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert message in said and "Traceback" not in said
+
+
+def index_of(run, path):
+    recommender = Recommender.open(run)
+    vectors = recommender.scorer.items_ND
+    write_index(path, FaissIndex("flat", vectors), recommender.items.ids, vectors.numpy(), RunFolder.open(run).model_sha256())
+    return path
+
+
+def test_an_exported_index_is_used_by_the_first_run(world, tmp_path):
+    index = index_of(world / "runs/mamba", tmp_path / "index.faiss")
+    with Process(world, "--run", "runs/mamba", "--run", "runs/popularity", "--index", str(index)) as server:
+        assert f"index     {index}, of mamba" in server.said
+        ask = server.url + "v1/users/u03/recommendations?k=5&search="
+        found, exact = (httpx.get(ask + search).json()["items"] for search in ("ann", "exact"))
+        assert [item["item"] for item in found] == [item["item"] for item in exact]
+        assert server.stop(signal.SIGTERM)[0] == 130
+
+
+@pytest.mark.usefixtures("_in_world")
+def test_an_index_of_another_model_is_refused_at_the_start(tmp_path, capsys):
+    index = index_of(Path("runs/mamba"), tmp_path / "index.faiss")
+    told = json.loads(index.with_suffix(".json").read_text())
+    index.with_suffix(".json").write_text(json.dumps(told | {"model_sha256": "0" * 64}))
+    for run in ("runs/mamba", "runs/popularity"):
+        assert cli.main(["serve", "--run", run, "--port", "0", "--index", str(index)]) == 2
+        assert "was made for another model" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.usefixtures("_in_world")

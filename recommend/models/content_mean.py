@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..content import CatalogueVectors
+from ..layout import Layout
 from ..sequences import SequenceBatch
 
 DECAY = 0.8
@@ -44,6 +45,11 @@ class ContentMean:
     def tensors(self) -> dict[str, torch.Tensor]:
         """What a safetensors file keeps."""
         return {"items": self.items_NV, "decay": torch.tensor([self.decay], dtype=torch.float64)}
+
+    @staticmethod
+    def layout(num_items: int) -> Layout:
+        """Of ``tensors``, for a catalogue of N items."""
+        return {"items": (torch.float32, (num_items, None)), "decay": (torch.float64, (1,))}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> Self:

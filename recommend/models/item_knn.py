@@ -8,6 +8,8 @@ from typing import Self
 import numpy as np
 import torch
 
+from ...errors import InputError
+from ..layout import Layout
 from ..sequences import SequenceBatch, Sequences
 
 WINDOW = 10
@@ -89,7 +91,26 @@ class ItemKnn:
             "decay": torch.tensor([self.decay], dtype=torch.float64),
         }
 
+    @staticmethod
+    def layout(num_items: int) -> Layout:
+        """Of ``tensors``, for a catalogue of N items."""
+        return {
+            "starts": (torch.int64, (num_items + 1,)),
+            "followers": (torch.int32, (None,)),
+            "weights": (torch.float32, (None,)),
+            "counts": (torch.float32, (num_items,)),
+            "decay": (torch.float64, (1,)),
+        }
+
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> Self:
-        """The model that ``tensors`` were taken from."""
+        """The model that ``tensors`` were taken from.
+
+        Raises:
+            InputError: they lead out of the catalogue.
+        """
+        starts, followers = tensors["starts"], tensors["followers"]
+        ordered = int(starts[0]) == 0 and int(starts[-1]) == len(followers) == len(tensors["weights"]) and bool((starts.diff() >= 0).all())
+        if not ordered or (len(followers) and not 0 <= int(followers.min()) <= int(followers.max()) < len(tensors["counts"])):
+            raise InputError("starts, followers and weights of model.safetensors are not those of one table of pairs; train the run again.")
         return cls(tensors["starts"], tensors["followers"], tensors["weights"], tensors["counts"], float(tensors["decay"][0]))

@@ -5,6 +5,7 @@ from typing import Self
 import numpy as np
 import torch
 
+from ..layout import Layout
 from ..sequences import SequenceBatch, Sequences
 
 
@@ -30,6 +31,11 @@ class Popularity:
     def tensors(self) -> dict[str, torch.Tensor]:
         """What a safetensors file keeps."""
         return {"counts": self.counts_N}
+
+    @staticmethod
+    def layout(num_items: int) -> Layout:
+        """Of ``tensors``, for a catalogue of N items."""
+        return {"counts": (torch.float32, (num_items,))}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor]) -> Self:

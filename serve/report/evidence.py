@@ -69,7 +69,7 @@ class Evidence:
     @property
     def config(self) -> RecommendConfig:
         """What was trained."""
-        return RecommendConfig.model_validate(self.info["config"])
+        return self.run.config()
 
     @property
     def name(self) -> str:

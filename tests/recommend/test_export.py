@@ -43,7 +43,7 @@ def test_the_readme_in_the_folder_answers_as_the_run_does(exported):
     run, done = exported
     assert done.step.largest_difference < 1e-5
     code = re.search(r"```python\n(.*?)```", (done.folder / "README.md").read_text(), re.DOTALL)[1]
-    assert len([line for line in code.splitlines() if line]) <= 12
+    assert len([line for line in code.splitlines() if line]) <= 14
     history = ["i07", ADDED, "i09"]
     code = code.replace('history = ["i00", "i01", "i02"]', f"history = {history}")
     assert ADDED in code
@@ -53,6 +53,19 @@ def test_the_readme_in_the_folder_answers_as_the_run_does(exported):
     found = eval(said.stdout)
     assert [id_ for id_, _ in found] == [id_ for id_, _ in want]
     np.testing.assert_allclose([score for _, score in found], [score for _, score in want], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("spoil", ["index.faiss", "index.json"])
+def test_the_readme_in_the_folder_answers_with_no_other_index(folder, spoil):
+    code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
+    path = folder / spoil
+    if spoil == "index.json":
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"model_sha256": "0" * 64}))
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    said = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "index.faiss is of another model than user_model.onnx, or was changed" in said.stderr
 
 
 def test_files_hold_vectors_and_ids_in_the_order_of_the_rows(exported, ring):
@@ -125,6 +138,26 @@ def test_an_approximate_index_is_read_back_with_its_settings(folder, kind):
     assert read.kind == kind
     for ours, theirs in zip(made.search(torch.from_numpy(vectors[:9]), 20), read.search(torch.from_numpy(vectors[:9]), 20), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+def test_of_an_index_the_items_of_training_can_be_searched_alone(folder, kind):
+    """The fifty best of all are the fifty vectors that were added: three times as long."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(450, 16)).astype(np.float32)
+    vectors[400:] = 3 * vectors[:50]
+    ids = tuple(map(str, range(450)))
+    write_index(folder / "other.faiss", FaissIndex(kind, torch.from_numpy(vectors)), ids, vectors, "a" * 64)
+    index = load_index(folder / "other.faiss", "a" * 64, shape=(400, 16))
+    assert index.num_items == 400
+    _, rows = index.search(torch.from_numpy(vectors[:50]), 5)
+    assert rows.max() < 400
+    assert (rows[:, 0] == np.arange(50)).mean() > 0.8
+    for shape in ((451, 16), (400, 8)):
+        with pytest.raises(InputError, match=r"holds 450 vectors of 16 numbers, the run"):
+            load_index(folder / "other.faiss", "a" * 64, shape=shape)
 
 
 def test_a_spoilt_index_is_refused_before_it_is_opened(exported, folder):

@@ -5,8 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from vivim.errors import InputError
 from vivim.recommend.checkpoint import RunFolder
+from vivim.recommend.export import write_index
+from vivim.recommend.retrieval import FaissIndex
 from vivim.serve.snapshot import Snapshot
 
 
@@ -45,6 +48,40 @@ def test_new_items_through_an_index_that_was_made_before_them(snapshot_of):
     assert more.ann is plain.ann
     state = more.recommender.state(["i10", "i11", "i12"])
     assert more.rank(state, 1, exclude_seen=True, search="ann").places[0].row == 30
+
+
+def written_index(snapshot, path, kind="flat", tail=()):
+    """What ``vivim export`` writes; ``tail``: vectors in it of items that had been added."""
+    items = snapshot.recommender.scorer.items_ND
+    vectors = torch.cat([items, *[vector[None] for vector in tail]])
+    ids = (*snapshot.recommender.items.ids, *(f"added{row}" for row in range(len(tail))))
+    write_index(path, FaissIndex(kind, vectors), ids, vectors.numpy(), snapshot.model_hash)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+def test_an_exported_index_is_there_at_once_and_items_that_came_later_are_as_they_are_now(snapshot_of, tmp_path, kind):
+    """In the file an item that was added lies where everybody finds it; since then it has got another place."""
+    plain = snapshot_of()
+    items = plain.recommender.scorer.items_ND
+    state = plain.recommender.state(["i10", "i11", "i12"])
+    path = written_index(plain, tmp_path / "index.faiss", kind, tail=[100 * items[13]])
+    served = snapshot_of(index=path)
+    assert (served.searches, served.ann.ready) == (["exact", "ann"], True)
+    more = snapshot_of(extra_ids=["added0"], extra=items[13:14].numpy() * 1.5, index=path, before=served)
+    assert more.ann is served.ann
+    for snapshot in (served, more):
+        found, exact = (snapshot.rank(state, 5, exclude_seen=True, search=search).places for search in ("ann", "exact"))
+        assert [place.row for place in found] == [place.row for place in exact]
+        assert [place.score for place in found] == pytest.approx([place.score for place in exact], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mamba", "popularity"])
+def test_an_index_of_another_model_is_refused_at_the_start_and_when_the_run_is_trained_again(snapshot_of, tmp_path, kind):
+    before = snapshot_of()
+    path = written_index(before, tmp_path / "index.faiss")
+    with pytest.raises(InputError, match="made for another model"):
+        snapshot_of(kind, seed=1, index=path, before=before)
 
 
 def test_a_model_that_counts_has_no_index(snapshot_of):
