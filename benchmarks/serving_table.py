@@ -135,11 +135,12 @@ def _of_service(result: dict[str, Any]) -> list[str]:
 
 def of_reports(result: dict[str, Any]) -> list[str]:
     """Bytes and seconds of reports."""
-    rows = [["report of", "items on the map", "test questions", "clips with a picture", "MB", "s", "CPU s"]]
+    rows = [["report of", "items on the map", "test questions", "clips with a picture", "MB", "CPU s", "s", "load of the machine"]]
     for name, words in REPORTS.items():
         row = result[name]
         counts = [f"{row[key]:,}" for key in ("items", "questions", "pictures")]
-        rows.append([words, *counts, f"{row['size_bytes'] / 1e6:.1f}", f"{row['seconds']:.0f}", f"{row['cpu_seconds']:.0f}"])
+        rows.append([words, *counts, f"{row['size_bytes'] / 1e6:.1f}", f"{row['cpu_seconds']:.0f}", f"{row['seconds']:.0f}"])
+        rows[-1].append(f"{row['load_average']:.0f}")
     return [*_table(rows), "", _origin(result)]
 
 

@@ -86,6 +86,7 @@ def test_a_soak_says_what_was_taken_back_and_how_far_states_drifted(serving_tabl
 
 def test_a_report_is_a_row_in_megabytes(serving_table):
     row = {"items": 19_099, "questions": 50_000, "pictures": 0, "size_bytes": 4_712_345, "seconds": 22.4, "cpu_seconds": 20.6}
+    row["load_average"] = 1.8
     where = {"date": "2026-11-26T00:00:00", "commit": "abc", "hardware": "two cores", "command": "report.py"}
     shown = serving_table.of_reports({"demo": row, "microlens-50k": row, "provenance": where})
-    assert shown[3] == "| MicroLens-50K, ids + titles | 19,099 | 50,000 | 0 | 4.7 | 22 | 21 |"
+    assert shown[3] == "| MicroLens-50K, ids + titles | 19,099 | 50,000 | 0 | 4.7 | 21 | 22 | 2 |"
