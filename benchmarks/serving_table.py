@@ -123,10 +123,10 @@ def _of_service(result: dict[str, Any]) -> list[str]:
     said, counts = result.get("service"), result["counts"]
     if said is None:
         return []
-    kept, again = said["events new"] + said["events late"], counts.get("conflict 409", 0)
+    kept, again, reloads = said["events new"] + said["events late"], counts.get("conflict 409", 0), counts.get("reload 200", 0)
     return [
         f"{kept:,.0f} events were kept, {said['events removed']:,.0f} of them taken back, {said['events replayed']:,.0f} times one was "
-        f"sent or taken back again, {again:,} times with another item, and the run was loaded anew {counts['reload 200']:,} times; the "
+        f"sent or taken back again, {again:,} times with another item, and the run was loaded anew {reloads:,} times; the "
         f"service counted what was acknowledged. {said['state_evictions']:,.0f} states made room for others; {said['state_checks']:,.0f} "
         f"kept ones were compared with the whole history, and no score differed by more than {said['state_drift_max']:.1g}.",
         "",
