@@ -5,10 +5,10 @@
 ``vivim serve`` over a made-up run of MicroLens-50K's size, with clips and thumbnails; room for 256 states and 600 users, so that states
 come and go all the time. Eight clients send events (late ones too), remember which were acknowledged, send those again, alike and with
 another item, and take them back, some twice; they ask for lists, similar items, pages of the catalogue and parts of clips, ask for what
-does not exist, send what is no JSON, too much, too many headers, and leave in the middle; an operator reloads the run. Every
-question has an answer with one of the statuses that it may have, and the service has counted as many events, replays and removals as were
-acknowledged, or it is listed under ``bad``. Every ``CHECK_EVERY``-th answer from a kept state is compared with one from the whole history:
-no score may differ by more than ``DRIFT``.
+does not exist, send what is no JSON, too much, too many headers, and leave in the middle. An operator gives the run other weights every
+``RELOAD_SECONDS`` and has it reloaded, so that models and indexes come and go too. Every question has an answer with one of the statuses
+that it may have, and the service has counted as many events, replays and removals as were acknowledged, or it is listed under ``bad``.
+Every ``CHECK_EVERY``-th answer from a kept state is compared with one from the whole history: no score may differ by more than ``DRIFT``.
 
 Flat is: over the last two thirds the line through the resident memory rises by less than 2 % of it (``RISE``), and the largest numbers
 of threads and open files there are not above those of the first third by more than the clients' connections.
@@ -16,11 +16,13 @@ of threads and open files there are not above those of the first third by more t
 
 import argparse
 import http.client
+import itertools
 import json
 import math
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -32,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import load_file, save_file
 from served import Client, Server, item_names, make_run, part
 from vivim.extract.thumbnails import thumbnail_path
 from vivim.store.provenance import provenance
@@ -44,7 +47,7 @@ RISE = 0.02
 EVERY_SECONDS = 2.0
 REMEMBERED = 500
 OPERATOR = "the-operator-of-the-soak"
-CHECK_EVERY = 50
+CHECK_EVERY = 20
 RELOAD_SECONDS = 20.0
 DRIFT = 1e-3
 
@@ -198,8 +201,9 @@ def rude(port: int, rng: random.Random) -> None:
 class Load:
     """The clients, and what they were told."""
 
-    def __init__(self, port: int, rate: float, seconds: float) -> None:
+    def __init__(self, port: int, rate: float, seconds: float, run: Path) -> None:
         self.port, self.rate, self.until = port, rate, time.monotonic() + seconds
+        self.run, self.models = run, itertools.cycle((1, 0))
         self.people = [Person(number) for number in range(CLIENTS)]
         self.counts: Counter[str] = Counter()
         self.bad: list[str] = []
@@ -223,6 +227,7 @@ class Load:
             kind = rng.choices(kinds, weights)[0]
             if time.monotonic() >= reload_at:
                 kind, reload_at = reload, time.monotonic() + RELOAD_SECONDS
+                put_model(self.run, next(self.models))
             method, path, content, headers, right = kind(who)
             try:
                 status, _ = client.ask(method, path, content, headers)
@@ -283,6 +288,12 @@ def miscounted(said: dict[str, float], acknowledged: Counter[str]) -> list[str]:
     ]
 
 
+def put_model(run: Path, number: int) -> None:
+    """The run has other weights, from one moment to the next: a reload makes another model and another index of them."""
+    shutil.copyfile(run.parent / f"model-{number}.safetensors", run.parent / "model.part")
+    (run.parent / "model.part").replace(run / "model.safetensors")
+
+
 def make_world(work: Path) -> Path:
     """The run's folder, with clips and thumbnails beside its interactions."""
     if (work / "run" / "run.json").exists():
@@ -295,6 +306,9 @@ def make_world(work: Path) -> Path:
         picture = thumbnail_path(work / "thumbnails", item)
         picture.parent.mkdir(parents=True, exist_ok=True)
         picture.write_bytes(rng.bytes(9000))
+    weights = load_file(run.path / "model.safetensors")
+    for number, scale in enumerate((1.0, 0.5)):
+        save_file(weights | {"items": weights["items"] * scale}, work / f"model-{number}.safetensors")
     return run.path
 
 
@@ -313,7 +327,7 @@ def main() -> None:
     settings = ("--set", "serve.max_users=256", f"serve.check_every={CHECK_EVERY}")
     options_of_server = ("--videos", str(options.work / "videos"), "--operator-token-file", str(token), *settings)
     server = Server(run, events, options.work / "server.log", *options_of_server)
-    load = Load(server.port(), options.rate, options.minutes * 60)
+    load = Load(server.port(), options.rate, options.minutes * 60, run)
     began, samples = time.monotonic(), []
     while any(thread.is_alive() for thread in load.threads):
         time.sleep(EVERY_SECONDS)
