@@ -124,7 +124,7 @@ class Album:
     def words(self) -> str:
         """What was left out, in a sentence; empty: nothing."""
         if self._left < 0:
-            return f"There are no pictures: the rest alone is more than {self._file_mb:g} MB (report.size_mb). Fewer report.points are less."
+            return f"No pictures: the rest alone is more than {self._file_mb:g} MB (report.size_mb). Fewer report.points weigh less."
         if self.full:
             return f"Pictures end where the file has {self._file_mb:g} MB (report.size_mb); {len(self):,} clips have one."
         return ""

@@ -68,4 +68,4 @@ def test_a_file_that_has_no_room_at_all_says_so():
     album = Album(Pictures({"c0": thumbnail_webp(NOISE[0])}.get), 1)
     album.leave_room(2_000_000)
     assert album.fill(["c0"]) == frozenset()
-    assert "no pictures" in album.words
+    assert "No pictures" in album.words
