@@ -46,7 +46,7 @@ def run_report(pipeline: Pipeline, progress: Progress, *, run: Path | None, out:
     facts = measure(evidence, pipeline.report, pipeline.seed, progress)
     shown = list(dict.fromkeys(facts.ids_shown(evidence.items.ids)))
     pictures = _pictures(pipeline, evidence, shown, facts.sheet(), progress)
-    album = Album(pictures, pipeline.report.pictures_mb)
+    album = Album(pictures, pipeline.report.size_mb)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, page(evidence, facts, album))
     size, seconds = target.stat().st_size, time.monotonic() - started

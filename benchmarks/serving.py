@@ -1,6 +1,6 @@
 """What an answer of ``vivim serve`` takes over HTTP on loopback, beside what nothing could do without.
 
-    python benchmarks/serving.py --work DIR [--run RUN] [--large] [--out benchmarks/results/serving.json]
+    python benchmarks/serving.py --work DIR [--run RUN] [--real RUN] [--large] [--out benchmarks/results/serving.json]
 
 A process serves, this one asks. Load is open: the moments at which requests are due are drawn beforehand, as independent people come
 (exponential gaps), or evenly; a request's time counts from when it was due, so that an answer that keeps others waiting counts for them
@@ -9,8 +9,10 @@ too. Connections are kept alive. Events are on disk (``synchronous=FULL``) befor
 ``small``  19,099 items of 128 numbers, Mamba of 2 layers, 2,000 users with histories of 3 to 11 items: ``GET /healthz``, ``GET`` of a list
            of ten, ``POST`` of an event that is answered with the new list of ten
 ``steps``  the state of one more event against the whole history read anew, for histories of 10, 100 and 1,000, as the service tells it
-``large``  --large: 1.14 million items of 256 numbers, exact and IVF, one request after the other; how many of the exact ten IVF finds.
-           Minutes, and 6 GB
+``large``  --large: 1.14 million items of 256 numbers, exact and IVF, one request after the other; how many of the exact ten IVF finds
+           among vectors that are made-up clusters. Minutes, and 6 GB
+``real``   --real: 500 users of a trained run drawn at random, exact and IVF: how many of the exact ten IVF finds among vectors that were
+           learned. Seconds
 ``floor``  reading the item vectors once, by a sum over them; 16 KiB appended and ``fdatasync`` in the folder of the log
 """
 
@@ -33,6 +35,7 @@ import numpy as np
 import torch
 from served import Client, Server, item_names, make_run, part, percentiles
 from vivim.recommend.checkpoint import RunFolder
+from vivim.stage_two import read_again
 from vivim.store.provenance import provenance
 
 CONNECTIONS = 32
@@ -165,8 +168,8 @@ def list_of(user: str, search: str = "exact") -> Request:
     return Request("GET", f"/v1/users/{part(user)}/recommendations?k=10&search={search}")
 
 
-def event_of(user: str, id_: str, item: str) -> Request:
-    return Request("POST", f"/v1/users/{part(user)}/events?k=10", {"item": item, "event_id": id_})
+def event_of(user: str, id_: str, item: str, search: str = "exact") -> Request:
+    return Request("POST", f"/v1/users/{part(user)}/events?k=10&search={search}", {"item": item, "event_id": id_})
 
 
 def small(server: Server, users: int, items: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
@@ -233,6 +236,42 @@ def steps(server: Server, items: Sequence[str], per_length: int) -> list[dict[st
     return rows
 
 
+def wait_for_index(port: int, user: str) -> None:
+    """Until ``search=ann`` is answered."""
+    client = Client(port)
+    while (said := client.json("GET", list_of(user, "ann").path))[0] != 200:
+        assert said[1]["error"]["code"] == "not_ready", said
+        time.sleep(1)
+    client.close()
+
+
+def exact_and_ann(port: int, users: Sequence[str]) -> dict[str, Any]:
+    """Times of both searches for the lists of ``users``, and the share of the exact ten that the other finds."""
+    result: dict[str, Any] = {}
+    lists: dict[str, list[set[str]]] = {}
+    for search in ("exact", "ann"):
+        replies = one_by_one(port, [list_of(user, search) for user in users])
+        result[search] = summary(replies)
+        lists[search] = [{place["item"] for place in reply.said["items"]} for reply in replies]
+    result["recall@10"] = round(statistics.mean(len(a & b) / len(a) for a, b in zip(lists["exact"], lists["ann"], strict=True)), 4)
+    return result
+
+
+def real(work: Path, run: RunFolder, asked: int) -> dict[str, Any]:
+    """A trained run, and users of its data drawn at random: how many of the exact ten IVF finds among vectors that were learned."""
+    info = run.info()
+    names = read_again(info["data"]).users.ids
+    users = [names[row] for row in np.random.default_rng(0).choice(len(names), min(asked, len(names)), replace=False)]
+    server = serve(work, "real", run)
+    wait_for_index(server.port(), users[0])
+    model, items = info["config"]["model"], info["config"]["items"]
+    result = {"model": model["kind"], "items_kind": items["kind"], "data": Path(info["data"]["path"]).name, "users": len(users)}
+    result |= {"items": len(run.catalogue()[0]), "width": model["d_model"]} | exact_and_ann(server.port(), users)
+    assert server.kill(signal.SIGTERM) == 130
+    print("real", result, flush=True)
+    return result
+
+
 def large(work: Path, items: int, width: int, asked: int) -> dict[str, Any]:
     folder = work / "large"
     run = (
@@ -242,28 +281,16 @@ def large(work: Path, items: int, width: int, asked: int) -> dict[str, Any]:
     server = serve(work, "large", run)
     port = server.port()
     result: dict[str, Any] = {"items": items, "width": width, "seconds_to_first_answer": round(time.monotonic() - began, 1)}
-    client = Client(port)
-    while (said := client.json("GET", list_of("u0", "ann").path))[0] != 200:
-        assert said[1]["error"]["code"] == "not_ready", said
-        time.sleep(1)
-    client.close()
+    wait_for_index(port, "u0")
     result["seconds_to_index"] = round(time.monotonic() - began, 1)
     result["peak_rss_mib"] = server.status()["peak_kib"] // 1024
     users = [f"u{n}" for n in range(asked)]
     one_by_one(port, [list_of(user) for user in users[:5]])
-    lists: dict[str, list[set[str]]] = {}
+    result |= exact_and_ann(port, users)
+    print(items, result, flush=True)
     for search in ("exact", "ann"):
-        replies = one_by_one(port, [list_of(user, search) for user in users])
-        result[search] = summary(replies)
-        lists[search] = [{place["item"] for place in reply.said["items"]} for reply in replies]
-        print(items, search, result[search], flush=True)
-    result["recall@10"] = round(statistics.mean(len(a & b) / len(a) for a, b in zip(lists["exact"], lists["ann"], strict=True)), 4)
-    result["event_to_ann"] = summary(
-        one_by_one(
-            port,
-            [Request("POST", f"/v1/users/{user}/events?k=10&search=ann", {"item": item_names(1)[0], "event_id": "1"}) for user in users],
-        )
-    )
+        result[f"event_to_{search}"] = summary(one_by_one(port, [event_of(user, search, item_names(1)[0], search) for user in users]))
+        print(items, "event to", search, result[f"event_to_{search}"], flush=True)
     result["rss_mib"] = server.status()["rss_kib"] // 1024
     assert server.kill(signal.SIGTERM) == 130
     return result
@@ -308,6 +335,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50)
     parser.add_argument("--users", type=int, default=2000)
     parser.add_argument("--per-length", type=int, default=40)
+    parser.add_argument("--real", type=Path, help="a trained run: recall of the approximate index among real vectors")
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--large-items", type=int, default=1_142_528)
     parser.add_argument("--large-width", type=int, default=256)
@@ -332,7 +360,10 @@ def main() -> None:
     assert server.kill(signal.SIGTERM) == 130
     if options.large:
         result["large"] = large(options.work, options.large_items, options.large_width, 100)
-    result["provenance"] = provenance() | {"command": f"serving.py --seconds {options.seconds:g}{' --large' if options.large else ''}"}
+    if options.real:
+        result["real"] = real(options.work, RunFolder.open(options.real), 500)
+    words = [f"--seconds {options.seconds:g}", *(["--large"] if options.large else []), *(["--real RUN"] if options.real else [])]
+    result["provenance"] = provenance() | {"command": f"serving.py {' '.join(words)}"}
     print(json.dumps(result, indent=1))
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ class ReportConfig(Settings):
         sheet: clips whose sampled frames are shown.
         map: how vectors become places on the map.
         points: places on the map, at most; of a larger catalogue a sample.
-        pictures_mb: pictures in the file, MB at most; the rest of a report takes 2 to 4.
+        size_mb: of the file, MB at most: pictures take what the rest leaves.
         decode: clips that are decoded for a picture at most, where there are no thumbnails.
     """
 
@@ -29,5 +29,5 @@ class ReportConfig(Settings):
     sheet: int = Field(12, ge=0, le=100)
     map: Literal["pca", "umap"] = "pca"
     points: int = Field(20_000, ge=2, le=100_000)
-    pictures_mb: float = Field(5.0, ge=0, le=100)
+    size_mb: float = Field(10.0, ge=0, le=1000)
     decode: int = Field(600, ge=0)

@@ -13,7 +13,7 @@ from .evidence import Evidence, Missing
 from .extraction import Extraction
 from .facts import Facts
 from .map_chart import MapChart, draw_map
-from .pictures import Album, frame_uris
+from .pictures import Album, Sheet
 from .plane import Plane
 from .vectors import Vectors
 
@@ -37,7 +37,7 @@ class Card:
 
 
 def page(evidence: Evidence, facts: Facts, album: Album) -> str:
-    """The whole file.
+    """The whole file. It is made twice: what it weighs without pictures says how much room they have.
 
     Raises:
         MissingExtra: a library of the extra ``report`` is not installed.
@@ -53,41 +53,52 @@ def page(evidence: Evidence, facts: Facts, album: Album) -> str:
     templates.policies["json.dumps_kwargs"] = {"sort_keys": False}  # in a drawing's JSON what is defined first is referred to later
     templates.filters |= {"number": _number, "short": short_name, "moment": _moment, "score": _score}
     templates.tests["missing"] = lambda value: isinstance(value, Missing)
-    ids = evidence.items.ids
-    album.fill(facts.ids_shown(ids))
-    shown = set(facts.ids_shown(ids))
-    templates.globals["pictured"] = sum(album.uri(id_) is not None for id_ in shown) >= _PICTURED * len(shown) > 0
-    chart = _map(evidence, facts, album)
+    report, drawings = templates.get_template("report.html"), _drawings(facts)
 
-    def card(item: int | str) -> Card:
-        """Of a row of the catalogue, or of an id."""
-        id_ = item if isinstance(item, str) else ids[item]
-        return Card(id_, evidence.titles.get(id_) or id_, album.uri(id_))
+    def written(chart: MapChart | None, sheet: Sheet, pictured: bool) -> str:
+        def card(item: int | str) -> Card:
+            """Of a row of the catalogue, or of an id."""
+            id_ = item if isinstance(item, str) else evidence.items.ids[item]
+            return Card(id_, evidence.titles.get(id_) or id_, album.uri(id_))
 
-    return templates.get_template("report.html").render(
-        facts=facts,
-        card=card,
-        title=lambda id_: evidence.titles.get(id_) or id_,
-        drawings=_drawings(facts),
-        map=chart,
-        sheet=[(id_, frames.times_seconds_T, frame_uris(frames)) for id_, frames in album.frames.items()],
-        pictures=album.words,
-        failures_shown=FAILURES_SHOWN,
-        style=(folder / "report.css").read_text(encoding="utf-8"),
-        isfinite=np.isfinite,
-    )
+        templates.globals["pictured"] = pictured
+        return report.render(
+            facts=facts,
+            card=card,
+            title=lambda id_: evidence.titles.get(id_) or id_,
+            drawings=drawings,
+            map=chart,
+            sheet=sheet,
+            clips_are_here=bool(album.frames),
+            pictures=album.words,
+            failures_shown=FAILURES_SHOWN,
+            style=(folder / "report.css").read_text(encoding="utf-8"),
+            isfinite=np.isfinite,
+        )
+
+    blank: Sheet = [(id_, frames.times_seconds_T, [""] * len(frames.times_seconds_T)) for id_, frames in album.frames.items()]
+    bare = written(_map(evidence, facts), blank, pictured=False)
+    album.leave_room(len(bare.encode("utf-8")))
+    shown = list(facts.ids_shown(evidence.items.ids))
+    album.fill(shown)
+    pictured = sum(album.uri(id_) is not None for id_ in set(shown)) >= _PICTURED * len(set(shown)) > 0
+    sheet, chart = album.sheet(), _map(evidence, facts, album)
+    return written(chart, sheet, pictured) if len(album) or album.frames or album.words else bare
 
 
-def _map(evidence: Evidence, facts: Facts, album: Album) -> MapChart | None:
+def _map(evidence: Evidence, facts: Facts, album: Album | None = None) -> MapChart | None:
     """The map, with pictures as far as they fit beside those of the other sections."""
     plane = facts.plane
     if not isinstance(plane, Plane):
         return None
     ids = [evidence.items.ids[row] for row in plane.rows_P]
-    # Which of a large catalogue have a picture must not hang on the order of the ids.
-    album.fill(ids[place] for place in np.random.default_rng(0).permutation(len(ids)))
+    pictures = [""] * len(ids)
+    if album is not None:
+        # Which of a large catalogue have a picture must not hang on the order of the ids.
+        fitting = album.fill(ids[place] for place in np.random.default_rng(0).permutation(len(ids)))
+        pictures = [(album.uri(id_) or "") if id_ in fitting else "" for id_ in ids]
     titles = [evidence.titles.get(id_, "") for id_ in ids]
-    return draw_map(plane, ids, titles, [album.uri(id_) or "" for id_ in ids], evidence.counts_N[plane.rows_P])
+    return draw_map(plane, ids, titles, pictures, evidence.counts_N[plane.rows_P])
 
 
 def _drawings(facts: Facts) -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""Small pictures inside the page: what is shown is made small first, and never more than a stated number of bytes.
+"""Small pictures inside the page: what is shown is made small first, and never more than the file has room for.
 
 Shapes: T frames, H, W of a picture.
 """
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 SIDE_PIXELS = 112
 QUALITY = 62
 _MB = 1_000_000
+_MARKUP_BYTES = 24  # of the page around one picture
+_WORDS_BYTES = 400  # of the page about pictures: `Album.words`
 
 
 @dataclass(frozen=True)
@@ -49,52 +52,82 @@ class Pictures:
     frames: Mapping[str, Frames] = field(default_factory=dict)
 
 
+Sheet = list[tuple[str, npt.NDArray[np.float64], list[str]]]
+"""Of each clip: id, seconds and data URI of each frame."""
+
+
 class Album:
-    """Pictures as data URIs, as many as the budget allows.
+    """Pictures as data URIs, as many as the file has room for.
 
     Args:
         pictures: what there is.
-        budget_mb: MB of all URIs together, each counted as often as it is shown.
+        file_mb: MB of the whole file, at most.
     """
 
-    def __init__(self, pictures: Pictures, budget_mb: float) -> None:
+    def __init__(self, pictures: Pictures, file_mb: float) -> None:
         self.frames = pictures.frames
         self._find = pictures.find
-        self._budget_mb = budget_mb
-        self._left = int(budget_mb * _MB)
+        self._file_mb = file_mb
+        self._left = int(file_mb * _MB)
         self._uris: dict[str, str] = {}
+        self.full = False
 
-    def fill(self, ids: Iterable[str]) -> None:
-        """Take the pictures of ``ids`` in, in that order, each as often as its id comes; the rest is left out when no more fit.
+    def leave_room(self, rest_bytes: int) -> None:
+        """For what the file has beside pictures: theirs is what is left. Before any is taken."""
+        assert not self._uris
+        self._left = int(self._file_mb * _MB) - rest_bytes - _WORDS_BYTES
+
+    def fill(self, ids: Iterable[str]) -> frozenset[str]:
+        """Take the pictures of ``ids`` in, in that order, each as often as its id comes, until one does not fit.
+
+        Returns:
+            the ids whose picture may be shown in these places.
 
         Raises:
             InputError: a file that should be a picture is none.
         """
-        for id_ in ids:
+        taken = set()
+        for id_, times in Counter(ids).items():
             if self.full:
-                return
-            if id_ not in self._uris and (picture := self._find(id_)) is not None:
-                self._uris[id_] = data_uri(self._shrunk(id_, picture))
-            self._left -= len(self._uris.get(id_, ""))
+                break
+            uri = self._uris.get(id_) or self._found(id_)
+            if uri is not None and self._fits([uri] * times):
+                self._uris[id_] = uri
+                taken.add(id_)
+        return frozenset(taken)
 
-    @staticmethod
-    def _shrunk(id_: str, picture: bytes) -> bytes:
+    def sheet(self) -> Sheet:
+        """Clips of the contact sheet, as many as fit."""
+        shown = []
+        for id_, frames in self.frames.items():
+            if not self.full and self._fits(uris := frame_uris(frames)):
+                shown.append((id_, frames.times_seconds_T, uris))
+        return shown
+
+    def _found(self, id_: str) -> str | None:
+        picture = self._find(id_)
         try:
-            return shrunk(picture)
+            return None if picture is None else data_uri(shrunk(picture))
         except OSError as error:
             raise InputError(
                 f"the thumbnail of {id_!r} is no picture ({error}); make it again, or give another folder with --thumbnails DIR."
             ) from error
 
-    @property
-    def full(self) -> bool:
-        """Whether the budget is used up."""
-        return self._left <= 0
+    def _fits(self, uris: list[str]) -> bool:
+        """Takes the room if it is there."""
+        size_bytes = sum(len(uri) + _MARKUP_BYTES for uri in uris)
+        self.full = size_bytes > self._left
+        self._left -= 0 if self.full else size_bytes
+        return not self.full
 
     @property
     def words(self) -> str:
         """What was left out, in a sentence; empty: nothing."""
-        return f"Pictures end at {self._budget_mb:g} MB (report.pictures_mb); {len(self):,} clips have one." if self.full else ""
+        if self._left < 0:
+            return f"No pictures: the rest alone is more than {self._file_mb:g} MB (report.size_mb). Fewer report.points weigh less."
+        if self.full:
+            return f"Pictures end where the file has {self._file_mb:g} MB (report.size_mb); {len(self):,} clips have one."
+        return ""
 
     def uri(self, id_: str) -> str | None:
         """None: there is no picture."""

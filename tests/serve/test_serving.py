@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,39 @@ def test_an_answer_that_keeps_others_waiting_counts_for_them_too(serving, monkey
     listening.close()
     assert [reply.status for reply in replies] == [200] * 3
     assert all(reply.ms >= least for reply, least in zip(replies, (100, 190, 280), strict=True))
+
+
+def test_events_that_the_service_counted_otherwise_than_it_said_are_bad(serve_soak):
+    page = (
+        "# HELP vivim_state_checks_total Kept states compared\n"
+        "vivim_state_checks_total 12.0\nvivim_state_drift_max 2.5e-06\nvivim_states 256.0\n"
+        'vivim_events_total{kind="new"} 7.0\nvivim_events_total{kind="late"} 2.0\nvivim_events_total{kind="removed"} 3.0\n'
+        'vivim_phase_seconds_sum{phase="state"} 1.0\n'
+    )
+    said = serve_soak.counters(page)
+    assert said == {"state_checks": 12, "state_drift_max": 2.5e-6, "states": 256, "events new": 7, "events late": 2, "events removed": 3}
+    assert serve_soak.miscounted(said, Counter({"recorded": 9, "replayed or removed": 3})) == []
+    assert serve_soak.miscounted(said, Counter({"recorded": 10, "replayed or removed": 3})) == ["recorded: 10 acknowledged, 9 counted"]
+
+
+def test_what_was_acknowledged_is_sent_again_and_taken_back(serve_soak):
+    who = serve_soak.Person(3)
+    who.sent = 1
+    assert serve_soak.replay(who)[4] == {201}  # nothing to send again: a new one
+    method, path, content, _, right = serve_soak.event(who)
+    who.hear("event", path, content, 201)
+    assert (method, right, content["event_id"]) == ("POST", {201}, "3-1")
+    user = path.split("/")[3]
+    assert serve_soak.replay(who)[1:3] == (f"/v1/users/{user}/events?k=10", content)
+    other = serve_soak.conflict(who)
+    assert (other[2]["event_id"], other[4]) == ("3-1", {409})
+    assert other[2]["item"] != content["item"]
+    who.rng.random = lambda: 0.5
+    assert serve_soak.undo(who)[:2] == ("DELETE", f"/v1/users/{user}/events/3-1")
+    who.hear("undo", path, None, 200)
+    who.hear("replay", path, content, 200)
+    who.hear("a_list", path, None, 200)
+    assert who.acknowledged == {"recorded": 1, "replayed or removed": 2}
 
 
 def test_flat_memory_is_told_from_a_leak_and_from_threads_that_stay(serve_soak):

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from vivim.extract.thumbnails import thumbnail_webp
 from vivim.progress import SILENT
@@ -14,6 +15,7 @@ from vivim.serve.report.facts import measure
 from vivim.serve.report.page import page
 from vivim.serve.report.pictures import Album, Frames, Pictures
 from vivim.serve.report.plane import Plane
+from vivim.store import ItemIndex
 
 SECTIONS = ["accuracy", "people", "training", "data", "extraction", "vectors", "map", "neighbours", "origin"]
 
@@ -44,15 +46,13 @@ class Elements(HTMLParser):
 
 
 def written(evidence, pictures=None, **more):
-    config = ReportConfig(**({"viewers": 5, "queries": 29, "sheet": 2} | more))
-    facts = measure(evidence, config, 1, SILENT)
-    return page(evidence, facts, Album(pictures or Pictures(lambda id_: None), config.pictures_mb))
+    size_mb = more.pop("size_mb", 10)
+    facts = measure(evidence, ReportConfig(**({"viewers": 5, "queries": 29, "sheet": 2} | more)), 1, SILENT)
+    return page(evidence, facts, Album(pictures or Pictures(lambda id_: None), size_mb))
 
 
 @pytest.fixture(scope="module")
 def whole(looking):
-    import numpy as np
-
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     frames = Frames(np.stack([noise, noise]), np.array([0.0, 1.5]))
     return written(looking, Pictures(lambda id_: None if id_ == "i05" else thumbnail_webp(noise), {"i00": frames}))
@@ -133,3 +133,30 @@ def test_points_of_a_large_catalogue_are_a_sample(looking):
     facts = measure(looking, ReportConfig(points=10), 1, SILENT)
     assert isinstance(facts.plane, Plane)
     assert len(facts.plane.rows_P) == 10
+
+
+def test_a_file_of_many_points_and_pictures_stays_within_its_size(looking):
+    """The worst there is: 20,000 places, and pictures and frames of noise, which no codec makes small."""
+    count, rng = 20_000, np.random.default_rng(0)
+    facts = measure(looking, ReportConfig(sheet=12), 1, SILENT)
+    places = Plane(np.arange(count), rng.normal(size=(count, 2)).astype(np.float32), "made", count)
+    items = ItemIndex([*looking.items.ids, *(f"far {row}" for row in range(30, count))])
+    titles = {id_: f"{id_} {'has a long title ' * 4}" for id_ in items.ids}
+    many = replace(looking, items=items, counts_N=np.arange(count), titles=titles)
+    noise = rng.integers(0, 256, (8, 112, 112, 3), np.uint8)
+    frames = {id_: Frames(noise, np.arange(8.0)) for id_ in facts.sheet()}
+    picture = thumbnail_webp(noise[0])
+    album = Album(Pictures(lambda id_: picture, frames), 10)
+    text = page(many, replace(facts, plane=places), album)
+    assert 9.95e6 < len(text.encode()) <= 10e6
+    assert len(frames) == 12
+    assert text.count('alt="frame ') == 12 * 8
+    assert "Pictures end where the file has 10 MB (report.size_mb)" in Elements(text).text
+
+
+def test_frames_without_room_are_not_said_to_be_away(looking):
+    frames = {"i00": Frames(np.zeros((2, 8, 8, 3), np.uint8), np.arange(2.0))}
+    text = Elements(written(looking, Pictures(lambda id_: None, frames), size_mb=0.1)).text
+    assert "The file has no room left for frames." in text
+    assert "the rest alone is more than 0.1 MB" in text
+    assert "The clips are not here" not in text

@@ -37,17 +37,35 @@ def test_a_file_that_is_no_picture_is_named_by_its_clip():
         Album(Pictures({"c7": b"RIFF, and then the power went out"}.get), 1).fill(["c7"])
 
 
-def test_the_budget_holds_and_what_is_shown_twice_counts_twice():
+def test_the_room_holds_and_what_is_shown_twice_counts_twice():
     files = {f"c{k}": thumbnail_webp(picture) for k, picture in enumerate(NOISE)}
     size = len(base64.b64encode(shrunk(files["c0"]))) + 23
-    album = Album(Pictures(files.get), 1.5 * size / 1e6)
-    album.fill(["gone", "c0", "c0", "c1"])
+    album = Album(Pictures(files.get), 1)
+    album.leave_room(1_000_000 - int(2.5 * size))
+    assert album.fill(["gone", "c0", "c1", "c0"]) == {"c0"}
     assert album.full
     assert len(album) == 1
     assert album.uri("c1") is None
     assert album.uri("gone") is None
     assert len(album.uri("c0")) == size
-    assert "report.pictures_mb" in album.words
+    assert "report.size_mb" in album.words
+    assert album.fill(["c0"]) == frozenset()  # it is shown elsewhere, and has no room here
     roomy = Album(Pictures(files.get), 1)
-    roomy.fill(["c0", "c1", "c2"])
+    assert roomy.fill(["c0", "c1", "c2"]) == {"c0", "c1", "c2"}
     assert (len(roomy), roomy.words) == (3, "")
+
+
+def test_frames_of_the_sheet_take_room_clip_by_clip():
+    frames = Frames(NOISE[:2], np.arange(2.0))
+    size = sum(map(len, frame_uris(frames)))
+    album = Album(Pictures({}.get, {"a": frames, "b": frames, "c": frames}), 1)
+    album.leave_room(1_000_000 - int(2.5 * size))
+    assert [(id_, list(times), len(uris)) for id_, times, uris in album.sheet()] == [("a", [0, 1], 2), ("b", [0, 1], 2)]
+    assert album.full
+
+
+def test_a_file_that_has_no_room_at_all_says_so():
+    album = Album(Pictures({"c0": thumbnail_webp(NOISE[0])}.get), 1)
+    album.leave_room(2_000_000)
+    assert album.fill(["c0"]) == frozenset()
+    assert "No pictures" in album.words

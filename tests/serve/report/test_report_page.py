@@ -18,7 +18,7 @@ def report(looking, tmp_path_factory) -> Path:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     pictures = Pictures(lambda id_: thumbnail_webp(noise), {"i00": Frames(np.stack([noise, noise]), np.array([0.0, 1.5]))})
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(page(looking, measure(looking, ReportConfig(), 1, SILENT), Album(pictures, 1.0)), encoding="utf-8")
+    path.write_text(page(looking, measure(looking, ReportConfig(), 1, SILENT), Album(pictures, 10.0)), encoding="utf-8")
     return path
 
 
