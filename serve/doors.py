@@ -143,7 +143,8 @@ def check_token(tokens: Tokens, rate: Rate, media_key: Callable[[Scope], bool]) 
         if path in _HEALTH:
             return
         holds_token = who > Who.NOBODY and (tokens.user is not None or who is Who.OPERATOR)
-        wait = rate.wait_seconds("token" if holds_token else _address(scope))
+        # The operator has a bucket of their own: busy users must not keep out who could help.
+        wait = rate.wait_seconds(f"token {who.name}" if holds_token else _address(scope))
         if wait:
             message = f"more than {rate.per_second:g} requests a second; try again in {wait:.1f} seconds."
             raise Refusal(429, "too_many_requests", message, {"retry-after": str(max(1, round(wait + 0.5)))})
