@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from vivim.serve.doors import Tokens
+from vivim.serve.doors import Tokens, Who
 from vivim.serve.media import MediaFiles
 
 USER, OPERATOR = "u" * 24, "o" * 24
@@ -24,6 +24,17 @@ def test_the_document_names_every_error_and_its_form(live):
                     assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/ErrorOut"}, (path, status)
     assert set(document["components"]["schemas"]["ErrorOut"]["properties"]["error"]) == {"$ref"}
     assert document["components"]["schemas"]["EventIn"]["properties"]["time"]["anyOf"][0]["format"] == "date-time"
+
+
+def test_the_document_says_which_call_asks_for_which_token(live):
+    def asked(**tokens):
+        document = live(tokens=Tokens(**tokens)).get("/openapi.json").json()
+        assert set(document["components"]["securitySchemes"]) == {"token", "operator", "key"}
+        calls = (("get", "/healthz"), ("get", "/v1/runs"), ("get", "/media/{number}/{kind}"), ("post", "/v1/reload"))
+        return [[name for way in document["paths"][path][method].get("security", ()) for name in way] for method, path in calls]
+
+    assert asked(user=USER) == [[], ["token", "operator"], ["token", "operator", "key"], ["operator"]]
+    assert asked() == [[], [], [], ["operator"]]
 
 
 def test_the_page_of_the_document_lists_every_call_and_asks_nobody_else(live):
@@ -108,6 +119,14 @@ def test_no_call_lets_in_who_has_no_token_or_a_wrong_one(live, service_of, tmp_p
     api = fuzzed_server(live, service_of, tmp_path, Tokens(USER, OPERATOR))
     tried = fuzz(api, 1, bearer(USER), quick=True)
     assert {status for _, status in tried} >= {200, 403, 405}
+
+
+def test_a_door_without_a_lock_is_found(live, service_of, tmp_path, monkeypatch):
+    """The test above can fail."""
+    api = fuzzed_server(live, service_of, tmp_path, Tokens(USER))
+    monkeypatch.setattr(Tokens, "who", lambda *_: Who.USER)
+    with pytest.raises(BaseExceptionGroup, match="API accepts requests without authentication"):
+        fuzz(api, 1, bearer(USER), quick=True)
 
 
 @pytest.mark.slow
