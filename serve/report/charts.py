@@ -24,6 +24,23 @@ _MARKERS = ("o", "s")
 _FEW = 20  # questions
 
 
+def funnel(facts: Histories) -> str:
+    """Interactions that are left after each step, and their share of the file."""
+    counts = [stage.interactions for stage in facts.funnel]
+    words = [f"{count:,} ({count / counts[0]:.0%})" for count in counts]
+    with style():
+        figure, axes = panel()
+        bars = axes.barh(range(len(counts)), counts, height=0.62, color=OWN)
+        axes.bar_label(bars, words, padding=3, color=SOFT)
+        axes.set_yticks(range(len(counts)), [stage.name for stage in facts.funnel])
+        axes.set(xlim=(0, 1.6 * counts[0]), ylim=(len(counts) - 0.5, -0.5), xticks=[])  # the numbers stand beside the bars
+        axes.spines["bottom"].set_visible(False)
+        axes.grid(visible=False)
+        axes.tick_params(axis="y", length=0)
+        said = "; ".join(f"{stage.name} {word}" for stage, word in zip(facts.funnel, words, strict=True))
+        return to_svg(figure, "funnel", f"Interactions left after each step: {said}.")
+
+
 def lengths(facts: Histories) -> str:
     """How long histories are; the longest hundredth stands in the last bar."""
     most = max(int(np.quantile(facts.lengths_U, 0.99, method="inverted_cdf")), 1)
@@ -31,6 +48,7 @@ def lengths(facts: Histories) -> str:
         figure, axes = panel()
         axes.hist(np.minimum(facts.lengths_U, most), bins=_whole_bins(int(facts.lengths_U.min()), most), color=OWN)
         axes.set(xlabel=f"interactions of a user ({most} or more in the last bar)", ylabel="users")
+        axes.locator_params(axis="x", integer=True)
         axes.grid(visible=False, axis="x")
         axes.yaxis.set_major_formatter("{x:,.0f}")
         median = int(np.median(facts.lengths_U))
