@@ -19,8 +19,8 @@ from .svg import LINE, OTHER, OWN, SOFT, THIRD, panel, style, to_svg
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LINE_COLOURS = (OTHER, THIRD)
-_MARKERS = ("o", "s")
+_LINE_COLOURS = (OTHER, THIRD, SOFT)
+_MARKERS = ("s", "o", "^")
 _FEW = 20  # questions
 
 
@@ -167,13 +167,15 @@ def overall(facts: Accuracy, metric: str, name: str) -> str:
         figure, axes = panel(height_inches=0.75 + 0.36 * len(facts.lines))
         for place, line in enumerate(facts.lines):
             _interval(axes, line.metrics[metric], place, _colour(facts, line), "D" if line.own else "o")
+        chance = facts.chance[metric]
+        axes.axvline(chance, color=SOFT, linewidth=1, linestyle=":")
         axes.set_yticks(range(len(facts.lines)), [line.name for line in facts.lines])
         axes.set(xlabel=f"{name} on test, 95 % interval", ylim=(len(facts.lines) - 0.4, -0.6))
         axes.set_xlim(left=0)
         axes.locator_params(axis="x", nbins=5)
         axes.grid(visible=False, axis="y")
         said = "; ".join(f"{line.name} {line.metrics[metric]}" for line in facts.lines)
-        return to_svg(figure, f"overall-{metric.split('@')[0]}", f"{name} on test: {said}.")
+        return to_svg(figure, f"overall-{metric.split('@')[0]}", f"{name} on test: {said}; by chance {chance:.4f}.")
 
 
 def buckets(facts: Accuracy, kind: str, label: str) -> str:
@@ -183,11 +185,11 @@ def buckets(facts: Accuracy, kind: str, label: str) -> str:
     with style():
         figure, axes = panel()
         for number, line in enumerate(facts.lines):
-            shift = (number - (len(facts.lines) - 1) / 2) * 0.22
+            shift = (number - (len(facts.lines) - 1) / 2) * 0.66 / max(len(facts.lines), 3)
             for group in getattr(line, kind):
                 place = names.index(group.name) + shift
                 found = group.metrics[metric]
-                marker = "D" if line.own else _MARKERS[number % 2]
+                marker = "D" if line.own else _MARKERS[(number - 1) % len(_MARKERS)]
                 axes.errorbar(
                     [place],
                     [found.value],
@@ -202,7 +204,8 @@ def buckets(facts: Accuracy, kind: str, label: str) -> str:
         axes.set_xticks(range(len(names)), names)
         axes.set(xlabel=label, ylabel=f"HR@{facts.k}", ylim=(0, _top(facts, kind)), xlim=(-0.6, len(names) - 0.4))
         axes.grid(visible=False, axis="x")
-        figure.legend(loc="outside upper left", ncols=len(facts.lines), handletextpad=0.2, columnspacing=1.0)
+        columns = len(facts.lines) if len(facts.lines) < 4 else 2
+        figure.legend(loc="outside upper left", ncols=columns, handletextpad=0.2, columnspacing=1.0)
         return to_svg(figure, kind.replace("_", "-"), f"HR@{facts.k} {label}; the numbers stand in the table below.")
 
 
