@@ -31,6 +31,7 @@ def visit(browser, report):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion=motion)
         contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(120_000)  # of a busy machine
         page.heard = []
         page.on("console", lambda message: page.heard.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: page.heard.append(str(error)))
