@@ -78,7 +78,7 @@ def opened(browser: Browser, address: str, scheme: Any, viewport: Any) -> Page:
     """A page in a window of its own, with a time zone and a language that do not hang on the machine."""
     context = browser.new_context(viewport=viewport, color_scheme=scheme, locale="en-GB", timezone_id="Europe/London")
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(240_000)  # of a busy machine
     page.goto(address)
     return page
 
