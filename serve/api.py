@@ -15,6 +15,7 @@ from ..errors import VivimError
 from . import calls_of_events, calls_of_items, calls_of_lists, calls_of_operators, calls_of_pages
 from .asgi import App, Refusal, Scope, error_body, request_id
 from .desk import Desk
+from .document import Documented
 from .doors import SecurityHeaders, Tokens, check_host, check_origin, check_text, check_token
 from .limits import Bodies, Checks, Crowd, Rate, check_head
 from .request_log import RequestLog, Served, log_line
@@ -37,7 +38,7 @@ def create_app(desk: Desk, tokens: Tokens = Tokens()) -> App:  # noqa: B008 - im
     """
     config = desk.config
     origins = {origin.lower() for origin in config.allow_origin}
-    app: App = _api(desk)
+    app: App = _api(desk, tokens)
     app = Crowd(app, config.concurrency, _kind)
     app = Bodies(app, config.body_kib * 1024, config.body_seconds, calls_of_operators.is_upload)
     checks = (
@@ -60,13 +61,14 @@ def create_app(desk: Desk, tokens: Tokens = Tokens()) -> App:  # noqa: B008 - im
     return RequestLog(SecurityHeaders(app), _listener(desk))
 
 
-def _api(desk: Desk) -> FastAPI:
+def _api(desk: Desk, tokens: Tokens) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         desk.close()
 
-    app = FastAPI(
+    app = Documented(
+        tokens,
         title="vivim",
         version=__version__,
         description=DESCRIPTION,

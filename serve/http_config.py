@@ -19,7 +19,7 @@ class HttpConfig(Settings):
         k: recommendations in one answer.
         concurrency: requests that are worked on at once; as many again of clips and thumbnails.
         connections: open at once.
-        rate: requests per second of one address, or of the holders of the token; 0: any number.
+        rate: requests per second of one address, of all who hold the token together, and of the operator; 0: any number.
         burst: requests at once, before ``rate`` counts.
         header_seconds: in which the head of a request must have come.
         body_seconds: in which its body must have come.

@@ -1,5 +1,6 @@
 """report as it is typed, over the three stages of a small rendered world."""
 
+import importlib.util
 import json
 import shutil
 
@@ -99,6 +100,16 @@ def test_a_run_of_ids_says_what_it_lacks(trained, monkeypatch, capsys):
     page = (trained / "ids.html").read_text()
     assert "This run looks at no stored vectors (items: ids)." in page
     assert "the vectors that the model learned" in page
+
+
+@pytest.mark.filterwarnings("ignore::ImportWarning")  # umap looks for tensorflow, which it can do without
+@pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="umap-learn is not installed")
+def test_the_map_is_drawn_by_umap_if_that_is_asked_for(trained, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    asked = ["--out", "umap.html", "--device", "cpu", "--set", "report.map=umap", "report.viewers=0", "report.sheet=0", "report.decode=0"]
+    code, _, err = run(capsys, "report", "--run", "both", *asked)
+    assert code == 0, err
+    assert "UMAP" in (trained / "umap.html").read_text()
 
 
 @pytest.mark.parametrize(

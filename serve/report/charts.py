@@ -19,10 +19,27 @@ from .svg import LINE, OTHER, OWN, SOFT, THIRD, panel, style, to_svg
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LINE_COLOURS = (OTHER, THIRD)
-_MARKERS = ("o", "s")
+_LINE_COLOURS = (OTHER, THIRD, SOFT)
+_MARKERS = ("s", "o", "^")
 _FEW = 20  # questions
 _WIDE = 20  # times as large
+
+
+def funnel(facts: Histories) -> str:
+    """Interactions that are left after each step, and their share of the file."""
+    counts = [stage.interactions for stage in facts.funnel]
+    words = [f"{count:,} ({count / counts[0]:.0%})" for count in counts]
+    with style():
+        figure, axes = panel()
+        bars = axes.barh(range(len(counts)), counts, height=0.62, color=OWN)
+        axes.bar_label(bars, words, padding=3, color=SOFT)
+        axes.set_yticks(range(len(counts)), [stage.name for stage in facts.funnel])
+        axes.set(xlim=(0, 1.6 * counts[0]), ylim=(len(counts) - 0.5, -0.5), xticks=[])  # the numbers stand beside the bars
+        axes.spines["bottom"].set_visible(False)
+        axes.grid(visible=False)
+        axes.tick_params(axis="y", length=0)
+        said = "; ".join(f"{stage.name} {word}" for stage, word in zip(facts.funnel, words, strict=True))
+        return to_svg(figure, "funnel", f"Interactions left after each step: {said}.")
 
 
 def lengths(facts: Histories) -> str:
@@ -32,6 +49,7 @@ def lengths(facts: Histories) -> str:
         figure, axes = panel()
         axes.hist(np.minimum(facts.lengths_U, most), bins=_whole_bins(int(facts.lengths_U.min()), most), color=OWN)
         axes.set(xlabel=f"interactions of a user ({most} or more in the last bar)", ylabel="users")
+        axes.locator_params(axis="x", integer=True)
         axes.grid(visible=False, axis="x")
         axes.yaxis.set_major_formatter("{x:,.0f}")
         median = int(np.median(facts.lengths_U))
@@ -185,13 +203,15 @@ def overall(facts: Accuracy, metric: str, name: str) -> str:
         figure, axes = panel(height_inches=0.75 + 0.36 * len(facts.lines))
         for place, line in enumerate(facts.lines):
             _interval(axes, line.metrics[metric], place, _colour(facts, line), "D" if line.own else "o")
+        chance = facts.chance[metric]
+        axes.axvline(chance, color=SOFT, linewidth=1, linestyle=":")
         axes.set_yticks(range(len(facts.lines)), [line.name for line in facts.lines])
         axes.set(xlabel=f"{name} on test, 95 % interval", ylim=(len(facts.lines) - 0.4, -0.6))
         axes.set_xlim(left=0)
         axes.locator_params(axis="x", nbins=5)
         axes.grid(visible=False, axis="y")
         said = "; ".join(f"{line.name} {line.metrics[metric]}" for line in facts.lines)
-        return to_svg(figure, f"overall-{metric.split('@')[0]}", f"{name} on test: {said}.")
+        return to_svg(figure, f"overall-{metric.split('@')[0]}", f"{name} on test: {said}; by chance {chance:.4f}.")
 
 
 def buckets(facts: Accuracy, kind: str, label: str) -> str:
@@ -201,11 +221,11 @@ def buckets(facts: Accuracy, kind: str, label: str) -> str:
     with style():
         figure, axes = panel()
         for number, line in enumerate(facts.lines):
-            shift = (number - (len(facts.lines) - 1) / 2) * 0.22
+            shift = (number - (len(facts.lines) - 1) / 2) * 0.66 / max(len(facts.lines), 3)
             for group in getattr(line, kind):
                 place = names.index(group.name) + shift
                 found = group.metrics[metric]
-                marker = "D" if line.own else _MARKERS[number % 2]
+                marker = "D" if line.own else _MARKERS[(number - 1) % len(_MARKERS)]
                 axes.errorbar(
                     [place],
                     [found.value],
@@ -220,7 +240,8 @@ def buckets(facts: Accuracy, kind: str, label: str) -> str:
         axes.set_xticks(range(len(names)), names)
         axes.set(xlabel=label, ylabel=f"HR@{facts.k}", ylim=(0, _top(facts, kind)), xlim=(-0.6, len(names) - 0.4))
         axes.grid(visible=False, axis="x")
-        figure.legend(loc="outside upper left", ncols=len(facts.lines), handletextpad=0.2, columnspacing=1.0)
+        columns = len(facts.lines) if len(facts.lines) < 4 else 2
+        figure.legend(loc="outside upper left", ncols=columns, handletextpad=0.2, columnspacing=1.0)
         return to_svg(figure, kind.replace("_", "-"), f"HR@{facts.k} {label}; the numbers stand in the table below.")
 
 

@@ -109,6 +109,7 @@ def _drawings(facts: Facts) -> dict[str, str]:
         "ndcg": charts.overall(facts.accuracy, f"ndcg@{k}", f"NDCG@{k}"),
         "by_views": charts.buckets(facts.accuracy, "by_views", "by how often training saw the target"),
         "by_history": charts.buckets(facts.accuracy, "by_history", "by how many items were watched before"),
+        "funnel": charts.funnel(facts.histories),
         "lengths": charts.lengths(facts.histories),
         "popularity": charts.popularity(facts.histories),
     }

@@ -102,6 +102,13 @@ def test_without_the_token_nothing_but_the_page_and_the_health_is_served(live):
     assert api.get("/v1/users/ada/history", headers=bearer(USER)).json()["known"] is False
 
 
+def test_busy_users_do_not_keep_the_operator_out_nor_do_guesses_of_the_token(live):
+    api = live(tokens=Tokens(USER, OPERATOR), rate=1e-4, burst=4)
+    assert [api.get("/v1/runs").status_code for _ in range(5)] == [401] * 4 + [429]  # of this address, without a token
+    assert [api.get("/v1/runs", headers=bearer(USER)).status_code for _ in range(5)] == [200] * 4 + [429]
+    assert [api.post("/v1/reload", headers=bearer(OPERATOR)).status_code for _ in range(5)] == [200] * 4 + [429]
+
+
 def test_a_token_is_compared_in_constant_time(monkeypatch):
     compared = []
 

@@ -1,4 +1,8 @@
-"""Text from outside stays text, and clips play from this server, from any second on."""
+"""Text from outside stays text, and clips play from this server, from any second on; with a token too."""
+
+from urllib.parse import urljoin
+
+import httpx
 
 
 def test_markup_in_a_title_is_shown_as_text_and_runs_nothing(visit, odd_titles):
@@ -57,3 +61,35 @@ def test_one_clip_plays_at_a_time_and_a_broken_one_keeps_its_picture(visit, new_
     one.page.locator("#cards .unplayable").wait_for()
     assert one.page.locator("video").count() == 0
     assert one.page.locator("#cards .unplayable img").count() == 1
+
+
+def test_with_a_token_pictures_load_and_clips_play_by_the_key_in_their_address(visit, world, serving, tmp_path):
+    secret = "s" * 24
+    (tmp_path / "token").write_text(secret)
+    (tmp_path / "token").chmod(0o600)
+    run, videos = world / "runs" / "ids", world / "world" / "videos"
+    options = (
+        "--run",
+        str(run),
+        "--videos",
+        str(videos),
+        "--events",
+        str(tmp_path / "events.sqlite"),
+        "--token-file",
+        str(tmp_path / "token"),
+    )
+    with serving(world, *options) as server:
+        one = visit(origin=server.url)
+        dialog = one.page.get_by_role("dialog", name="This service asks for a token")
+        dialog.get_by_label("Token").fill(secret)
+        dialog.get_by_role("button", name="Go on").click()
+        one.page.wait_for_function("() => document.querySelector('#catalogue img')?.naturalWidth > 0")
+        one.page.locator("#catalogue .play").first.click()
+        one.page.wait_for_function("() => document.querySelector('#catalogue video')?.currentTime > 0")
+        picture = one.page.locator("#catalogue img").first.get_attribute("src")
+        clip = one.page.locator("#catalogue video").evaluate("video => video.currentSrc")
+        for address in (picture, clip):
+            address = urljoin(server.url, address)
+            assert secret not in address
+            assert httpx.get(address, trust_env=False).status_code == 200
+            assert httpx.get(address.partition("?key=")[0], trust_env=False).status_code == 401

@@ -27,10 +27,11 @@ def visit(browser, report):
     """``visit(width, scheme)`` is the report opened; console errors, requests and dialogs are kept with it."""
     contexts = []
 
-    def opened(width=1440, scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    def opened(width=1440, scheme="light", motion="no-preference"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion=motion)
         contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(120_000)  # of a busy machine
         page.heard = []
         page.on("console", lambda message: page.heard.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: page.heard.append(str(error)))
@@ -95,8 +96,29 @@ def test_keyboard_alone_reaches_sections_and_strips(visit):
     page.wait_for_function("element => element.scrollLeft > 0", arg=strip.element_handle())
 
 
+@pytest.mark.parametrize("width", [360, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(visit, scheme):
+def test_axe_finds_nothing_serious(visit, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    found = axe.Axe().run(visit(1440, scheme)).response["violations"]
+    found = axe.Axe().run(visit(width, scheme)).response["violations"]
     assert [(v["id"], [n["target"] for n in v["nodes"]][:3]) for v in found if v["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_letters_twice_as_large_still_fit(visit, width):
+    page = visit(width)
+    sizes = "['h2', 'td', '.item .title', 'figcaption'].map(of => parseFloat(getComputedStyle(document.querySelector(of)).fontSize))"
+    before = page.evaluate(sizes)
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    assert page.evaluate(sizes) == [2 * size for size in before]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("motion", "behaviour"), [("reduce", "auto"), ("no-preference", "smooth")])
+def test_without_motion_links_jump_instead_of_gliding(visit, motion, behaviour):
+    page = visit(motion=motion)
+    assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == behaviour
+    page.locator("nav a[href='#origin']").click()
+    page.wait_for_function("() => document.getElementById('origin').getBoundingClientRect().top < innerHeight")
+    if motion == "reduce":
+        assert page.evaluate("document.getAnimations().length") == 0

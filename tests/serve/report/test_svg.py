@@ -51,3 +51,14 @@ def test_the_last_bar_of_lengths_holds_the_longest(counted):
 
     assert "9 or more in the last bar" in charts.lengths(look_at_histories(counted))
     assert charts.norms(np.full(10, 2.0)).startswith("<svg")  # all alike
+
+
+def test_the_funnel_names_every_step_with_what_is_left(counted):
+    from vivim.serve.report.histories import look_at_histories
+
+    facts = look_at_histories(counted)
+    root = ET.fromstring(charts.funnel(facts))
+    words = "".join(root.itertext())
+    for stage in facts.funnel:
+        assert stage.name in words
+        assert f"{stage.interactions:,} ({stage.interactions / len(counted.interactions):.0%})" in words
