@@ -138,6 +138,10 @@ HISTORIES_REFUSED = {
     "a field too many": (TABLE.replace("\n2,b,", "\n2,b,b,"), ["line 6 has 4", "3 columns"]),
     "one user": (pairs(GOOD[:1]), ["leaves 1 user", "at least two"]),
     "all users too short": (pairs([("1", "a b"), ("2", "b c")]), ["none of 2 users has the 3 interactions", "longest history has 2"]),
+    "nothing left after the split": (
+        pairs([("1", "a b c"), ("2", "b c a"), ("3", "c a b")]),
+        ["leaves nothing to learn from", "longest training history has 1 interaction,", "--model mamba needs 2", "Bring longer histories"],
+    ),
 }
 
 
