@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.logger import Logger
+from pydantic import ValidationError
 
 from ..errors import InputError
 from ..progress import Progress
@@ -250,9 +251,7 @@ def _refuse_other_run(run: RunFolder, description: dict[str, Any]) -> None:
         differences.append("other item vectors")
     if before.get("seed") != description["seed"]:
         differences.append(f"seed {before.get('seed')}")
-    # An option that did not exist when the run began had the value that is its default now.
-    trained = RecommendConfig.model_validate(before["config"]).model_dump(mode="json")
-    old, new = _flatten(trained), _flatten(description["config"])
+    old, new = _flatten(_trained_with(run, before).model_dump(mode="json")), _flatten(description["config"])
     free = {"train.patience", "train.checkpoint_minutes", "train.timeout_seconds"}
     # A cosine ends at the last epoch, and a warm-up is a share of all.
     free |= {"train.epochs"} if new["train.schedule"] == "constant" and not new["train.warmup"] else set()
@@ -261,6 +260,22 @@ def _refuse_other_run(run: RunFolder, description: dict[str, Any]) -> None:
             differences.append(f"{key} {old.get(key)} (now {new.get(key)})")
     if differences:
         raise InputError(f"cannot resume {run.path}: it was trained with {'; '.join(differences)}. Use the same, or start a new run.")
+
+
+def _trained_with(run: RunFolder, info: dict[str, Any]) -> RecommendConfig:
+    """Its configuration; an option that did not exist when it began had the value that is its default now.
+
+    Raises:
+        InputError: there is none, or one with options or values that do not exist here.
+    """
+    try:
+        return RecommendConfig.model_validate(info.get("config"))
+    except ValidationError as error:
+        unknown = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'config'}: {one['msg']}" for one in error.errors()[:5])
+        raise InputError(
+            f"cannot resume {run.path}: its run.json says what this version of vivim does not know ({unknown}). Use the version that began "
+            "it (provenance in run.json), or start a new run."
+        ) from error
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

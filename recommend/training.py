@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import lightning_fabric
 import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..errors import Interrupted, VivimError
+from ..errors import InputError, Interrupted, VivimError
 from ..progress import SILENT, Progress
 from ..store.metric_log import log_metrics
 from ..store.run_folder import pack_optimizer, unpack_optimizer
@@ -350,16 +350,26 @@ class Training:
 
     def _load(self) -> None:
         """Go on where the newest checkpoint that can be read was made; from the start where there is none."""
-        found = self.run.load_state(self.progress)
-        if found is None:
-            return
-        tensors, state = found
-        self.learner.load_state_dict(_under("learner.", tensors))
-        if self.average is not None:
-            self.average.load_state_dict(_under("average.", tensors))
-        unpack_optimizer(self.optimizer, tensors)
-        self.done = Progressed(**(state | {"epochs": [EpochLog(**entry) for entry in state["epochs"]]}))
-        self._write_log()  # the end may have come between the last checkpoint and its line
+        if self.run.load_state(self.progress, self._restore) is not None:
+            self._write_log()  # the end may have come between the last checkpoint and its line
+
+    def _restore(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        """Put back what ``_save`` took.
+
+        Raises:
+            InputError: it holds other things than this version keeps.
+        """
+        try:
+            done = Progressed(**(state | {"epochs": [EpochLog(**entry) for entry in state["epochs"]]}))
+            self.learner.load_state_dict(_under("learner.", tensors))
+            if self.average is not None:
+                self.average.load_state_dict(_under("average.", tensors))
+            unpack_optimizer(self.optimizer, tensors)
+        except torch.OutOfMemoryError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"it holds other things than this version of vivim keeps ({' '.join(str(error).split())})") from error
+        self.done = done
 
 
 def _drawn(questions: Questions, count: int | None, seed: int) -> Questions:
