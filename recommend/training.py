@@ -24,6 +24,7 @@ from .batches import TrainBatch, num_batches, train_batches
 from .checkpoint import RunFolder
 from .config import TrainConfig
 from .forecast import forecast
+from .gradient_norms import GradientNorms, clip
 from .learner import Trainable
 from .metrics import hit_rate, ndcg
 from .processes import Processes
@@ -41,7 +42,7 @@ class SharesWork(Protocol):
 
 @dataclass(frozen=True)
 class EpochLog:
-    """One line of log.jsonl.
+    """One line of log.jsonl. What has a default is not in the logs of earlier versions.
 
     Attributes:
         epoch: counted from 1.
@@ -51,6 +52,10 @@ class EpochLog:
         train_seconds: of the epoch's steps.
         validation_seconds: of its validation.
         positions: predictions learned from.
+        lr: of the last step; parts of the model with a learning rate of their own rise and fall alike.
+        grad_norm_mean: Euclidean norm of all gradients before clipping, mean over the steps where it was finite; None: there are none.
+        grad_norm_max: the largest of them; None likewise.
+        grad_overflows: steps with gradients that were NaN or infinite, which ``precision: 16-mixed`` leaves out.
     """
 
     epoch: int
@@ -60,6 +65,10 @@ class EpochLog:
     train_seconds: float
     validation_seconds: float
     positions: int
+    lr: float | None = None
+    grad_norm_mean: float | None = None
+    grad_norm_max: float | None = None
+    grad_overflows: int | None = None
 
 
 class Enough(Exception):
@@ -153,6 +162,7 @@ class Training:
         self.scaled = scaled
         self.average = AveragedModel(self.learner, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
         self.done = Progressed()
+        self.norms = GradientNorms(fabric.device)
         self.asked = _drawn(split.validation, config.validation_questions, seed)
         if len(self.asked) < len(split.validation):
             self.progress.say(f"validation after each epoch asks {len(self.asked):,} of {len(split.validation):,} questions, drawn once")
@@ -214,7 +224,7 @@ class Training:
             self._train()
             log = self._validate()
             epochs.append(log)
-            self.done = Progressed(epochs)
+            self.done, self.norms = Progressed(epochs), GradientNorms(self.fabric.device)
             if self.processes.first:
                 if self._best() is log:
                     self.judged.save(self.run)
@@ -267,7 +277,7 @@ class Training:
         rank = self.processes.rank
         torch.manual_seed((batch.step_seed << 16) + rank)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * self._rate()
+            group["lr"] = group["peak"] * self._rate(self.done.step)
         # Not module(batch): with mixed precision Fabric would look for numbers to convert in the batch, and refuses it as it is frozen.
         with self.fabric.autocast():
             loss = self.learner(batch) * batch.share if len(batch.place_P) else self.learner.nothing()
@@ -276,18 +286,17 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self.processes.sum_gradients(self.learner.parameters())
-        if self.config.clip_norm:
-            self.fabric.clip_gradients(self.learner, self.scaled, max_norm=self.config.clip_norm, error_if_nonfinite=False)
+        self.norms.add(clip(self.fabric, self.learner, self.optimizer, self.config.clip_norm))
         self.scaled.step()
         if self.average is not None:
             self.average.update_parameters(self.learner)
         self.done.loss_sum += float(value) * batch.positions
         self.done.positions += batch.positions
 
-    def _rate(self) -> float:
-        """Share of the learning rate's peak at the step that is next."""
+    def _rate(self, step: int) -> float:
+        """Share of the learning rate's peak at a step of the epoch that is under way, counted from 0."""
         total = self.config.epochs * self.steps
-        at = (self.done.epoch - 1) * self.steps + self.done.step
+        at = (self.done.epoch - 1) * self.steps + step
         rising = math.ceil(self.config.warmup * total)
         if at < rising:
             return (at + 1) / rising
@@ -313,7 +322,7 @@ class Training:
 
     def _validate(self) -> EpochLog:
         done, began = self.done, time.monotonic()
-        ranks = self._rank(self.asked)
+        ranks, norms = self._rank(self.asked), self.norms.fetch(done.step)
         log = EpochLog(
             epoch=done.epoch,
             loss=done.loss_sum / max(done.positions, 1),
@@ -322,6 +331,10 @@ class Training:
             train_seconds=round(done.seconds, 3),
             validation_seconds=round(time.monotonic() - began, 3),
             positions=done.positions,
+            lr=self.config.lr * self._rate(done.step - 1),
+            grad_norm_mean=norms.mean,
+            grad_norm_max=norms.largest,
+            grad_overflows=norms.overflows,
         )
         self.progress.say(
             f"epoch {log.epoch}: loss {log.loss:.4f}, validation HR@10 {log.hit_rate_10:.4f} NDCG@10 {log.ndcg_10:.4f}, "
@@ -340,6 +353,7 @@ class Training:
     def _save(self) -> None:
         """Weights, optimizer and how far it has come, in one file; the one before is kept until this is on disk."""
         tensors = {f"learner.{k}": v for k, v in self.learner.state_dict().items()} | pack_optimizer(self.optimizer)
+        tensors["gradient_norms"] = self.norms.sums
         if self.average is not None:
             tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         self.run.save_state(tensors, asdict(self.done))
@@ -365,6 +379,8 @@ class Training:
             if self.average is not None:
                 self.average.load_state_dict(_under("average.", tensors))
             unpack_optimizer(self.optimizer, tensors)
+            if "gradient_norms" in tensors:  # earlier versions did not look
+                self.norms.sums.copy_(tensors["gradient_norms"])
         except torch.OutOfMemoryError:
             raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -31,8 +31,8 @@ def launch(folder, conf, processes, how="", resume=""):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def losses(folder):
-    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+def losses(folder, name="loss"):
+    return [json.loads(line)[name] for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def weights(folder):
@@ -46,6 +46,7 @@ def test_two_processes_learn_what_one_learns(tmp_path, loss):
         done = launch(tmp_path / str(processes), config(loss), processes)
         assert done.returncode == 0, done.stderr[-2000:]
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-5)
+    assert losses(tmp_path / "2", "grad_norm_max") == pytest.approx(losses(tmp_path / "1", "grad_norm_max"), rel=1e-4)
     one, two = weights(tmp_path / "1"), weights(tmp_path / "2")
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4)

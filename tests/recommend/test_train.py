@@ -6,7 +6,8 @@ import os
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from vivim.errors import InputError, Interrupted, VivimError
 from vivim.progress import SILENT, SilentProgress
 from vivim.recommend import training
@@ -87,6 +88,23 @@ class StopAfter(SilentProgress):
             raise KeyboardInterrupt
 
 
+class StopWithin(StopAfter):
+    """Presses Ctrl-C after the second step of an epoch."""
+
+    steps = 0
+
+    def advance(self, count=1, note=""):
+        self.steps += bool(note) and self.now == f"epoch {self.epoch}"
+        if self.steps == 2:
+            raise KeyboardInterrupt
+
+
+def logged(folder):
+    """The lines of its log, without what a clock measured."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if not name.endswith("_seconds")} for line in lines]
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "adam"])
 def test_an_interrupted_run_resumes_to_the_same_weights(ring, tmp_path, optimizer):
     conf = config(epochs=4, optimizer=optimizer)
@@ -98,7 +116,8 @@ def test_an_interrupted_run_resumes_to_the_same_weights(ring, tmp_path, optimize
         whole, cut = load_file(tmp_path / "whole" / name), load_file(tmp_path / "cut" / name)
         assert whole.keys() == cut.keys()
         assert all(torch.equal(whole[k], cut[k]) for k in whole)
-    assert len((tmp_path / "cut" / "log.jsonl").read_text().splitlines()) == 4
+    assert len(logged(tmp_path / "cut")) == 4
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
 
 
 def test_a_log_that_lacks_the_last_epoch_is_completed(ring, tmp_path):
@@ -292,6 +311,7 @@ def test_the_learning_rate_rises_and_falls_as_configured(ring, tmp_path, monkeyp
     monkeypatch.setattr(training.Training, "_step", step)
     run(ring, tmp_path / "run", config(epochs=4, schedule="cosine", warmup=0.25, lr=0.1))
     steps = len(seen)
+    assert [line["lr"] for line in logged(tmp_path / "run")] == seen[steps // 4 - 1 :: steps // 4]
     rising = -(-steps // 4)
     assert seen[:rising] == pytest.approx([0.1 * (k + 1) / rising for k in range(rising)])
     assert seen[rising] == pytest.approx(0.1)
@@ -299,6 +319,51 @@ def test_the_learning_rate_rises_and_falls_as_configured(ring, tmp_path, monkeyp
     assert 0 < seen[-1] < 0.01
     with pytest.raises(InputError, match=r"train.epochs 4 \(now 6\)"):
         run(ring, tmp_path / "run", config(epochs=6, schedule="cosine", warmup=0.25, lr=0.1), resume=True)
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5], ids=["not clipped", "clipped"])
+def test_the_norms_of_the_gradients_are_logged_as_they_were_before_clipping(ring, tmp_path, monkeypatch, clip_norm):
+    seen = []
+    original = training.clip
+
+    def looked_at(fabric, module, optimizer, limit):
+        flat = torch.cat([parameter.grad.flatten().double() for parameter in module.parameters() if parameter.grad is not None])
+        seen.append(float(flat.square().sum().sqrt()))
+        return original(fabric, module, optimizer, limit)
+
+    monkeypatch.setattr(training, "clip", looked_at)
+    run(ring, tmp_path / "run", config(epochs=2, clip_norm=clip_norm))
+    lines, steps = logged(tmp_path / "run"), len(seen) // 2
+    assert steps > 2
+    for line, norms in zip(lines, (seen[:steps], seen[steps:]), strict=True):
+        assert line["grad_norm_mean"] == pytest.approx(sum(norms) / steps, rel=1e-5)
+        assert line["grad_norm_max"] == pytest.approx(max(norms), rel=1e-5)
+        assert line["grad_norm_max"] > 0.5
+
+
+def without_norms(path):
+    """A checkpoint as versions left it that did not look at the gradients."""
+    with safe_open(path, "pt") as file:
+        state = json.loads(file.metadata()["state"])
+    news = {"lr", "grad_norm_mean", "grad_norm_max", "grad_overflows"}
+    state["epochs"] = [{name: value for name, value in line.items() if name not in news} for line in state["epochs"]]
+    tensors = load_file(path)
+    del tensors["gradient_norms"]
+    save_file(tensors, path, metadata={"state": json.dumps(state)})
+
+
+def test_what_an_earlier_version_began_is_gone_on_with(ring, tmp_path):
+    """Epochs of which not every step was seen have no norms."""
+    conf = config(epochs=3)
+    run(ring, tmp_path / "whole", conf)
+    with pytest.raises(Interrupted):
+        run(ring, tmp_path / "cut", config(epochs=3, checkpoint_minutes=1e-9), progress=StopWithin(2))
+    without_norms(tmp_path / "cut" / "last.safetensors")
+    run(ring, tmp_path / "cut", conf, resume=True)
+    lines, whole = logged(tmp_path / "cut"), logged(tmp_path / "whole")
+    assert [line["lr"] for line in lines] == [None, 0.01, 0.01]
+    assert [line["grad_norm_mean"] for line in lines] == [None, None, whole[2]["grad_norm_mean"]]
+    assert [line["loss"] for line in lines] == [line["loss"] for line in whole]
 
 
 def test_the_mean_of_the_weights_is_kept_in_their_place(ring, tmp_path, monkeypatch):
@@ -327,20 +392,13 @@ def test_an_interrupted_run_with_everything_in_it_resumes_to_the_same_bytes(ring
     conf = config(loss="sampled", epochs=3, schedule="cosine", warmup=0.2, ema=0.9, checkpoint_minutes=1e-9)
     conf = conf.model_copy(update={"model": conf.model.model_copy(update={"dropout": 0.3, "similarity": "cosine"})})
     run(ring, tmp_path / "whole", conf)
-
-    class StopAtStep(StopAfter):
-        steps = 0
-
-        def advance(self, count=1, note=""):
-            self.steps += bool(note) and self.now == "epoch 2"
-            if self.steps == 2:
-                raise KeyboardInterrupt
-
     with pytest.raises(Interrupted, match="1 epochs are saved"):
-        run(ring, tmp_path / "cut", conf, progress=StopAtStep(2))
+        run(ring, tmp_path / "cut", conf, progress=StopWithin(2))
     run(ring, tmp_path / "cut", conf, resume=True)
     whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
+    assert logged(tmp_path / "cut") == logged(tmp_path / "whole")
+    assert all(line["grad_norm_mean"] < line["grad_norm_max"] and line["grad_overflows"] == 0 for line in logged(tmp_path / "cut"))
 
 
 def test_the_newest_checkpoint_that_can_be_read_is_gone_on_from(ring, tmp_path):
