@@ -98,8 +98,10 @@ def start(device: str, precision: Precision, loggers: list[Logger], timeout_seco
         timeout_seconds: a process that does not answer for so long ends the others.
 
     Raises:
-        InputError: more processes than GPUs.
+        InputError: more processes than GPUs; a precision that the device does not have.
     """
+    if device == "cpu" and precision == "16-mixed":
+        raise InputError("train.precision 16-mixed is for GPUs, and this is a CPU; take bf16-mixed, or 32-true.")
     count = launched()
     if count == 1:
         fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=precision, loggers=loggers)

@@ -356,7 +356,9 @@ class Training:
         tensors["gradient_norms"] = self.norms.sums
         if self.average is not None:
             tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        self.run.save_state(tensors, asdict(self.done))
+        # How far a loss scaler has come (16-mixed), which begins far too high.
+        scaler = self.fabric.strategy.precision.state_dict()
+        self.run.save_state(tensors, asdict(self.done) | ({"scaler": scaler} if scaler else {}))
 
     def _write_log(self) -> None:
         if self.processes.first:
@@ -373,7 +375,9 @@ class Training:
         Raises:
             InputError: it holds other things than this version keeps.
         """
+        state = dict(state)
         try:
+            scaler = state.pop("scaler", None)
             done = Progressed(**(state | {"epochs": [EpochLog(**entry) for entry in state["epochs"]]}))
             self.learner.load_state_dict(_under("learner.", tensors))
             if self.average is not None:
@@ -381,6 +385,8 @@ class Training:
             unpack_optimizer(self.optimizer, tensors)
             if "gradient_norms" in tensors:  # earlier versions did not look
                 self.norms.sums.copy_(tensors["gradient_norms"])
+            if scaler:
+                self.fabric.strategy.precision.load_state_dict(scaler)
         except torch.OutOfMemoryError:
             raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

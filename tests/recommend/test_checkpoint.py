@@ -5,10 +5,12 @@ import pickle
 
 import pytest
 import torch
+from lightning_fabric.plugins.precision.precision import Precision
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from vivim.errors import InputError, Interrupted
 from vivim.progress import SILENT, SilentProgress
+from vivim.recommend import train
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import EvaluateConfig, RecommendConfig
 from vivim.recommend.evaluation import evaluate_run
@@ -117,3 +119,59 @@ def test_a_pickle_in_place_of_the_weights_is_called_one_and_not_read(ring, tmp_p
     write(tmp_path / "run" / "model.safetensors")
     with pytest.raises(InputError, match=r"model.safetensors is no safetensors file: it is a .*can run code when it is read.*never read"):
         evaluate_run(RunFolder.open(tmp_path / "run"), ring, EvaluateConfig(k=(1,)), progress=SILENT)
+
+
+class StandIn(Precision):
+    """A loss scaler as 16-mixed has one on a GPU: it begins too high and halves at every step, down to what fits."""
+
+    def __init__(self, used):
+        self.scale, self.used = 2.0**12, used
+
+    def backward(self, tensor, model, *args, **kwargs):
+        self.used.append(self.scale)
+        super().backward(tensor * self.scale, model, *args, **kwargs)
+
+    def unscale_gradients(self, optimizer):
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad /= self.scale
+
+    def optimizer_step(self, optimizer, **kwargs):
+        self.scale = max(1.0, self.scale / 2)
+        return super().optimizer_step(optimizer, **kwargs)
+
+    def state_dict(self):
+        return {"scale": self.scale}
+
+    def load_state_dict(self, state_dict):
+        self.scale = state_dict["scale"]
+
+
+def test_a_loss_scaler_goes_on_where_it_was(ring, tmp_path, monkeypatch):
+    used = []
+    start = train.start
+
+    def with_scaler(*args):
+        fabric = start(*args)
+        fabric.strategy.precision = StandIn(used)
+        return fabric
+
+    monkeypatch.setattr(train, "start", with_scaler)
+    run(ring, tmp_path / "whole")
+    whole = list(used)
+    assert whole[:3] == [4096.0, 2048.0, 1024.0]
+    used.clear()
+    with pytest.raises(Interrupted):
+        run(ring, tmp_path / "cut", Told(stop_in=2))
+    begun = len(whole) // 3
+    del used[begun:]  # the steps that were lost
+    run(ring, tmp_path / "cut", resume=True)
+    assert used == whole
+    assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (tmp_path / "cut" / "model.safetensors").read_bytes()
+
+
+def test_half_precision_is_refused_on_a_cpu(ring, tmp_path):
+    config = CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"precision": "16-mixed"})})
+    with pytest.raises(InputError, match="16-mixed is for GPUs"):
+        train_run(ring, None, config, tmp_path / "run", seed=3, device="cpu", resume=False, progress=SILENT, data_location={})
+    assert not (tmp_path / "run").exists()
