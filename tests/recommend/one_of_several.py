@@ -1,6 +1,7 @@
 """One process of a training that torchrun starts; run by test_processes as a program.
 
-Arguments: run folder, JSON of the configuration, ``kill:RANK:STEP`` or ``stall:RANK:STEP`` or nothing, ``resume`` or nothing.
+Arguments: run folder, JSON of the configuration, ``kill:RANK:STEP``, ``stall:RANK:STEP`` or ``nan:RANK:STEP`` (its loss) or nothing,
+``resume`` or nothing.
 """
 
 import json
@@ -46,7 +47,9 @@ def disturb(how: str) -> None:
         if left < 0:
             if what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(600)
+            if what == "stall":
+                time.sleep(600)
+            self.learner.register_forward_hook(lambda module, args, loss: loss * float("nan"))
         original(self, batch)
 
     training.Training._step = stepping  # type: ignore[method-assign]
