@@ -74,7 +74,7 @@ class EpochLog:
 class Enough(Exception):
     """Raised by ``after_epoch``: there will be no more epochs; the training ends as if these were all, and the message says why.
 
-    With several processes all must decide the same.
+    Raised by the progress it ends the epoch under way too, whose steps are lost, once one is finished. With several processes all must decide the same.
     """
 
 
@@ -221,7 +221,12 @@ class Training:
     def _run_epochs(self, after_epoch: Callable[[EpochLog], None] | None) -> FitResult:
         epochs, enough = self.done.epochs, ""
         while len(epochs) < self.config.epochs and not self._stale() and not enough:
-            self._train()
+            try:
+                self._train()
+            except Enough as reason:
+                assert epochs, "an epoch must be finished before it is enough"
+                enough = str(reason)
+                break
             log = self._validate()
             epochs.append(log)
             self.done, self.norms = Progressed(epochs), GradientNorms(self.fabric.device)
