@@ -59,6 +59,13 @@ class Processes:
             dist.all_reduce(value)
         return value
 
+    def largest(self, value: torch.Tensor) -> torch.Tensor:
+        """The largest over the processes, element by element."""
+        if self.count > 1:
+            value = value.clone()
+            dist.all_reduce(value, dist.ReduceOp.MAX)
+        return value
+
     def gather(self, rows: torch.Tensor, total: int) -> torch.Tensor:
         """(total, D) from rows rank, rank + count, rank + 2 count... of each process; gradients come back summed to whose row it is."""
         if self.count == 1:

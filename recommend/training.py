@@ -212,9 +212,7 @@ class Training:
         Raises:
             InputError: more memory than there is.
         """
-        expected = forecast(
-            self.learner, self.split.train, self.config, max_len=self.max_len, seed=self.seed, processes=self.processes.count
-        )
+        expected = forecast(self.learner, self.split.train, self.config, max_len=self.max_len, seed=self.seed, processes=self.processes)
         self.progress.say(expected.line)
         expected.require_room()
 
