@@ -69,8 +69,8 @@ class Forecast:
         if self.free_bytes is not None and self.peak_bytes > _ROOM * self.free_bytes:
             raise InputError(
                 f"training would need about {self.peak_bytes / 2**30:.1f} GiB of memory{self._each}, and {self.free_bytes / 2**30:.1f} GiB "
-                f"are there{self._for_it}. Lower train.batch, loss.chunk_mb or loss.negatives; with end-to-end items also items.end_to_end.clips_at_once or stages, "
-                "or keep items.end_to_end.checkpointing; or take a smaller model.d_model."
+                f"are there{self._for_it}. Lower train.batch, loss.chunk_mb or loss.negatives; with end-to-end items also "
+                "items.end_to_end.clips_at_once or stages, or keep items.end_to_end.checkpointing; or take a smaller model.d_model."
             )
 
 

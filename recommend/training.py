@@ -74,7 +74,8 @@ class EpochLog:
 class Enough(Exception):
     """Raised by ``after_epoch``: there will be no more epochs; the training ends as if these were all, and the message says why.
 
-    Raised by the progress it ends the epoch under way too, whose steps are lost, once one is finished. With several processes all must decide the same.
+    Raised by the progress it ends the epoch under way too, whose steps are lost, once one is finished. With several processes all must
+    decide the same.
     """
 
 

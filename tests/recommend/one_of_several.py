@@ -1,7 +1,7 @@
 """One process of a training that torchrun starts; run by test_processes as a program.
 
-Arguments: run folder, JSON of the configuration, ``kill:RANK:STEP``, ``stall:RANK:STEP``, ``nan:RANK:STEP`` (its loss) or ``full:RANK:`` (its
-memory, and it ends late and quietly) or nothing, ``resume`` or nothing.
+Arguments: run folder, JSON of the configuration, ``kill:RANK:STEP``, ``stall:RANK:STEP``, ``nan:RANK:STEP`` (its loss) or ``full:RANK:``
+(its memory, and it ends late and quietly) or nothing, ``resume`` or nothing.
 """
 
 import json
