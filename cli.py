@@ -276,7 +276,7 @@ def export(
     """Write a run as files for other programs: user model as ONNX, item vectors, search index."""
     from .stage_export import run_export
 
-    return run_export(call.pipeline, run=run, out=out, index=index.value if index else "flat")
+    return run_export(call.pipeline, call.progress, run=run, out=out, index=index.value if index else "flat")
 
 
 @command("index")
@@ -299,8 +299,8 @@ def index(
     if action is opt.IndexAction.add:
         return run_index_add(call.pipeline, call.progress, [Path(clip) for clip in what or ()], run=run, replace=replace)
     if action is opt.IndexAction.remove:
-        return run_index_remove(call.pipeline, what or (), run=run)
-    return run_index_list(call.pipeline, run=run)
+        return run_index_remove(call.pipeline, call.progress, what or (), run=run)
+    return run_index_list(call.pipeline, call.progress, run=run)
 
 
 @command("serve")

@@ -62,7 +62,7 @@ def run_recommend_all(pipeline: Pipeline, progress: Progress, *, run: Path | Non
     from .recommend.recommender import Recommender
     from .store.memory import peak_mb
 
-    folder = open_run(pipeline, run)
+    folder = open_run(pipeline, run, progress)
     recommender = Recommender.open(folder.path, pick_device(pipeline.device))
     interactions = interactions_of(pipeline, folder)
     known = trained_users(folder, interactions)
@@ -92,11 +92,11 @@ def run_recommend_all(pipeline: Pipeline, progress: Progress, *, run: Path | Non
     )
 
 
-def run_export(pipeline: Pipeline, *, run: Path | None, out: Path, index: "Kind") -> Summary:
+def run_export(pipeline: Pipeline, progress: Progress, *, run: Path | None, out: Path, index: "Kind") -> Summary:
     """A run's user model, item vectors and index as files that need no vivim."""
     from .recommend.export import export_run
 
-    folder = open_run(pipeline, run)
+    folder = open_run(pipeline, run, progress)
     done = export_run(folder, out, index)
     return Summary(
         headline=f"{done.folder} written: the step of the user model, {done.items:,} item vectors of {done.width} numbers, {index} index",

@@ -156,7 +156,7 @@ class _Read:
 def run_index_add(pipeline: Pipeline, progress: Progress, paths: Sequence[Path], *, run: Path | None, replace: bool) -> Summary:
     """Clips, and folders of clips, to a run's index."""
     clips = _clips(paths)
-    folder = open_run(pipeline, run)
+    folder = open_run(pipeline, run, progress)
     done = add_clips(folder, clips, pipeline, progress, replace=replace)
     notes = [f"{folder.path} answers with {done.total:,} items more than it was trained on"]
     exit_code = 0
@@ -178,23 +178,23 @@ def run_index_add(pipeline: Pipeline, progress: Progress, paths: Sequence[Path],
     )
 
 
-def run_index_list(pipeline: Pipeline, *, run: Path | None) -> Summary:
+def run_index_list(pipeline: Pipeline, progress: Progress, *, run: Path | None) -> Summary:
     """What was added to a run."""
     from .recommend.additions import all_additions
 
-    folder = open_run(pipeline, run)
+    folder = open_run(pipeline, run, progress)
     found = all_additions(folder)
     rows = [(id_, when, file) for id_, when, file in zip(found.ids, found.added_at, found.files, strict=True)]
     return _listed(folder, found, f"{len(found):,} items were added to {folder.path}", rows)
 
 
-def run_index_remove(pipeline: Pipeline, ids: Sequence[str], *, run: Path | None) -> Summary:
+def run_index_remove(pipeline: Pipeline, progress: Progress, ids: Sequence[str], *, run: Path | None) -> Summary:
     """Added items out of a run again."""
     from .recommend.additions import remove
 
     if not ids:
         raise InputError("name the items to remove: vivim index remove ID... (vivim index list shows what was added).")
-    folder = open_run(pipeline, run)
+    folder = open_run(pipeline, run, progress)
     left = remove(folder, ids)
     return _listed(folder, left, f"{len(set(ids)):,} items removed, {len(left):,} added ones are left in {folder.path}", [])
 

@@ -38,7 +38,7 @@ def run_report(pipeline: Pipeline, progress: Progress, *, run: Path | None, out:
     from .store.run_folder import write_atomically
 
     started = time.monotonic()
-    folder = open_run(pipeline, run)
+    folder = open_run(pipeline, run, progress)
     target = out or folder.path / NAME
     if target.is_dir():
         raise InputError(f"{target} is a folder; --out needs a file, as in --out {target / NAME}.")

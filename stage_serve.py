@@ -106,7 +106,7 @@ def open_desk(pipeline: Pipeline, progress: Progress, options: ServeOptions, tok
     from .serve.service import Service
     from .serve.threads import model_thread
 
-    folders = [RunFolder.open(path) for path in options.runs or (Workspace(pipeline.runs).last_run(),)]
+    folders = [RunFolder.open(path) for path in options.runs or (Workspace(pipeline.runs).last_run(progress.say),)]
     histories = _Histories(pipeline)
     names = _names(folders)
     runs: list[ServedRun] = []

@@ -118,7 +118,7 @@ def run_evaluate(pipeline: Pipeline, progress: Progress, *, run: Path | None, sp
     """Measure a run and write results.json, results.md and ranks.parquet into it."""
     from .recommend.evaluation import evaluate_run
 
-    folder = open_run(pipeline, run)
+    folder = open_run(pipeline, run, progress)
     report = evaluate_run(
         folder,
         interactions_of(pipeline, folder),
@@ -147,7 +147,7 @@ def run_recommend(
 
     if (user is None) == (history is None):
         raise InputError("give either --user ID, a user of the training data, or --history ID,ID,... with item ids, oldest first.")
-    folder = open_run(pipeline, run)
+    folder = open_run(pipeline, run, progress)
     recommender = Recommender.open(folder.path, pick_device(pipeline.device))
     notes: list[str] = []
     row: int | None = None
@@ -193,11 +193,11 @@ def recommend_config(pipeline: Pipeline, *, has_vectors: bool) -> "RecommendConf
     return resolved(RecommendConfig(**parts), has_vectors=has_vectors)
 
 
-def open_run(pipeline: Pipeline, run: Path | None) -> "RunFolder":
-    """The run given, or the one made last."""
+def open_run(pipeline: Pipeline, run: Path | None, progress: Progress) -> "RunFolder":
+    """The run given, or the one made last; if that is gone the newest finished one, which is said."""
     from .recommend.checkpoint import RunFolder
 
-    return RunFolder.open(run or Workspace(pipeline.runs).last_run())
+    return RunFolder.open(run or Workspace(pipeline.runs).last_run(progress.say))
 
 
 def interactions_of(pipeline: Pipeline, run: "RunFolder") -> "Interactions":

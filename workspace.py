@@ -9,7 +9,9 @@
 Remembered paths are relative to the runs folder when they lie inside it, so that the folder can be moved.
 """
 
+import json
 import os
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -66,18 +68,31 @@ class Workspace:
     def remember_run(self, path: Path) -> None:
         self._remember("latest", path)
 
-    def last_run(self) -> Path:
-        """The run made last.
+    def last_run(self, say: Callable[[str], None]) -> Path:
+        """The run made last; where that is not remembered or gone, the newest finished one in the runs folder.
+
+        Args:
+            say: told if it is not the one made last.
 
         Raises:
-            InputError: there is none, or it is gone; says which command to run first.
+            InputError: there is none; says which command to run first.
         """
         path = self._recall("latest")
-        if path is None:
-            raise InputError(f"no run is remembered in {self.runs}/; run 'vivim train-rec' first, or give --run RUN.")
-        if not path.is_dir():
-            raise InputError(f"the run made last, {path}, is gone; run 'vivim train-rec' again, or give --run RUN.")
-        return path
+        if path is not None and (path / "run.json").is_file():
+            return path
+        problem, again = f"no run is remembered in {self.runs}/", "first"
+        if path is not None:
+            problem, again = f"the run made last, {path}, {'is no run' if path.exists() else 'is gone'}", "again"
+        newest = self._newest_run()
+        if newest is None:
+            raise InputError(f"{problem}; run 'vivim train-rec' {again}, or give --run RUN.")
+        say(f"{problem}; taking {newest}, the newest finished run there (--run RUN takes another)")
+        return newest
+
+    def _newest_run(self) -> Path | None:
+        """Of the finished recommenders directly in the runs folder, the one that was finished last."""
+        found = [path for path in self.runs.glob("*/run.json") if _is_finished_recommender(path)]
+        return max(found, key=lambda path: (path.stat().st_mtime_ns, path)).parent if found else None
 
     def _remember(self, name: str, path: Path) -> None:
         runs = self.runs.resolve()
@@ -98,4 +113,15 @@ class Workspace:
             return None
         except OSError as error:
             raise InputError(f"cannot read {self.runs / name}: {error.strerror}.") from None
-        return self.runs / text.removesuffix("\n")
+        name = text.removesuffix("\n")
+        return self.runs / name if name.strip() else None  # an empty one would be the runs folder itself
+
+
+def _is_finished_recommender(description: Path) -> bool:
+    """Also the pretraining of an encoder has a run.json, but no catalogue."""
+    try:
+        info = json.loads(description.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    finished = isinstance(info, dict) and "catalogue_sha256" in info and info.get("finished") is True
+    return finished and (description.parent / "model.safetensors").is_file()

@@ -1,6 +1,5 @@
 """Safetensors files of weights: reading, writing, hashing."""
 
-import hashlib
 import json
 import os
 import shlex
@@ -16,19 +15,18 @@ from safetensors.torch import save_file
 
 from ..errors import InputError
 from ..store.durable import sync
+from ..store.tensor_files import Kind, kind_of
 
 _CONTAINERS = ("state_dict", "model")
 PICKLED = (".pth", ".pt", ".bin", ".ckpt")
 
-# How files begin that are often taken for weights, and for safetensors.
-_NO_WEIGHTS = (
-    (b"version https://git-lfs", "it is a Git LFS pointer; fetch the file it stands for: git lfs pull"),
-    (b"<", "it is a web page; download the file itself"),
-)
-_PICKLES = (
-    (b"PK\x03\x04", "it is a zip archive, as torch.save makes them; name it .pth and give it to vivim convert-weights"),
-    (b"\x80", "it is a pickle; name it .pth and give it to vivim convert-weights"),
-)
+# Of files that are often taken for weights, and for safetensors.
+_ADVICE = {
+    Kind.LFS_POINTER: "fetch the file it stands for: git lfs pull",
+    Kind.WEB_PAGE: "download the file itself",
+    Kind.ZIP: "name it .pth and give it to vivim convert-weights",
+    Kind.PICKLE: "name it .pth and give it to vivim convert-weights",
+}
 
 # Where ``write_safetensors`` puts its metadata: safetensors writes several entries in an order that changes from run to run.
 _METADATA = "vivim"
@@ -107,13 +105,12 @@ def require_file(path: Path, option: str, suffixes: Sequence[str]) -> None:
 
 def taken_for_weights(path: Path) -> str | None:
     """What a file is that is not what its name says, and what to do, in words; None where its beginning does not tell."""
-    with path.open("rb") as file:
-        beginning = file.read(64)
-    called_safetensors = path.suffix.lower() == ".safetensors"
-    if beginning[8:9] in (b"", b"{"):  # what safetensors has before that is a length, which may look like anything
-        return None if called_safetensors or len(beginning) <= 8 else "it is a safetensors file; name it .safetensors and use it as it is"
-    kinds = (*_NO_WEIGHTS, *_PICKLES) if called_safetensors else _NO_WEIGHTS
-    return next((words for start, words in kinds if beginning.startswith(start)), None)
+    kind, called_safetensors = kind_of(path), path.suffix.lower() == ".safetensors"
+    if kind is Kind.SAFETENSORS:
+        return None if called_safetensors else "it is a safetensors file; name it .safetensors and use it as it is"
+    if kind is None or (kind.runs_code and not called_safetensors):
+        return None
+    return f"it is {kind.value}; {_ADVICE[kind]}"
 
 
 def _how_to_convert(path: Path) -> str:
@@ -137,13 +134,3 @@ def unpack(tensors: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         if isinstance(tensors.get(key), Mapping):
             return unpack(tensors[key])
     return {str(name): tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
-
-
-def hash_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
-    """sha256 over name, dtype, shape and bytes of every tensor, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 from ..errors import InputError
+from ..store.tensor_files import hash_tensors
 from .config import EncoderConfig, PoolingName
 from .hub import HUB, fetch
 from .load_report import Dropped, LoadReport, part_of
 from .schemes import STATE, Translation, translate
 from .shapes import config_of, describe
 from .vivim import Vivim, VivimConfig
-from .weight_files import hash_tensors, read_safetensors, unpack, write_safetensors
+from .weight_files import read_safetensors, unpack, write_safetensors
 
 _PROBLEMS_SHOWN = 5
 _OF_A_RUN = "encoder.safetensors"

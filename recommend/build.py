@@ -263,6 +263,11 @@ def knows_users_by_id(config: ModelConfig) -> bool:
     return config.kind in _COLLABORATIVE
 
 
+def first_target(config: ModelConfig) -> int:
+    """Place in a sequence from which on a learned model is trained to predict: ``Trainable.first_target``."""
+    return CollaborativeLearner.first_target if knows_users_by_id(config) else Learner.first_target
+
+
 def takes_new_items(config: ModelConfig) -> bool:
     """Is an item's vector the one that its encoder gives, so that one which training did not know has a place?"""
     return config.kind not in YARDSTICKS and config.kind not in _JOINS_ITSELF

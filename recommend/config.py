@@ -224,7 +224,7 @@ class TuneConfig(Settings):
     """A search.
 
     Attributes:
-        minutes: no trial is begun after so long, and one that runs is ended.
+        minutes: no trial is begun after so long, and one that runs is ended with the best it has, once its first epoch is validated.
         trials: at most.
         space: option of stage two -> the values to choose from.
     """

@@ -59,6 +59,13 @@ class Processes:
             dist.all_reduce(value)
         return value
 
+    def largest(self, value: torch.Tensor) -> torch.Tensor:
+        """The largest over the processes, element by element."""
+        if self.count > 1:
+            value = value.clone()
+            dist.all_reduce(value, dist.ReduceOp.MAX)
+        return value
+
     def gather(self, rows: torch.Tensor, total: int) -> torch.Tensor:
         """(total, D) from rows rank, rank + count, rank + 2 count... of each process; gradients come back summed to whose row it is."""
         if self.count == 1:
@@ -98,8 +105,10 @@ def start(device: str, precision: Precision, loggers: list[Logger], timeout_seco
         timeout_seconds: a process that does not answer for so long ends the others.
 
     Raises:
-        InputError: more processes than GPUs.
+        InputError: more processes than GPUs; a precision that the device does not have.
     """
+    if device == "cpu" and precision == "16-mixed":
+        raise InputError("train.precision 16-mixed is for GPUs, and this is a CPU; take bf16-mixed, or 32-true.")
     count = launched()
     if count == 1:
         fabric = lightning_fabric.Fabric(accelerator=device, devices=1, precision=precision, loggers=loggers)

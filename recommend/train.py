@@ -16,6 +16,7 @@ from ..progress import Progress
 from ..store import EmbeddingStore, memory
 from ..store.provenance import provenance
 from . import build
+from .batches import num_batches
 from .checkpoint import FORMAT, RunFolder
 from .config import RecommendConfig
 from .content import CatalogueVectors, lay_out
@@ -84,6 +85,8 @@ def train_run(
             f"{interactions.source} leaves 1 user to train on; a recommender learns what users have in common. "
             "Bring the histories of at least two, better of thousands."
         )
+    if config.model.kind not in build.YARDSTICKS:
+        _require_targets(split, config, interactions.source)
     content = _content(config, store, split, progress)
     fabric = start(device, config.train.precision, list(loggers), config.train.timeout_seconds)
     processes = Processes(fabric.global_rank, fabric.world_size)
@@ -107,6 +110,19 @@ def train_run(
             run.write_json("run.json", description | fitted | {"files_sha256": run.files_sha256(), "finished": True})
         processes.wait()
     return TrainSummary(out, split, result, content.coverage if content else None, peak_mb)
+
+
+def _require_targets(split: Split, config: RecommendConfig, source: str) -> None:
+    first_target = build.first_target(config.model)
+    if num_batches(split.train, 1, config.protocol.max_len, first_target):
+        return
+    longest = int(split.train.lengths.max())
+    raise InputError(
+        f"{source} leaves nothing to learn from: once the questions are set aside the longest training history has {longest} "
+        f"interaction{'' if longest == 1 else 's'}, and --model {config.model.kind} needs {first_target + 1}. Bring longer histories; or "
+        "lower what is set aside (protocol.validation_share and test_share of temporal), raise protocol.keep_last of microlens, or take a "
+        "model without order, such as dssm or popularity."
+    )
 
 
 def _content(config: RecommendConfig, store: EmbeddingStore | None, split: Split, progress: Progress) -> "build.Content | None":

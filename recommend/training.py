@@ -6,17 +6,17 @@ checkpoint therefore lets a resumed run end with the same weights as an uninterr
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import lightning_fabric
 import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..errors import Interrupted, VivimError
+from ..errors import InputError, Interrupted, VivimError
 from ..progress import SILENT, Progress
 from ..store.metric_log import log_metrics
 from ..store.run_folder import pack_optimizer, unpack_optimizer
@@ -74,7 +74,8 @@ class EpochLog:
 class Enough(Exception):
     """Raised by ``after_epoch``: there will be no more epochs; the training ends as if these were all, and the message says why.
 
-    With several processes all must decide the same.
+    Raised by the progress it ends the epoch under way too, whose steps are lost, once one is finished. With several processes all must
+    decide the same.
     """
 
 
@@ -212,16 +213,19 @@ class Training:
         Raises:
             InputError: more memory than there is.
         """
-        expected = forecast(
-            self.learner, self.split.train, self.config, max_len=self.max_len, seed=self.seed, processes=self.processes.count
-        )
+        expected = forecast(self.learner, self.split.train, self.config, max_len=self.max_len, seed=self.seed, processes=self.processes)
         self.progress.say(expected.line)
         expected.require_room()
 
     def _run_epochs(self, after_epoch: Callable[[EpochLog], None] | None) -> FitResult:
         epochs, enough = self.done.epochs, ""
         while len(epochs) < self.config.epochs and not self._stale() and not enough:
-            self._train()
+            try:
+                self._train()
+            except Enough as reason:
+                assert epochs, "an epoch must be finished before it is enough"
+                enough = str(reason)
+                break
             log = self._validate()
             epochs.append(log)
             self.done, self.norms = Progressed(epochs), GradientNorms(self.fabric.device)
@@ -252,15 +256,7 @@ class Training:
         self.learner.train()
         self.progress.start(f"epoch {epoch}", self.steps, "batches")
         self.progress.advance(done.step)
-        batches = train_batches(
-            self.split.train,
-            batch=self.config.batch,
-            max_len=self.max_len,
-            seed=self.seed,
-            epoch=epoch,
-            part=(self.processes.rank, self.processes.count),
-            first_target=self.learner.first_target,
-        )
+        batches = self._batches((self.processes.rank, self.processes.count))
         before, saved, started = done.seconds, time.monotonic(), time.monotonic()
         for batch in islice(batches, done.step, None):
             self._step(batch.to(self.fabric.device))
@@ -273,6 +269,18 @@ class Training:
                 saved = time.monotonic()
         self.progress.finish()
 
+    def _batches(self, part: tuple[int, int]) -> Iterator[TrainBatch]:
+        """Of the epoch that is under way."""
+        return train_batches(
+            self.split.train,
+            batch=self.config.batch,
+            max_len=self.max_len,
+            seed=self.seed,
+            epoch=self.done.epoch,
+            part=part,
+            first_target=self.learner.first_target,
+        )
+
     def _step(self, batch: TrainBatch) -> None:
         rank = self.processes.rank
         torch.manual_seed((batch.step_seed << 16) + rank)
@@ -282,15 +290,18 @@ class Training:
         with self.fabric.autocast():
             loss = self.learner(batch) * batch.share if len(batch.place_P) else self.learner.nothing()
         value = self.processes.sum(loss.detach())
-        self._require_finite(float(value), batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self.processes.sum_gradients(self.learner.parameters())
-        self.norms.add(clip(self.fabric, self.learner, self.optimizer, self.config.clip_norm))
+        norm = clip(self.fabric, self.learner, self.optimizer, self.config.clip_norm)
+        self.norms.add(norm)
+        # Both in one transfer: a GPU is waited for once in a step.
+        loss_sum, norm_now = torch.stack([value.float(), norm.float()]).tolist()
+        self._require_finite(loss_sum, norm_now)
         self.scaled.step()
         if self.average is not None:
             self.average.update_parameters(self.learner)
-        self.done.loss_sum += float(value) * batch.positions
+        self.done.loss_sum += loss_sum * batch.positions
         self.done.positions += batch.positions
 
     def _rate(self, step: int) -> float:
@@ -304,21 +315,33 @@ class Training:
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * (at - rising) / max(total - rising, 1)))
 
-    def _require_finite(self, loss: float, batch: TrainBatch) -> None:
-        if math.isfinite(loss):
+    def _require_finite(self, loss: float, gradient_norm: float) -> None:
+        """All processes have the same numbers, and end together.
+
+        Raises:
+            VivimError: one of them is NaN or infinite; gradients may be where a loss scaler leaves such a step out.
+        """
+        if not math.isfinite(loss):
+            broken = f"the loss became {loss}"
+        elif not math.isfinite(gradient_norm) and self.config.precision != "16-mixed":
+            broken = f"the gradients became {gradient_norm} at a loss of {loss:.6g}"
+        else:
             return
-        name = "bad_batch.json"
-        items = batch.sequences.items_BL[batch.sequences.valid_BL].tolist()
-        parts = torch.tensor(items).split(batch.sequences.lengths_B.tolist())
-        histories = [[self.split.items.ids[row] for row in part.tolist()] for part in parts]
-        place = {"epoch": self.done.epoch, "step": self.done.step, "seed": self.seed, "loss": str(loss)}
+        name, done = "bad_batch.json", self.done
         if self.processes.first:
-            self.run.write_json(name, place | {"histories": histories})
+            numbers = {"loss": str(loss), "gradient_norm": str(gradient_norm), "processes": self.processes.count}
+            place = {"epoch": done.epoch, "step": done.step, "seed": self.seed} | numbers
+            self.run.write_json(name, place | {"histories": self._histories_of_step()})
         raise VivimError(
-            f"the loss became {loss} in epoch {self.done.epoch}, step {self.done.step}; the weights were not touched by this batch, whose "
-            f"histories stand in {self.run.path / name}. Lower train.lr, or set train.precision to 32-true; --resume continues from what "
-            "was saved last."
+            f"{broken} in epoch {done.epoch}, step {done.step}; the weights were not touched by this batch, whose histories stand in "
+            f"{self.run.path / name}. Lower train.lr, or set train.precision to 32-true; --resume continues from what was saved last."
         )
+
+    def _histories_of_step(self) -> list[list[str]]:
+        """Item ids of every sequence of the step, those of the other processes among them."""
+        whole = next(islice(self._batches((0, 1)), self.done.step, None)).sequences
+        parts = whole.items_BL[whole.valid_BL].split(whole.lengths_B.tolist())
+        return [[self.split.items.ids[row] for row in part.tolist()] for part in parts]
 
     def _validate(self) -> EpochLog:
         done, began = self.done, time.monotonic()
@@ -356,7 +379,9 @@ class Training:
         tensors["gradient_norms"] = self.norms.sums
         if self.average is not None:
             tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        self.run.save_state(tensors, asdict(self.done))
+        # How far a loss scaler has come (16-mixed), which begins far too high.
+        scaler = self.fabric.strategy.precision.state_dict()
+        self.run.save_state(tensors, asdict(self.done) | ({"scaler": scaler} if scaler else {}))
 
     def _write_log(self) -> None:
         if self.processes.first:
@@ -364,18 +389,32 @@ class Training:
 
     def _load(self) -> None:
         """Go on where the newest checkpoint that can be read was made; from the start where there is none."""
-        found = self.run.load_state(self.progress)
-        if found is None:
-            return
-        tensors, state = found
-        self.learner.load_state_dict(_under("learner.", tensors))
-        if self.average is not None:
-            self.average.load_state_dict(_under("average.", tensors))
-        unpack_optimizer(self.optimizer, tensors)
-        if "gradient_norms" in tensors:  # earlier versions did not look
-            self.norms.sums.copy_(tensors["gradient_norms"])
-        self.done = Progressed(**(state | {"epochs": [EpochLog(**entry) for entry in state["epochs"]]}))
-        self._write_log()  # the end may have come between the last checkpoint and its line
+        if self.run.load_state(self.progress, self._restore) is not None:
+            self._write_log()  # the end may have come between the last checkpoint and its line
+
+    def _restore(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        """Put back what ``_save`` took.
+
+        Raises:
+            InputError: it holds other things than this version keeps.
+        """
+        state = dict(state)
+        try:
+            scaler = state.pop("scaler", None)
+            done = Progressed(**(state | {"epochs": [EpochLog(**entry) for entry in state["epochs"]]}))
+            self.learner.load_state_dict(_under("learner.", tensors))
+            if self.average is not None:
+                self.average.load_state_dict(_under("average.", tensors))
+            unpack_optimizer(self.optimizer, tensors)
+            if "gradient_norms" in tensors:  # earlier versions did not look
+                self.norms.sums.copy_(tensors["gradient_norms"])
+            if scaler:
+                self.fabric.strategy.precision.load_state_dict(scaler)
+        except torch.OutOfMemoryError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"it holds other things than this version of vivim keeps ({' '.join(str(error).split())})") from error
+        self.done = done
 
 
 def _drawn(questions: Questions, count: int | None, seed: int) -> Questions:

@@ -20,13 +20,13 @@ import yaml
 from pydantic import JsonValue
 
 from ..errors import InputError, Interrupted, MissingExtra, VivimError
-from ..progress import SILENT, Progress
+from ..progress import Progress, SilentProgress
 from ..store import EmbeddingStore
 from ..store.run_folder import write_atomically
 from .config import DEFAULT_SPACE, RecommendConfig, TuneConfig
 from .sequences import Interactions
 from .train import train_run
-from .training import EpochLog
+from .training import Enough, EpochLog
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Trial:
 
     Attributes:
         number: from 0; its run is in ``trial-NUMBER``.
-        state: ``complete``; ``pruned``: given up early; ``fail``: it diverged.
+        state: ``complete``, also one that the budget ended after an epoch or more; ``pruned``: given up early; ``fail``: it diverged.
         ndcg_10: best validation NDCG@10; None if it failed before its first epoch.
         epochs: that it trained.
         seconds: that it took.
@@ -108,13 +108,13 @@ def tune(
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3),
     )
     deadline = time.monotonic() + 60 * search.minutes
-    train = partial(train_run, interactions, store, seed=seed, device=device, resume=False, progress=SILENT, data_location=data_location)
+    train = partial(train_run, interactions, store, seed=seed, device=device, resume=False, data_location=data_location)
 
     def objective(trial: Any) -> float:
         chosen = {key: trial.suggest_categorical(key, values) for key, values in search.space.items()}
         watch = _Watch(trial, deadline)
         try:
-            train(changed(config, chosen), out / f"trial-{trial.number:04d}", after_epoch=watch)
+            train(changed(config, chosen), out / f"trial-{trial.number:04d}", progress=watch.clock(), after_epoch=watch)
         except (InputError, Interrupted):
             raise
         except VivimError as error:
@@ -145,27 +145,47 @@ def tune(
 
 @dataclass
 class _Watch:
-    """Told of every epoch of a trial; gives it up when it lags behind or the time is over.
+    """Told of every epoch of a trial; gives it up when it lags behind, and ends it with what it has when the time is over.
 
     Attributes:
         trial: Optuna's.
         deadline: on ``time.monotonic``.
         best: highest validation NDCG@10 so far.
+        epochs: that are validated.
     """
 
     trial: Any
     deadline: float
     best: float = 0.0
+    epochs: int = 0
 
     def __call__(self, log: EpochLog) -> None:
         import optuna
 
-        self.best = max(self.best, log.ndcg_10)
+        self.best, self.epochs = max(self.best, log.ndcg_10), log.epoch
         self.trial.report(self.best, log.epoch)
         self.trial.set_user_attr("epochs", log.epoch)
         self.trial.set_user_attr("ndcg_10", self.best)
-        if self.trial.should_prune() or time.monotonic() > self.deadline:
+        self.look_at_time()
+        if self.trial.should_prune():
             raise optuna.TrialPruned
+
+    def look_at_time(self) -> None:
+        """A first epoch may end: before it there is nothing to show for the time."""
+        if self.epochs and time.monotonic() > self.deadline:
+            raise Enough("the end of tune.minutes")
+
+    def clock(self) -> "_Clock":
+        """What has it look at the time within epochs too."""
+        return _Clock(self)
+
+
+class _Clock(SilentProgress):
+    def __init__(self, watch: _Watch) -> None:
+        self.watch = watch
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.watch.look_at_time()
 
 
 def changed(config: RecommendConfig, choices: Mapping[str, JsonValue]) -> RecommendConfig:

@@ -18,12 +18,13 @@ def total_bytes() -> int | None:
     return ram if limit is None else min(ram, limit)
 
 
-def free_bytes() -> int | None:
-    """What this process may hold in all: what nobody holds, and what it holds itself."""
+def free_bytes(processes: int = 1) -> int | None:
+    """What this process may hold in all: what nobody holds, and what it holds itself; its share, of so many that hold as much."""
     free, held, limit = _field(Path("/proc/meminfo"), "MemAvailable"), _field(Path("/proc/self/status"), "VmRSS"), _limit_bytes()
     if free is None or held is None:
         return None
-    return free + held if limit is None else min(free + held, limit)
+    everything = free + processes * held
+    return (everything if limit is None else min(everything, limit)) // processes
 
 
 def peak_bytes() -> int:

@@ -7,9 +7,10 @@ log.jsonl              one line an epoch
 lock                   held by the run that writes here
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -23,10 +24,12 @@ from ..progress import Progress
 from .durable import sync
 from .failpoints import failpoint
 from .locks import locked
+from .tensor_files import hash_tensors, kind_of
 
 _LOCK = "lock"
 _BEFORE = (_LOCK, "run.json.tmp")  # of a run that was killed as it began
 _STATES = ("last.safetensors", "previous.safetensors")
+_STATE_FORMAT = 1  # of checkpoints; those of earlier versions do not say it
 
 
 class RunFolder:
@@ -36,6 +39,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._unreadable: set[str] = set()  # checkpoints that were passed over
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -111,6 +115,12 @@ class RunFolder:
         try:
             tensors = load_file(path)
         except SafetensorError as error:
+            kind = kind_of(path)
+            if kind is not None and kind.runs_code:
+                raise InputError(
+                    f"{path} is no safetensors file: it is {kind.value}, which can run code when it is read. A run's files are never read "
+                    "as that; train the run again."
+                ) from error
             raise InputError(f"{path} is damaged ({error}); train the run again.") from error
         bad = [k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]
         if bad:
@@ -127,17 +137,24 @@ class RunFolder:
         newest, before = (self.path / name for name in _STATES)
         temporary = self.path / f"{newest.name}.tmp"
         copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        save_file(copies, temporary, metadata={"state": json.dumps(state)})
+        text = json.dumps(state)
+        save_file(copies, temporary, metadata={"state": text, "state_format": str(_STATE_FORMAT), "sha256": _hash_state(copies, text)})
         sync(temporary)
         failpoint("state.synced")
-        if newest.exists():
+        if newest.exists() and newest.name not in self._unreadable:  # which would take the place of the only one that can be read
             newest.replace(before)
         failpoint("state.kept")
         temporary.replace(newest)
         sync(self.path)
+        self._unreadable.clear()
 
-    def load_state(self, progress: Progress) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    def load_state(
+        self, progress: Progress, restore: Callable[[dict[str, torch.Tensor], dict[str, Any]], None] | None = None
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """The newest checkpoint that can be read, and what was said of it; None: there is none.
+
+        Args:
+            restore: puts one back where it came from; one over which it raises ``InputError`` counts as one that cannot be read.
 
         Raises:
             InputError: there are some, and none can be read.
@@ -146,14 +163,12 @@ class RunFolder:
         problems = []
         for path in there:
             try:
-                tensors = self.read_tensors(path.name)
-                with safe_open(path, "pt") as file:
-                    state = json.loads((file.metadata() or {})["state"])
-            except KeyError:
-                problems.append(f"{path.name} is of another version of vivim")
-                continue
-            except (InputError, SafetensorError, OSError, ValueError) as error:
+                tensors, state = self._read_state(path)
+                if restore is not None:
+                    restore(tensors, state)
+            except InputError as error:
                 problems.append(f"{path.name}: {error}")
+                self._unreadable.add(path.name)
                 continue
             if problems:
                 progress.say(f"the newest checkpoint cannot be read ({problems[0]}); going on from {path.name}, the one before")
@@ -161,6 +176,28 @@ class RunFolder:
         if problems:
             raise InputError(f"no checkpoint in {self.path} can be read: {'; '.join(problems)}. Train anew into another folder.")
         return None
+
+    def _read_state(self, path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """A checkpoint and what was said of it.
+
+        Raises:
+            InputError: it is damaged, another kind of file, of a newer version, or other bytes than were saved.
+        """
+        try:
+            tensors = self.read_tensors(path.name)
+            with safe_open(path, "pt") as file:
+                kept = file.metadata() or {}
+            found, text = int(kept.get("state_format", _STATE_FORMAT)), kept.get("state", "")
+            state = json.loads(text) if text else None
+        except (SafetensorError, OSError, ValueError) as error:
+            raise InputError(f"it is damaged ({error})") from error
+        if found > _STATE_FORMAT:
+            raise InputError(f"it is of a newer version of vivim (format {found}; this one reads {_STATE_FORMAT}): update vivim")
+        if not isinstance(state, dict):
+            raise InputError("it does not say how far the training came: it is of another version of vivim")
+        if "sha256" in kept and kept["sha256"] != _hash_state(tensors, text):
+            raise InputError("its bytes are not those that were saved (sha256 differs)")
+        return tensors, state
 
     def write_log(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """log.jsonl, as a whole: a run that was killed and resumed has every line once."""
@@ -177,6 +214,10 @@ class RunFolder:
         if not isinstance(info, dict):
             raise InputError(f"{self.path / 'run.json'} is not a run description; train the run again.")
         return info
+
+
+def _hash_state(tensors: Mapping[str, torch.Tensor], text: str) -> str:
+    return hashlib.sha256(f"{hash_tensors(tensors)}\n{text}".encode()).hexdigest()
 
 
 def write_atomically(path: Path, text: str) -> None:

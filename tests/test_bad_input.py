@@ -138,6 +138,10 @@ HISTORIES_REFUSED = {
     "a field too many": (TABLE.replace("\n2,b,", "\n2,b,b,"), ["line 6 has 4", "3 columns"]),
     "one user": (pairs(GOOD[:1]), ["leaves 1 user", "at least two"]),
     "all users too short": (pairs([("1", "a b"), ("2", "b c")]), ["none of 2 users has the 3 interactions", "longest history has 2"]),
+    "nothing left after the split": (
+        pairs([("1", "a b c"), ("2", "b c a"), ("3", "c a b")]),
+        ["leaves nothing to learn from", "longest training history has 1 interaction,", "--model mamba needs 2", "Bring longer histories"],
+    ),
 }
 
 
@@ -204,3 +208,17 @@ def test_a_checkpoint_of_another_catalogue(capsys: pytest.CaptureFixture[str]) -
     assert "Give the interactions it was trained on" in message
     shutil.copy("two/catalogue.parquet", "one/catalogue.parquet")
     assert "mapping hash differs" in refused(capsys, "recommend", "--run", "one", "--history", "b", "--k", "2")
+
+
+def test_a_run_that_is_remembered_and_gone(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("histories").write_text(pairs(GOOD))
+    for name in ("one", "two"):
+        assert cli.main(["train-rec", "--interactions", "histories", "--model", "popularity", "--out", f"runs/{name}"]) == 0
+    shutil.rmtree("runs/two")
+    capsys.readouterr()
+    assert cli.main(["recommend", "--history", "b", "--k", "2", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["run"] == "runs/one"
+    assert "runs/two, is gone; taking runs/one" in captured.err
+    shutil.rmtree("runs/one")
+    assert "runs/two, is gone; run 'vivim train-rec' again" in refused(capsys, "recommend", "--history", "b", "--k", "2")

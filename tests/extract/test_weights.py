@@ -16,8 +16,9 @@ from vivim.extract.convert import convert_weights
 from vivim.extract.shapes import config_of
 from vivim.extract.vivim import SIZES, Vivim, VivimConfig
 from vivim.extract.weight_files import read_safetensors
-from vivim.extract.weights import from_state_dict, hash_tensors, load_weights, make_encoder, save_encoder
+from vivim.extract.weights import from_state_dict, load_weights, make_encoder, save_encoder
 from vivim.pipeline import load_pipeline
+from vivim.store.tensor_files import hash_tensors
 
 NANO = VivimConfig.of_size("nano")
 SEGMENTING = replace(NANO, segmentation=True)

@@ -1,6 +1,7 @@
 """One process of a training that torchrun starts; run by test_processes as a program.
 
-Arguments: run folder, JSON of the configuration, ``kill:RANK:STEP`` or ``stall:RANK:STEP`` or nothing, ``resume`` or nothing.
+Arguments: run folder, JSON of the configuration, ``kill:RANK:STEP``, ``stall:RANK:STEP``, ``nan:RANK:STEP`` (its loss) or ``full:RANK:``
+(its memory, and it ends late and quietly) or nothing, ``resume`` or nothing.
 """
 
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from vivim.progress import SILENT
-from vivim.recommend import training
+from vivim.recommend import forecast, training
 from vivim.recommend.batches import TrainBatch
 from vivim.recommend.config import RecommendConfig
 from vivim.recommend.sequences import Interactions, Sequences
@@ -37,6 +38,10 @@ def disturb(how: str) -> None:
     what, rank, step = how.split(":")
     if os.environ["RANK"] != rank:
         return
+    if what == "full":
+        forecast._free_bytes = lambda device: 2**20  # type: ignore[assignment]
+        sys.excepthook = lambda *error: time.sleep(30)
+        return
     left = int(step)
     original = training.Training._step
 
@@ -46,7 +51,9 @@ def disturb(how: str) -> None:
         if left < 0:
             if what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(600)
+            if what == "stall":
+                time.sleep(600)
+            self.learner.register_forward_hook(lambda module, args, loss: loss * float("nan"))
         original(self, batch)
 
     training.Training._step = stepping  # type: ignore[method-assign]

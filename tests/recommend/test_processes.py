@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from vivim.recommend.batches import train_batches
+from vivim.recommend.build import protocol_of
+from vivim.recommend.config import RecommendConfig
 
 SCRIPT = Path(__file__).parent / "one_of_several.py"
 
@@ -100,3 +104,24 @@ def test_when_one_process_dies_or_stalls_the_others_end_and_another_number_goes_
     done = launch(tmp_path / "cut", conf, 1, "", "resume")
     assert done.returncode == 0, done.stderr[-2000:]
     assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_loss_that_one_process_breaks_ends_all_with_the_histories_of_all(tmp_path):
+    done = launch(tmp_path / "run", config(), 2, "nan:1:2")
+    assert done.returncode != 0
+    assert "VivimError: the loss became nan in epoch 1, step 2" in done.stderr
+    kept = json.loads((tmp_path / "run" / "bad_batch.json").read_text())
+    protocol = RecommendConfig.model_validate(config()).protocol
+    split = protocol_of(protocol).split(runpy.run_path(str(SCRIPT))["walks"]())
+    batch = list(train_batches(split.train, batch=16, max_len=protocol.max_len, seed=3, epoch=1))[2].sequences
+    expected = [row[:length].tolist() for row, length in zip(batch.items_BL, batch.lengths_B, strict=True)]
+    assert kept["histories"] == [[split.items.ids[item] for item in history] for history in expected]
+    assert (len(kept["histories"]), kept["processes"]) == (16, 2)
+
+
+@pytest.mark.slow
+def test_all_are_refused_at_once_where_one_lacks_the_memory(tmp_path):
+    done = launch(tmp_path / "run", config(timeout_seconds=250), 2, "full:1:")
+    assert done.returncode != 0
+    assert "InputError: training would need about" in done.stderr  # of the one that has enough

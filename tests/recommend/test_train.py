@@ -430,8 +430,34 @@ def test_the_batch_over_which_the_loss_broke_is_kept(ring, tmp_path):
         run(ring, tmp_path / "run", config(lr=1e30, clip_norm=0.0, epochs=3))
     kept = json.loads((tmp_path / "run" / "bad_batch.json").read_text())
     assert kept["loss"] in ("nan", "inf")
+    assert kept["processes"] == 1
     assert len(kept["histories"]) <= 16
     assert {item for history in kept["histories"] for item in history} <= set(ring.items.ids)
+
+
+def test_gradients_that_are_not_finite_change_no_weight(ring, tmp_path, monkeypatch):
+    """The loss is the same, and its gradients are NaN: of a root at 0."""
+    at, before = [0], {}
+    step, forward = training.Training._step, training.Trainable.__call__
+
+    def stepping(self, batch):
+        at[0] += 1
+        before.update({name: tensor.clone() for name, tensor in self.learner.state_dict().items()}, learner=self.learner)
+        step(self, batch)
+
+    def spoilt(self, batch):
+        loss = forward(self, batch)
+        return loss + (self.encoder.table[0] * 0).sqrt().sum() if at[0] == 3 else loss
+
+    monkeypatch.setattr(training.Training, "_step", stepping)
+    monkeypatch.setattr(training.Trainable, "__call__", spoilt)
+    with pytest.raises(VivimError, match=r"the gradients became nan at a loss of \d.* in epoch 1, step 2; the weights were not touched"):
+        run(ring, tmp_path / "run", config(epochs=1, clip_norm=0.0))
+    learner = before.pop("learner")
+    assert all(torch.equal(before[name], tensor) for name, tensor in learner.state_dict().items())
+    kept = json.loads((tmp_path / "run" / "bad_batch.json").read_text())
+    assert (kept["step"], kept["gradient_norm"]) == (2, "nan")
+    assert float(kept["loss"]) > 0
 
 
 def test_two_runs_in_one_folder_are_refused(ring, tmp_path):

@@ -1,12 +1,17 @@
 """The search finds what is known to be better, keeps its table, goes on where it ended, and never asks the test questions."""
 
 import csv
+import itertools
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from vivim.errors import InputError, Interrupted, VivimError
 from vivim.progress import SILENT, SilentProgress
+from vivim.recommend import tune as module
+from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import RecommendConfig, TuneConfig
+from vivim.recommend.training import Training
 from vivim.recommend.tune import changed, tune
 
 pytest.importorskip("optuna", reason="optuna is not installed (the extra tune)")
@@ -64,8 +69,32 @@ def test_a_trial_that_diverges_costs_itself_only(ring, tmp_path):
 
 
 def test_the_budget_ends_it(ring, tmp_path):
-    with pytest.raises(VivimError, match=r"no trial of 1 came through"):
-        search(ring, tmp_path, {"train.lr": [0.01]}, 50, minutes=1e-4)
+    """The trial that it ends has a validated model, and counts."""
+    found = search(ring, tmp_path, {"train.lr": [0.01]}, 50, minutes=1e-4)
+    (trial,) = found.trials
+    assert (trial.state, trial.epochs) == ("complete", 1)
+    assert found.best is trial
+    assert trial.ndcg_10 > 0
+    run = RunFolder.open(tmp_path / "trial-0000")
+    assert run.info()["fit"]["stopped_by"] == "the end of tune.minutes"
+    assert run.info()["fit"]["validation_ndcg_10"] == trial.ndcg_10
+
+
+def test_the_budget_ends_it_within_an_epoch(ring, tmp_path, monkeypatch):
+    """The clock is looked at as the search begins, after the first epoch, and from then on at every step."""
+    times = itertools.chain([0.0] * 3, itertools.repeat(1e9))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    steps = []
+    monkeypatch.setattr(Training, "_step", lambda self, batch, step=Training._step: (steps.append(self.done.epoch), step(self, batch)))
+    found = search(ring, tmp_path, {"train.lr": [0.01]}, 1)
+    assert steps.count(2) == 1
+    assert (found.best.state, found.best.epochs) == ("complete", 1)
+    assert len(RunFolder.open(tmp_path / "trial-0000").read_log()) == 1
+
+
+def test_a_search_in_which_all_diverge_names_its_table(ring, tmp_path):
+    with pytest.raises(VivimError, match=r"no trial of 2 came through; see .*trials.csv"):
+        search(ring, tmp_path, {"train.lr": [1e30], "train.clip_norm": [0.0]}, 2)
 
 
 @pytest.mark.parametrize(
