@@ -22,7 +22,7 @@ from ..store.metric_log import log_metrics
 from ..store.run_folder import pack_optimizer, unpack_optimizer
 from .batches import TrainBatch, num_batches, train_batches
 from .checkpoint import RunFolder
-from .config import TrainConfig
+from .config import Metric, TrainConfig
 from .forecast import forecast
 from .learner import Trainable
 from .metrics import hit_rate, ndcg
@@ -47,7 +47,7 @@ class EpochLog:
         epoch: counted from 1.
         loss: mean over the positions of the epoch.
         hit_rate_10: validation HR@10.
-        ndcg_10: validation NDCG@10, which decides.
+        ndcg_10: validation NDCG@10.
         train_seconds: of the epoch's steps.
         validation_seconds: of its validation.
         positions: predictions learned from.
@@ -112,6 +112,11 @@ class Progressed:
         return len(self.epochs) + 1
 
 
+def validation_value(log: EpochLog, metric: Metric) -> float:
+    """What decides between epochs."""
+    return log.ndcg_10 if metric == "ndcg@10" else log.hit_rate_10
+
+
 class Training:
     """State and steps of one training.
 
@@ -167,7 +172,7 @@ class Training:
         return self.average.module
 
     def fit(self, *, resume: bool, after_epoch: Callable[[EpochLog], None] | None = None) -> FitResult:
-        """Train until ``config.epochs``, or until validation NDCG@10 has not risen for ``config.patience`` epochs.
+        """Train until ``config.epochs``, or until validation's ``config.metric`` has not risen for ``config.patience`` epochs.
 
         Args:
             resume: go on from the newest checkpoint, if there is one.
@@ -231,7 +236,7 @@ class Training:
         return FitResult(tuple(epochs), self._best(), self._stale(), parameters, enough if cut_short else "")
 
     def _best(self) -> EpochLog:
-        return max(self.done.epochs, key=lambda log: log.ndcg_10)
+        return max(self.done.epochs, key=lambda log: validation_value(log, self.config.metric))
 
     def _stale(self) -> bool:
         return bool(self.done.epochs) and self.done.epochs[-1].epoch - self._best().epoch >= self.config.patience
