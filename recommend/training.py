@@ -29,6 +29,7 @@ from .metrics import hit_rate, ndcg
 from .processes import Processes
 from .protocol import Split
 from .ranker import Ranks, rank_questions
+from .scorers import ItemScorer
 from .sequences import Questions
 
 
@@ -157,6 +158,7 @@ class Training:
         assert not isinstance(scaled, tuple)
         self.scaled = scaled
         self.average = AveragedModel(self.learner, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
+        self.scorer: ItemScorer | None = None
         self.done = Progressed()
         self.asked = _drawn(split.validation, config.validation_questions, seed)
         if len(self.asked) < len(split.validation):
@@ -222,9 +224,11 @@ class Training:
             self.done = Progressed(epochs)
             if self.processes.first:
                 if self._best() is log:
-                    self.judged.save(self.run)
+                    assert self.scorer is not None
+                    self.judged.save(self.run, self.scorer)
                 self._save()
                 self._write_log()
+            self.scorer = None  # as large as the catalogue
             log_metrics(self.fabric, asdict(log))
             try:
                 if after_epoch is not None:
@@ -337,7 +341,8 @@ class Training:
     def _rank(self, questions: Questions) -> Ranks:
         """Each process ranks its part."""
         mine = np.arange(self.processes.rank, len(questions), self.processes.count)
-        ranks = rank_questions(self.judged.scorer(), questions.take(mine), num_items=len(self.split.items))
+        self.scorer = self.judged.scorer()
+        ranks = rank_questions(self.scorer, questions.take(mine), num_items=len(self.split.items))
         rank = torch.zeros(len(questions), dtype=torch.float64)
         rank[mine] = torch.from_numpy(ranks.rank)
         return Ranks(self.processes.sum(rank.to(self.fabric.device)).cpu().numpy(), ranks.num_items)
