@@ -57,10 +57,16 @@ def walks(users: int = 600, items: int = 60, seed: int = 0) -> Interactions:
     return Interactions(names[0], names[1], histories, None, "made up", "0" * 64)
 
 
-def write_vectors(path: Path, ids: tuple[str, ...]) -> None:
+def write_vectors(path: Path, ids: tuple[str, ...], pooling: str = "levels", dim: int = 12) -> None:
     """Stored vectors of the catalogue, as stage one leaves them."""
-    made = {"encoder": {"kind": "made up"}, "weights": {"source": "made up"}, "frames": {}, "preprocessing": {}, "decoder": {}}
-    vectors = np.random.default_rng(0).normal(size=(len(ids), 12)).astype(np.float16)
+    made = {
+        "encoder": {"kind": "made up", "pooling": pooling},
+        "weights": {"source": "made up"},
+        "frames": {},
+        "preprocessing": {},
+        "decoder": {},
+    }
+    vectors = np.random.default_rng(0).normal(size=(len(ids), dim)).astype(np.float16)
     rows = Rows.without_frames(ids, vectors, ["0" * 64] * len(ids))
     write_embeddings(path, Recipe(**made, dtype="float16"), rows, [])
 
