@@ -130,6 +130,21 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return tables
 
 
+def table(result: dict[str, Any]) -> list[str]:
+    """The rows of docs/recommend.md."""
+
+    def share(value: float) -> str:
+        return f"{value:.3f}".removeprefix("0") if value else "0"
+
+    lines = []
+    for rung, means in result["summary"].items():
+        cold = [share(row["cold hit_rate@10"]) for row in result["rows"] if row["rung"] == rung]
+        quality = (share(means["hit_rate@10"]["mean"]), f"{share(means['cold hit_rate@10']['mean'])} ({', '.join(cold)})")
+        cost = (f"{means['seconds_per_epoch']['mean']:.1f}", f"{means['seconds']['mean']:.0f}", f"{means['peak_mb']['mean']:,.0f}")
+        lines.append(f"| `{rung}` | {' | '.join((*quality, *cost))} |")
+    return lines
+
+
 class Results:
     """Rows of a result file; one that is measured anew takes the place of the one before.
 
@@ -203,7 +218,7 @@ def main() -> None:
                 sys.exit(done.stderr)
             results.add(json.loads(done.stdout.splitlines()[-1]))
             print(done.stdout.splitlines()[-1], flush=True)
-    print(json.dumps(summary(results.rows), indent=1))
+    print(*table(results.content()), sep="\n")
 
 
 if __name__ == "__main__":
