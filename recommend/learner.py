@@ -61,8 +61,8 @@ class Trainable(nn.Module, ABC):
             scorer: of the state of training as it is: what it has encoded is not encoded once more, and one of several processes may save.
         """
 
-    def nothing(self) -> torch.Tensor:
-        """The loss of no sequences: 0, with gradients of 0."""
+    def nothing(self, batch: TrainBatch) -> torch.Tensor:
+        """The loss of a process that has no sequences of this batch: 0, with gradients of 0."""
         return torch.stack([parameter.sum() * 0 for parameter in self.parameters() if parameter.requires_grad]).sum()
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -135,6 +135,10 @@ class Learner(OverItems):
         items = self.encode(self.loss.rows(batch))
         hidden_SWD = self.model(items.at(batch.inputs_SW), batch.seq_idx_SW)
         return self.loss(hidden_SWD.flatten(0, 1)[batch.place_P], batch, items)
+
+    def nothing(self, batch: TrainBatch) -> torch.Tensor:
+        # What processes encode together this one takes part in, forward and backward.
+        return super().nothing(batch) + self.encode(self.loss.rows(batch)).vectors_RD.sum() * 0
 
     @torch.inference_mode()
     def scorer(self) -> VectorScorer:
@@ -219,6 +223,9 @@ class CollaborativeLearner(OverItems):
         rows_R = self.loss.rows(batch)
         users_UD, items_RD = self.vectors(rows_R)
         return self.loss(F.embedding(batch.users_P, users_UD), batch, EncodedItems(items_RD, rows_R))
+
+    def nothing(self, batch: TrainBatch) -> torch.Tensor:
+        return super().nothing(batch) + self.vectors(self.loss.rows(batch))[1].sum() * 0  # as in ``Learner``
 
     @torch.inference_mode()
     def scorer(self) -> TableScorer:

@@ -279,7 +279,7 @@ class Training:
             group["lr"] = group["peak"] * self._rate()
         # Not module(batch): with mixed precision Fabric would look for numbers to convert in the batch, and refuses it as it is frozen.
         with self.fabric.autocast():
-            loss = self.learner(batch) * batch.share if len(batch.place_P) else self.learner.nothing()
+            loss = self.learner(batch) * batch.share if len(batch.place_P) else self.learner.nothing(batch)
         value = self.processes.sum(loss.detach())
         self._require_finite(float(value), batch)
         self.optimizer.zero_grad(set_to_none=True)

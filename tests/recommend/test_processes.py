@@ -87,10 +87,11 @@ def test_models_of_pairs_are_refused_in_several_processes(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_encoder_as_one_does(tmp_path, frames):
+@pytest.mark.parametrize(("loss", "batch"), [("in-batch", 16), ("sampled", 49)])  # the last batch of 50 sequences is one
+def test_two_processes_train_the_encoder_as_one_does(tmp_path, frames, loss, batch):
     items = {"kind": "end-to-end", "end_to_end": {"frames": str(frames), "size": "nano", "clips_at_once": 8, "drop_path": 0.0}}
     for processes in (1, 2):
-        done = launch(tmp_path / str(processes), config("in-batch", epochs=2) | {"items": items}, processes)
+        done = launch(tmp_path / str(processes), config(loss, epochs=2, batch=batch) | {"items": items}, processes)
         assert done.returncode == 0, done.stderr[-2000:]
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-5)
     assert (tmp_path / "2" / "encoder.safetensors").exists()
