@@ -64,7 +64,7 @@ def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None
 
 def run_tune(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None, out: Path | None) -> Summary:
     """Many short trainings; what the best of them chose."""
-    from .recommend.tune import tune
+    from .recommend.tune import SHORT, tune
 
     workspace = Workspace(pipeline.runs)
     config = recommend_config(pipeline, has_vectors=embeddings is not None or workspace.has_embeddings())
@@ -86,12 +86,13 @@ def run_tune(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None,
         data_location=location,
     )
     keys = list(pipeline.tune.space)
-    ranked = sorted(found.trials, key=lambda trial: -(trial.ndcg_10 or 0.0))
+    name, column = SHORT[found.metric], f"validation_{found.metric.replace('@', '_')}"
+    ranked = sorted(found.trials, key=lambda trial: -(trial.best or 0.0))
     rows = [
         (
             str(t.number),
             t.state,
-            "-" if t.ndcg_10 is None else f"{t.ndcg_10:.4f}",
+            "-" if t.best is None else f"{t.best:.4f}",
             str(t.epochs),
             *(str(t.chosen.get(key, "")) for key in keys),
         )
@@ -99,13 +100,13 @@ def run_tune(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None,
     ]
     chosen = " ".join(f"{key}={value}" for key, value in found.best.chosen.items())
     return Summary(
-        headline=f"{len(found.trials)} trials; best validation NDCG@10 {found.best.ndcg_10:.4f}, trial {found.best.number}: {chosen}",
+        headline=f"{len(found.trials)} trials; best validation {name} {found.best.best:.4f}, trial {found.best.number}: {chosen}",
         data={
             "folder": str(found.folder),
-            "best": {"trial": found.best.number, "validation_ndcg_10": found.best.ndcg_10, "chosen": dict(found.best.chosen)},
-            "trials": [{"trial": t.number, "state": t.state, "validation_ndcg_10": t.ndcg_10, **t.chosen} for t in found.trials],
+            "best": {"trial": found.best.number, column: found.best.best, "chosen": dict(found.best.chosen)},
+            "trials": [{"trial": t.number, "state": t.state, column: t.best, **t.chosen} for t in found.trials],
         },
-        tables=[TableOf("Best trials, by validation", ("trial", "state", "NDCG@10", "epochs", *keys), rows)],
+        tables=[TableOf("Best trials, by validation", ("trial", "state", name, "epochs", *keys), rows)],
         notes=[
             f"written: {found.folder}/trials.csv, best.yaml",
             "The best of many validation values is too high: the test questions of a run that is trained anew say what it is worth.",
@@ -326,8 +327,9 @@ def _train_headline(config: "RecommendConfig", done: "TrainSummary") -> str:
     if done.fit is None:
         return f"{name} counted over {len(done.split.train.items):,} training interactions of {len(done.split.items):,} items"
     best = done.fit.best
+    by = " by HR@10" if config.train.metric == "hit_rate@10" else ""
     return (
-        f"{name} over {config.items.kind}: best epoch {best.epoch} of {len(done.fit.epochs)}, "
+        f"{name} over {config.items.kind}: best epoch{by} {best.epoch} of {len(done.fit.epochs)}, "
         f"validation HR@10 {best.hit_rate_10:.4f}, NDCG@10 {best.ndcg_10:.4f}; {done.seconds_per_epoch():.1f} s per epoch, "
         f"peak memory {done.peak_memory_mb:,} MiB"
     )

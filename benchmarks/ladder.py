@@ -5,6 +5,8 @@
 Every rung has the same Mamba user model and begins with the same random nano encoder (its seed is that of the run); validation chooses
 the best epoch; each training is a process of its own, which tells its peak memory. ``end-to-end`` rungs begin with the run of ``frozen``
 and have half as many epochs. Test HR@10 is given over all questions, and over those whose target nobody watched in training (cold).
+With ``--rungs`` some of them alone are measured; a result file that is there already keeps the rows of the others. Each row has the
+provenance of its own measurement, as a number into the list of them.
 """
 
 import argparse
@@ -128,6 +130,51 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return tables
 
 
+def table(result: dict[str, Any]) -> list[str]:
+    """The rows of docs/recommend.md."""
+
+    def share(value: float) -> str:
+        return f"{value:.3f}".removeprefix("0") if value else "0"
+
+    lines = []
+    for rung, means in result["summary"].items():
+        cold = [share(row["cold hit_rate@10"]) for row in result["rows"] if row["rung"] == rung]
+        quality = (share(means["hit_rate@10"]["mean"]), f"{share(means['cold hit_rate@10']['mean'])} ({', '.join(cold)})")
+        cost = (f"{means['seconds_per_epoch']['mean']:.1f}", f"{means['seconds']['mean']:.0f}", f"{means['peak_mb']['mean']:,.0f}")
+        lines.append(f"| `{rung}` | {' | '.join((*quality, *cost))} |")
+    return lines
+
+
+class Results:
+    """Rows of a result file; one that is measured anew takes the place of the one before.
+
+    Args:
+        path: of the file; its rows are begun with.
+        provenance: of what is measured now.
+    """
+
+    def __init__(self, path: Path | None, provenance: dict[str, Any]) -> None:
+        found = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else {"rows": [], "provenance": []}
+        self.path, self.now = path, provenance
+        self.rows = [row | {"provenance": found["provenance"][row["provenance"]]} for row in found["rows"]]
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Kept at once: what is measured is not lost with what comes after."""
+        key = (row["rung"], row["seed"])
+        self.rows = [old for old in self.rows if (old["rung"], old["seed"]) != key] + [row | {"provenance": self.now}]
+        self.rows.sort(key=lambda one: (list(RUNGS).index(one["rung"]), one["seed"]))
+        if self.path:
+            self.path.write_text(json.dumps(self.content(), indent=2) + "\n", encoding="utf-8")
+
+    def content(self) -> dict[str, Any]:
+        records: list[dict[str, Any]] = []
+        for row in self.rows:
+            if row["provenance"] not in records:
+                records.append(row["provenance"])
+        rows = [row | {"provenance": records.index(row["provenance"])} for row in self.rows]
+        return {"summary": summary(self.rows), "rows": rows, "provenance": records}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
@@ -136,7 +183,7 @@ def main() -> None:
     parser.add_argument("--world", type=int, default=7, help="seed of the world")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rungs", nargs="+", default=list(RUNGS))
+    parser.add_argument("--rungs", nargs="+", default=list(RUNGS), choices=RUNGS)
     parser.add_argument("--one", nargs=2, metavar=("RUNG", "SEED"), help="train this one alone, and print what came of it")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -154,8 +201,8 @@ def main() -> None:
     record["command"] = (
         f"ladder.py --seeds {options.seeds} --viewers {options.viewers} --world {options.world} --epochs {options.epochs} "
         f"--threads {options.threads}"
-    )
-    rows: list[dict[str, Any]] = []
+    ) + (f" --rungs {' '.join(map(repr, options.rungs))}" if options.rungs != list(RUNGS) else "")
+    results = Results(options.out, record)
     seeds = range(1, options.seeds + 1)
     for seed in seeds:
         extract(clips, options.work, seed)
@@ -169,12 +216,9 @@ def main() -> None:
             )
             if done.returncode:
                 sys.exit(done.stderr)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
-            print(rows[-1], flush=True)
-            result = {"summary": summary(rows), "rows": rows, "provenance": record}
-            if options.out:  # kept at once: what is measured is not lost with what comes after
-                options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(summary(rows), indent=1))
+            results.add(json.loads(done.stdout.splitlines()[-1]))
+            print(done.stdout.splitlines()[-1], flush=True)
+    print(*table(results.content()), sep="\n")
 
 
 if __name__ == "__main__":

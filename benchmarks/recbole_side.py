@@ -7,6 +7,7 @@ Its own code, defaults and loops: a row per prefix, cross-entropy over the catal
 
 import argparse
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -32,6 +33,8 @@ def main() -> None:
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_seed
 
+    options.file = options.file.resolve()
+    os.chdir(tempfile.mkdtemp())  # RecBole leaves logs where it stands
     name = options.file.name.removesuffix(".inter")
     settings: dict[str, Any] = {
         "data_path": str(options.file.parent.parent if options.file.parent.name == name else options.file.parent),

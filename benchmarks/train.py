@@ -8,8 +8,11 @@
 
 Ours: Mamba, SASRec and GRU4Rec over ids, full softmax at every position of packed histories, trained until validation no longer
 rises, with ``--seeds`` seeds (GRU4Rec with one). RecBole, equally wide (64 on ml-100k, 128 on microlens-50k): SASRec and GRU4Rec as
-shipped (importing its models leaves torch's anomaly detection on) and with that off: ``--recbole-epochs`` epochs are timed, or, on
-ml-100k with that off, those of ``--whole`` are trained until validation no longer rises. Each is a process of its own.
+shipped (importing its models leaves torch's anomaly detection on) and with that off: ``--recbole-epochs`` epochs are timed, or, with
+that off, the models of ``--whole`` on the sets of ``--whole-sets`` are trained until validation no longer rises, and tested. Each is a
+process of its own.
+
+A file that is there already keeps what it has of other sets: each set stands with the provenance of its own measurement.
 
 ``interactions_per_second``  training interactions (targets) over the seconds of an epoch's steps
 ``seconds_to_common_ndcg``   [x, seconds of training until validation NDCG@10 is x], x being what every model trained to its best reaches
@@ -174,6 +177,14 @@ def recbole(options: argparse.Namespace, file: Path, model: str, name: str, *, a
     }
 
 
+def kept(path: Path | None) -> dict[str, Any]:
+    """What a result file holds, set by set: ``{set: {"rows": [...], "provenance": {...}}}``; nothing where there is none."""
+    if path is None or not path.exists():
+        return {}
+    sets: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["sets"]
+    return sets
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -181,6 +192,7 @@ def main() -> None:
     parser.add_argument("--recbole", help="an interpreter with recbole 1.2.1; without it ours alone")
     parser.add_argument("--recbole-epochs", type=int, default=1)
     parser.add_argument("--whole", nargs="*", default=list(THEIRS), choices=THEIRS, help="of RecBole's, those trained to their best")
+    parser.add_argument("--whole-sets", nargs="*", default=["ml-100k"], choices=SETS, help="on which they are")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--patience", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=1)
@@ -197,17 +209,18 @@ def main() -> None:
     record = provenance()
     record["command"] = (
         f"train.py --sets {' '.join(options.sets)} --epochs {options.epochs} --patience {options.patience} --seeds {options.seeds} "
-        f"--recbole-epochs {options.recbole_epochs} --whole {' '.join(options.whole)}"
+        f"--recbole-epochs {options.recbole_epochs} --whole {' '.join(options.whole)} --whole-sets {' '.join(options.whole_sets)}"
     )
-    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in options.sets}
+    measured = {name: {"rows": [], "provenance": record} for name in options.sets}
+    sets = kept(options.out) | measured
 
     def add(name: str, row: dict[str, Any]) -> None:
         """Kept at once: what is measured is not lost with what comes after."""
-        tables[name].append(row)
-        seconds_to_common(tables[name])
+        sets[name]["rows"].append(row)
+        seconds_to_common(sets[name]["rows"])
         print(name, json.dumps(row), flush=True)
         if options.out:
-            options.out.write_text(json.dumps({"tables": tables, "provenance": record}, indent=2) + "\n", encoding="utf-8")
+            options.out.write_text(json.dumps({"sets": sets}, indent=2) + "\n", encoding="utf-8")
 
     for name in options.sets:
         for kind in OURS:
@@ -215,12 +228,12 @@ def main() -> None:
         if options.recbole:
             file, protocol, _ = SETS[name]
             interactions = read_interactions(str(options.data / file))
-            kept = protocol_of(protocol).split(interactions)
-            assert len(kept.users) == len(interactions.users), "RecBole would train on users that the protocol leaves out"
+            split = protocol_of(protocol).split(interactions)
+            assert len(split.users) == len(interactions.users), "RecBole would train on users that the protocol leaves out"
             inter = write_inter(interactions, protocol, options.work / "recbole", name)
             for model in THEIRS:
                 for anomaly in (False, True):
-                    evaluate = name == "ml-100k" and model in options.whole and not anomaly
+                    evaluate = name in options.whole_sets and model in options.whole and not anomaly
                     add(name, recbole(options, inter, model, name, anomaly=anomaly, evaluate=evaluate))
         for seed in range(2, options.seeds + 1):
             for kind in ("mamba", "sasrec"):

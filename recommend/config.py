@@ -147,6 +147,9 @@ class LossConfig(Settings):
     calibration: float = Field(0.75, ge=0, le=1)
 
 
+Metric = Literal["ndcg@10", "hit_rate@10"]
+
+
 class TrainConfig(Settings):
     """How it is minimised.
 
@@ -159,7 +162,8 @@ class TrainConfig(Settings):
         weight_decay: decay of matrices and tables (AdamW; not of norms, biases or state-space parameters).
         batch: sequences per step.
         epochs: at most.
-        patience: epochs without a better validation NDCG@10 before stopping.
+        metric: of validation, ``ndcg@10`` or ``hit_rate@10``: which epoch is the best, when training stops, and what a search compares.
+        patience: epochs without a better ``metric`` before stopping.
         validation_questions: drawn once from those of validation, to be asked after each epoch; None: all. What is measured in the end
             is measured on all.
         clip_norm: gradient norm limit; 0: none.
@@ -177,6 +181,7 @@ class TrainConfig(Settings):
     weight_decay: float = Field(0.1, ge=0)
     batch: int = Field(256, ge=1)
     epochs: int = Field(30, ge=1)
+    metric: Metric = "ndcg@10"
     patience: int = Field(3, ge=1)
     validation_questions: int | None = Field(None, ge=1)
     clip_norm: float = Field(5.0, ge=0)

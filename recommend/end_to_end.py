@@ -1,8 +1,9 @@
 """The rung where the video encoder is trained along: the one door from this room to stage one.
 
 An item's vector is what the encoder makes of its frames, through a projection. A step encodes each distinct clip of its batch once;
-before every validation all clips are encoded anew. MicroLens (Ni et al., 2023) found that training the encoder doubles what its frozen
-features give, and that training its last layers alone often gives more than training all.
+before every validation all clips are encoded anew, once. Several processes share both, so that all of them must ask, for the same.
+MicroLens (Ni et al., 2023) found that training the encoder doubles what its frozen features give, and that training its last layers
+alone often gives more than training all.
 
 Legend: N items of the catalogue, R some of them, B clips at once, T frames, V width of the encoder's vectors, D model width.
 """
@@ -145,7 +146,7 @@ class EndToEndItems(ContentVectors):
         flat = rows_R.flatten()
         present = self.present_N[flat]
         wanted = flat[present]
-        if self.training and self.processes.count > 1:  # all of them ask for the same clips
+        if self.processes.count > 1:  # all of them ask for the same clips, at a step and before a validation
             mine = wanted[self.processes.rank :: self.processes.count]
             vectors = self.processes.gather(self.clip_vectors(mine), len(wanted))
         else:

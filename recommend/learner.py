@@ -18,7 +18,7 @@ from .losses import Loss
 from .models.pairs import PairModel
 from .models.vector_model import VectorModel
 from .negatives import InBatch
-from .scorers import PairScorer, TableScorer, VectorScorer
+from .scorers import ItemScorer, PairScorer, TableScorer, VectorScorer
 
 
 @runtime_checkable
@@ -50,15 +50,19 @@ class Trainable(nn.Module, ABC):
         """Mean loss over the predictions of the batch."""
 
     @abstractmethod
-    def scorer(self) -> VectorScorer | TableScorer | PairScorer:
+    def scorer(self) -> ItemScorer:
         """The state of training as a scorer; puts the module into evaluation mode."""
 
     @abstractmethod
-    def save(self, run: RunFolder) -> None:
-        """Leave in ``model.safetensors`` all that answering needs, and what else is worth keeping."""
+    def save(self, run: RunFolder, scorer: ItemScorer) -> None:
+        """Leave in ``model.safetensors`` all that answering needs, and what else is worth keeping.
 
-    def nothing(self) -> torch.Tensor:
-        """The loss of no sequences: 0, with gradients of 0."""
+        Args:
+            scorer: of the state of training as it is: what it has encoded is not encoded once more, and one of several processes may save.
+        """
+
+    def nothing(self, batch: TrainBatch) -> torch.Tensor:
+        """The loss of a process that has no sequences of this batch: 0, with gradients of 0."""
         return torch.stack([parameter.sum() * 0 for parameter in self.parameters() if parameter.requires_grad]).sum()
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -99,9 +103,9 @@ class OverItems(Trainable):
         encoder = cast(ItemEncoder, self.encoder)
         return EncodedItems(encoder.all() if rows_R is None else encoder(rows_R), rows_R)
 
-    def save(self, run: RunFolder) -> None:
+    def save(self, run: RunFolder, scorer: ItemScorer) -> None:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors["items"] = self.scorer().items_ND
+        tensors["items"] = scorer.items_ND
         if not isinstance(self.encoder, IdItems):  # whose table is the vectors themselves
             self._save_encoder(run)
         run.write_tensors("model.safetensors", tensors)
@@ -131,6 +135,10 @@ class Learner(OverItems):
         items = self.encode(self.loss.rows(batch))
         hidden_SWD = self.model(items.at(batch.inputs_SW), batch.seq_idx_SW)
         return self.loss(hidden_SWD.flatten(0, 1)[batch.place_P], batch, items)
+
+    def nothing(self, batch: TrainBatch) -> torch.Tensor:
+        # What processes encode together this one takes part in, forward and backward.
+        return super().nothing(batch) + self.encode(self.loss.rows(batch)).vectors_RD.sum() * 0
 
     @torch.inference_mode()
     def scorer(self) -> VectorScorer:
@@ -216,6 +224,9 @@ class CollaborativeLearner(OverItems):
         users_UD, items_RD = self.vectors(rows_R)
         return self.loss(F.embedding(batch.users_P, users_UD), batch, EncodedItems(items_RD, rows_R))
 
+    def nothing(self, batch: TrainBatch) -> torch.Tensor:
+        return super().nothing(batch) + self.vectors(self.loss.rows(batch))[1].sum() * 0  # as in ``Learner``
+
     @torch.inference_mode()
     def scorer(self) -> TableScorer:
         self.eval()
@@ -226,8 +237,8 @@ class CollaborativeLearner(OverItems):
             users_UD[~known_U] = users_UD[known_U].mean(0)
         return TableScorer(users_UD, items_ND.clone())
 
-    def save(self, run: RunFolder) -> None:
+    def save(self, run: RunFolder, scorer: ItemScorer) -> None:
         """What answering needs are two tables; what the items were made of is kept beside them, to begin another run with."""
-        scorer = self.scorer()
+        assert isinstance(scorer, TableScorer)
         self._save_encoder(run)
         run.write_tensors("model.safetensors", {"users": scorer.users_UD, "items": scorer.items_ND})

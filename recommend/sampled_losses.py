@@ -26,8 +26,8 @@ class _Sampled:
         self.negatives = negatives
 
     def rows(self, batch: TrainBatch) -> torch.Tensor | None:
-        """Items of the batch, and the negatives."""
-        return torch.cat([batch.sequences.items_BL[batch.sequences.valid_BL], self.negatives.draw(batch).rows_M]).unique()
+        """Items of the step, in all processes, which may share the encoding of them; and the negatives."""
+        return torch.cat([batch.slots_M, self.negatives.draw(batch).rows_M]).unique()
 
     def scores(
         self, users_PD: torch.Tensor, batch: TrainBatch, items: EncodedItems

@@ -94,6 +94,10 @@ class PairScorer:
         return torch.cat([self.model.scores(read, some_MD) for some_MD in self.items_ND.split(at_once)], 1)
 
 
+# Those that hold a vector of every item.
+ItemScorer = VectorScorer | TableScorer | PairScorer
+
+
 def item_vectors(scorer: Scorer) -> torch.Tensor | None:
     """The vectors of the whole catalogue by which ``scorer`` scores, (N, D); None where it counts instead."""
     match scorer:

@@ -22,7 +22,7 @@ from ..store.metric_log import log_metrics
 from ..store.run_folder import pack_optimizer, unpack_optimizer
 from .batches import TrainBatch, num_batches, train_batches
 from .checkpoint import RunFolder
-from .config import TrainConfig
+from .config import Metric, TrainConfig
 from .forecast import forecast
 from .gradient_norms import GradientNorms, clip
 from .learner import Trainable
@@ -30,6 +30,7 @@ from .metrics import hit_rate, ndcg
 from .processes import Processes
 from .protocol import Split
 from .ranker import Ranks, rank_questions
+from .scorers import ItemScorer
 from .sequences import Questions
 
 
@@ -48,7 +49,7 @@ class EpochLog:
         epoch: counted from 1.
         loss: mean over the positions of the epoch.
         hit_rate_10: validation HR@10.
-        ndcg_10: validation NDCG@10, which decides.
+        ndcg_10: validation NDCG@10.
         train_seconds: of the epoch's steps.
         validation_seconds: of its validation.
         positions: predictions learned from.
@@ -122,6 +123,11 @@ class Progressed:
         return len(self.epochs) + 1
 
 
+def validation_value(log: EpochLog, metric: Metric) -> float:
+    """What decides between epochs."""
+    return log.ndcg_10 if metric == "ndcg@10" else log.hit_rate_10
+
+
 class Training:
     """State and steps of one training.
 
@@ -162,6 +168,7 @@ class Training:
         assert not isinstance(scaled, tuple)
         self.scaled = scaled
         self.average = AveragedModel(self.learner, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
+        self.scorer: ItemScorer | None = None
         self.done = Progressed()
         self.norms = GradientNorms(fabric.device)
         self.asked = _drawn(split.validation, config.validation_questions, seed)
@@ -178,7 +185,7 @@ class Training:
         return self.average.module
 
     def fit(self, *, resume: bool, after_epoch: Callable[[EpochLog], None] | None = None) -> FitResult:
-        """Train until ``config.epochs``, or until validation NDCG@10 has not risen for ``config.patience`` epochs.
+        """Train until ``config.epochs``, or until validation's ``config.metric`` has not risen for ``config.patience`` epochs.
 
         Args:
             resume: go on from the newest checkpoint, if there is one.
@@ -231,9 +238,11 @@ class Training:
             self.done, self.norms = Progressed(epochs), GradientNorms(self.fabric.device)
             if self.processes.first:
                 if self._best() is log:
-                    self.judged.save(self.run)
+                    assert self.scorer is not None
+                    self.judged.save(self.run, self.scorer)
                 self._save()
                 self._write_log()
+            self.scorer = None  # as large as the catalogue
             log_metrics(self.fabric, asdict(log))
             try:
                 if after_epoch is not None:
@@ -245,7 +254,7 @@ class Training:
         return FitResult(tuple(epochs), self._best(), self._stale(), parameters, enough if cut_short else "")
 
     def _best(self) -> EpochLog:
-        return max(self.done.epochs, key=lambda log: log.ndcg_10)
+        return max(self.done.epochs, key=lambda log: validation_value(log, self.config.metric))
 
     def _stale(self) -> bool:
         return bool(self.done.epochs) and self.done.epochs[-1].epoch - self._best().epoch >= self.config.patience
@@ -288,7 +297,7 @@ class Training:
             group["lr"] = group["peak"] * self._rate(self.done.step)
         # Not module(batch): with mixed precision Fabric would look for numbers to convert in the batch, and refuses it as it is frozen.
         with self.fabric.autocast():
-            loss = self.learner(batch) * batch.share if len(batch.place_P) else self.learner.nothing()
+            loss = self.learner(batch) * batch.share if len(batch.place_P) else self.learner.nothing(batch)
         value = self.processes.sum(loss.detach())
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
@@ -368,7 +377,8 @@ class Training:
     def _rank(self, questions: Questions) -> Ranks:
         """Each process ranks its part."""
         mine = np.arange(self.processes.rank, len(questions), self.processes.count)
-        ranks = rank_questions(self.judged.scorer(), questions.take(mine), num_items=len(self.split.items))
+        self.scorer = self.judged.scorer()
+        ranks = rank_questions(self.scorer, questions.take(mine), num_items=len(self.split.items))
         rank = torch.zeros(len(questions), dtype=torch.float64)
         rank[mine] = torch.from_numpy(ranks.rank)
         return Ranks(self.processes.sum(rank.to(self.fabric.device)).cpu().numpy(), ranks.num_items)

@@ -23,10 +23,12 @@ from ..errors import InputError, Interrupted, MissingExtra, VivimError
 from ..progress import Progress, SilentProgress
 from ..store import EmbeddingStore
 from ..store.run_folder import write_atomically
-from .config import DEFAULT_SPACE, RecommendConfig, TuneConfig
+from .config import DEFAULT_SPACE, Metric, RecommendConfig, TuneConfig
 from .sequences import Interactions
 from .train import train_run
-from .training import Enough, EpochLog
+from .training import Enough, EpochLog, validation_value
+
+SHORT: dict[Metric, str] = {"ndcg@10": "NDCG@10", "hit_rate@10": "HR@10"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Trial:
     Attributes:
         number: from 0; its run is in ``trial-NUMBER``.
         state: ``complete``, also one that the budget ended after an epoch or more; ``pruned``: given up early; ``fail``: it diverged.
-        ndcg_10: best validation NDCG@10; None if it failed before its first epoch.
+        best: of validation's ``train.metric``; None if it failed before its first epoch.
         epochs: that it trained.
         seconds: that it took.
         chosen: option -> value.
@@ -44,7 +46,7 @@ class Trial:
 
     number: int
     state: str
-    ndcg_10: float | None
+    best: float | None
     epochs: int
     seconds: float
     chosen: Mapping[str, JsonValue]
@@ -56,11 +58,13 @@ class TuneResult:
 
     Attributes:
         folder: with the table and the runs.
+        metric: by which trials were compared.
         trials: in the order they were begun.
         best: of those that were not given up.
     """
 
     folder: Path
+    metric: Metric
     trials: tuple[Trial, ...]
     best: Trial
 
@@ -85,7 +89,7 @@ def tune(
 
     Raises:
         MissingExtra: Optuna is not installed.
-        InputError: an option that does not exist, or a value that it does not take.
+        InputError: an option that does not exist, or a value that it does not take; or a search that was begun with another metric.
         Interrupted: Ctrl-C; the table of finished trials is there.
         VivimError: no trial came through.
     """
@@ -94,6 +98,9 @@ def tune(
     except ImportError as error:
         raise MissingExtra("optuna", extra="tune", why="vivim tune") from error
 
+    metric = config.train.metric
+    if "train.metric" in search.space:
+        raise InputError("tune.space: train.metric is what trials are compared by, and the same for all; set it outside of the space.")
     for key, values in search.space.items():
         for value in values:
             changed(config, {key: value})
@@ -107,12 +114,13 @@ def tune(
         sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3),
     )
+    _require_metric(study, metric, out)
     deadline = time.monotonic() + 60 * search.minutes
     train = partial(train_run, interactions, store, seed=seed, device=device, resume=False, data_location=data_location)
 
     def objective(trial: Any) -> float:
         chosen = {key: trial.suggest_categorical(key, values) for key, values in search.space.items()}
-        watch = _Watch(trial, deadline)
+        watch = _Watch(trial, deadline, metric)
         try:
             train(changed(config, chosen), out / f"trial-{trial.number:04d}", progress=watch.clock(), after_epoch=watch)
         except (InputError, Interrupted):
@@ -123,24 +131,24 @@ def tune(
         return watch.best
 
     def told(study: Any, trial: Any) -> None:
-        trials = _trials(study)
-        _write_table(out / "trials.csv", trials)
+        trials = _trials(study, metric)
+        _write_table(out / "trials.csv", trials, metric)
         done = _best(trials)
-        progress.advance(1, f"best NDCG@10 {done.ndcg_10:.4f}" if done else "")
+        progress.advance(1, f"best {SHORT[metric]} {done.best:.4f}" if done else "")
 
     progress.start("tune", search.trials, "trials")
     try:
         study.optimize(objective, n_trials=search.trials, timeout=60 * search.minutes, callbacks=[told])
     finally:
         progress.finish()
-    trials = _trials(study)
+    trials = _trials(study, metric)
     best = _best(trials)
     if best is None:
         raise VivimError(
             f"no trial of {len(trials)} came through; see {out / 'trials.csv'}. Give more tune.minutes, or lower learning rates."
         )
     write_atomically(out / "best.yaml", yaml.safe_dump(_tree(best.chosen), sort_keys=False))
-    return TuneResult(out, trials, best)
+    return TuneResult(out, metric, trials, best)
 
 
 @dataclass
@@ -150,22 +158,24 @@ class _Watch:
     Attributes:
         trial: Optuna's.
         deadline: on ``time.monotonic``.
-        best: highest validation NDCG@10 so far.
+        metric: of validation, that decides.
+        best: highest so far.
         epochs: that are validated.
     """
 
     trial: Any
     deadline: float
+    metric: Metric
     best: float = 0.0
     epochs: int = 0
 
     def __call__(self, log: EpochLog) -> None:
         import optuna
 
-        self.best, self.epochs = max(self.best, log.ndcg_10), log.epoch
+        self.best, self.epochs = max(self.best, validation_value(log, self.metric)), log.epoch
         self.trial.report(self.best, log.epoch)
         self.trial.set_user_attr("epochs", log.epoch)
-        self.trial.set_user_attr("ndcg_10", self.best)
+        self.trial.set_user_attr(_column(self.metric), self.best)
         self.look_at_time()
         if self.trial.should_prune():
             raise optuna.TrialPruned
@@ -209,25 +219,46 @@ def changed(config: RecommendConfig, choices: Mapping[str, JsonValue]) -> Recomm
         raise InputError(f"tune.space: {', '.join(f'{k}={v}' for k, v in choices.items())} is not allowed: {error}") from None
 
 
-def _trials(study: Any) -> tuple[Trial, ...]:
+def _require_metric(study: Any, metric: Metric, out: Path) -> None:
+    """A search is one by one metric; one that was begun before there was a choice is by NDCG@10."""
+    before = study.user_attrs.get("metric", "ndcg@10" if study.get_trials(deepcopy=False) else metric)
+    if before != metric:
+        raise InputError(
+            f"the search in {out} compares trials by {before}, not by {metric}. Set train.metric to {before}, or give another --out."
+        )
+    study.set_user_attr("metric", metric)
+
+
+def _column(metric: Metric) -> str:
+    return metric.replace("@", "_")
+
+
+def _trials(study: Any, metric: Metric) -> tuple[Trial, ...]:
     found = []
     for trial in study.get_trials(deepcopy=False):
         seconds = trial.duration.total_seconds() if trial.duration else 0.0
         told = trial.user_attrs
         found.append(
-            Trial(trial.number, trial.state.name.lower(), told.get("ndcg_10"), told.get("epochs", 0), round(seconds, 1), dict(trial.params))
+            Trial(
+                trial.number,
+                trial.state.name.lower(),
+                told.get(_column(metric)),
+                told.get("epochs", 0),
+                round(seconds, 1),
+                dict(trial.params),
+            )
         )
     return tuple(found)
 
 
 def _best(trials: tuple[Trial, ...]) -> Trial | None:
     done = [trial for trial in trials if trial.state == "complete"]
-    return max(done, key=lambda trial: trial.ndcg_10 or 0.0, default=None)
+    return max(done, key=lambda trial: trial.best or 0.0, default=None)
 
 
-def _write_table(path: Path, trials: tuple[Trial, ...]) -> None:
+def _write_table(path: Path, trials: tuple[Trial, ...], metric: Metric) -> None:
     rows = [
-        {"trial": t.number, "state": t.state, "validation_ndcg_10": t.ndcg_10, "epochs": t.epochs, "seconds": t.seconds, **t.chosen}
+        {"trial": t.number, "state": t.state, f"validation_{_column(metric)}": t.best, "epochs": t.epochs, "seconds": t.seconds, **t.chosen}
         for t in trials
     ]
     write_atomically(path, pl.DataFrame(rows, infer_schema_length=None).write_csv())

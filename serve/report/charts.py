@@ -158,8 +158,9 @@ def validation(facts: Curves) -> str:
         axes.set(xlabel=f"epoch (kept: {facts.best})", ylabel="on validation", ylim=(0, None))
         axes.locator_params(axis="x", integer=True)
         axes.legend(loc="lower right")
-        best = max(epoch.ndcg_10 for epoch in facts.epochs)
-        return to_svg(figure, "validation", f"Validation metrics by epoch; the best NDCG@10 is {best:.4f}, at epoch {facts.best}.")
+        kept = next(epoch for epoch in facts.epochs if epoch.epoch == facts.best)
+        says = f"Validation metrics by epoch; kept is epoch {facts.best}, HR@10 {kept.hit_rate_10:.4f}, NDCG@10 {kept.ndcg_10:.4f}."
+        return to_svg(figure, "validation", says)
 
 
 def learning_rate(facts: Curves) -> str:

@@ -1,7 +1,7 @@
 """One process of a training that torchrun starts; run by test_processes as a program.
 
-Arguments: run folder, JSON of the configuration, ``kill:RANK:STEP``, ``stall:RANK:STEP``, ``nan:RANK:STEP`` (its loss) or ``full:RANK:``
-(its memory, and it ends late and quietly) or nothing, ``resume`` or nothing.
+Arguments: run folder, JSON of the configuration, ``kill:RANK:STEP``, ``stall:RANK:STEP``, ``nan:RANK:STEP`` (its loss), ``full:RANK:``
+(its memory, and it ends late and quietly) or ``watch`` or nothing, ``resume`` or nothing, embedding file or nothing.
 """
 
 import json
@@ -9,16 +9,20 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import save_file
 from vivim.progress import SILENT
 from vivim.recommend import forecast, training
 from vivim.recommend.batches import TrainBatch
 from vivim.recommend.config import RecommendConfig
+from vivim.recommend.end_to_end import CatalogueFrames, EndToEndItems
 from vivim.recommend.sequences import Interactions, Sequences
 from vivim.recommend.train import train_run
-from vivim.store import ItemIndex
+from vivim.store import EmbeddingStore, ItemIndex
 
 
 def walks(users: int = 50, items: int = 30, seed: int = 0) -> Interactions:
@@ -59,12 +63,39 @@ def disturb(how: str) -> None:
     training.Training._step = stepping  # type: ignore[method-assign]
 
 
-def main(folder: str, config: str, how: str = "", resume: str = "") -> None:
-    if how:
+def watch(folder: Path) -> Callable[[], None]:
+    """Note which clips this process encodes for answering, and which vectors it has of the catalogue; to be written at the end."""
+    encoded: list[int] = []
+    vectors: list[torch.Tensor] = []
+    read, everything = CatalogueFrames.__call__, EndToEndItems.all
+
+    def reading(self: CatalogueFrames, rows_B: list[int]) -> torch.Tensor:
+        if torch.is_inference_mode_enabled():
+            encoded.extend(rows_B)
+        return read(self, rows_B)
+
+    def encoding(self: EndToEndItems) -> torch.Tensor:
+        vectors.append(everything(self))
+        return vectors[-1]
+
+    CatalogueFrames.__call__ = reading  # type: ignore[assignment,method-assign]
+    EndToEndItems.all = encoding  # type: ignore[method-assign]
+    rank = os.environ.get("RANK", "0")
+
+    def write() -> None:
+        (folder / f"encoded-{rank}.json").write_text(json.dumps(encoded))
+        save_file({str(k): tensor for k, tensor in enumerate(vectors)}, folder / f"vectors-{rank}.safetensors")
+
+    return write
+
+
+def main(folder: str, config: str, how: str = "", resume: str = "", vectors: str = "") -> None:
+    write = watch(Path(folder)) if how == "watch" else None
+    if how and how != "watch":
         disturb(how)
     train_run(
         walks(),
-        None,
+        EmbeddingStore.open(Path(vectors)) if vectors else None,
         RecommendConfig.model_validate(json.loads(config)),
         Path(folder),
         seed=3,
@@ -73,6 +104,8 @@ def main(folder: str, config: str, how: str = "", resume: str = "") -> None:
         progress=SILENT,
         data_location={"path": "made by a test"},
     )
+    if write is not None:
+        write()
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Holds(Trainable):
     def scorer(self) -> Any:
         raise NotImplementedError
 
-    def save(self, run: Any) -> None:
+    def save(self, run: Any, scorer: Any) -> None:
         raise NotImplementedError
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,6 +135,25 @@ def test_training_stops_when_validation_no_longer_rises(ring, tmp_path):
     summary = run(ring, tmp_path / "run", config(epochs=60, patience=2))
     assert summary.fit.stopped_early
     assert len(summary.fit.epochs) == summary.fit.best.epoch + 2
+
+
+def test_the_metric_that_is_named_decides_which_epoch_is_kept_and_when_to_stop(ring, tmp_path, monkeypatch):
+    """Validation's HR@10 is best in epoch 2, its NDCG@10 rises to the last."""
+
+    def fit(name, **train):
+        for metric, values in (("hit_rate", [0.1, 0.5, 0.4, 0.3, 0.2]), ("ndcg", [0.1, 0.2, 0.3, 0.4, 0.5])):
+            told = iter(values)
+            monkeypatch.setattr(training, metric, lambda ranks, k, told=told: SimpleNamespace(value=next(told)))
+        done = run(ring, tmp_path / name, config(patience=2, **train)).fit
+        return done.best.epoch, len(done.epochs), done.stopped_early
+
+    assert fit("ndcg", epochs=5) == (5, 5, False)
+    assert fit("hit_rate", epochs=5, metric="hit_rate@10") == (2, 4, True)
+    assert fit("two", epochs=2) == (2, 2, False)
+    kept, two = (load_file(tmp_path / name / "model.safetensors") for name in ("hit_rate", "two"))
+    assert all(torch.equal(kept[name], two[name]) for name in two)
+    with pytest.raises(InputError, match=r"train.metric hit_rate@10 \(now ndcg@10\)"):
+        run(ring, tmp_path / "hit_rate", config(epochs=5, patience=2), resume=True)
 
 
 def test_some_of_the_validation_questions_choose_the_epoch_and_all_measure_it(ring, tmp_path, monkeypatch):

@@ -13,9 +13,9 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "train_kills.py"
 @pytest.mark.slow
 def test_killed_anywhere_a_resumed_training_ends_with_the_same_bytes(tmp_path):
     out = tmp_path / "kills.json"
-    command = [sys.executable, str(SCRIPT), "--work", str(tmp_path / "work"), "--kills", "3", "--repeated", "1", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    command = [sys.executable, str(SCRIPT), "--work", str(tmp_path / "work"), "--kills", "3", "--frozen", "2", "--repeated", "1"]
+    done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(out.read_text())
     assert found["bad"] == []
-    assert found["trials"]["named"] == 12
+    assert [found["trials"][name] for name in ("named", "random", "frozen", "repeated")] == [12, 3, 2, 1]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from vivim.recommend.config import ModelConfig
 from vivim.recommend.models.gru4rec import Gru4RecUserModel
 from vivim.recommend.models.mamba import MambaUserModel, mamba2
@@ -47,6 +48,30 @@ def test_padding_on_the_right_changes_nothing(model):
     items = torch.randn(1, 5, width(model))
     padded = torch.cat([items, torch.full((1, 4, width(model)), 9.0)], 1)
     torch.testing.assert_close(model(padded)[:, :5], model(items), rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_batch_equals_its_histories_alone(model):
+    items = torch.randn(5, 9, width(model))
+    alone = torch.cat([model(items[row : row + 1]) for row in range(5)])
+    torch.testing.assert_close(model(items), alone, rtol=1e-5, atol=1e-5)
+    assert float((alone[0] - alone[1]).abs().max()) > 1e-3  # they are told apart at all
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_from_a_file_make_the_same_model(tmp_path, name):
+    torch.manual_seed(0)
+    saved = MODELS[name]().eval()
+    items = torch.randn(3, 9, width(saved))
+    save_file({key: tensor.contiguous() for key, tensor in saved.state_dict().items()}, tmp_path / "model.safetensors")
+    torch.manual_seed(1)
+    fresh = MODELS[name]().eval()
+    assert not torch.equal(fresh(items), saved(items))  # other weights, until they are read
+    fresh.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    assert torch.equal(fresh(items), saved(items))
+    user, _ = fresh.read(items, fresh.initial_state(3))
+    torch.testing.assert_close(user, saved(items)[:, -1], rtol=1e-5, atol=1e-5)
 
 
 @given(length=st.integers(1, 12), batch=st.integers(1, 4), seed=st.integers(0, 1000))
