@@ -53,7 +53,7 @@ KERNELS = {"ssm/triton_kernels.py", "ssm/conv_kernels.py"}
 
 # What is written in terms of the web framework, imported by stage_serve once it has looked whether that is there.
 HTTP = {
-    *(f"serve/{name}.py" for name in ("api", "metrics", "protocol")),
+    *(f"serve/{name}.py" for name in ("api", "document", "metrics", "protocol")),
     *(f"serve/calls_of_{those}.py" for those in ("events", "lists", "items", "operators", "pages")),
 }
 

@@ -56,7 +56,7 @@ def fuzz(api, examples, headers, quick=False):
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi import checks as of_openapi
 
-    schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{api.port}/openapi.json")
+    schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{api.port}/openapi.json", timeout=60)
     checks = (
         not_a_server_error,
         of_openapi.status_code_conformance,
