@@ -18,6 +18,7 @@ from ..store import ItemIndex
 from .additions import read_additions
 from .checkpoint import RunFolder
 from .loading import load_scorer
+from .models.vector_model import step_of
 from .ranker import best_k
 from .scorers import PairScorer, TableScorer, VectorScorer, with_items
 from .sequences import SequenceBatch
@@ -56,6 +57,8 @@ class Recommender:
         self.items = ItemIndex((*catalogue.ids, *added))
         self.max_len = run.config().protocol.max_len
         self.scorer = with_items(load_scorer(run, device), vectors_MD)
+        with torch.inference_mode():
+            self._step = step_of(self.scorer.model) if isinstance(self.scorer, VectorScorer) else None
 
     @staticmethod
     def open(path: Path, device: str = "cpu") -> "Recommender":
@@ -101,7 +104,8 @@ class Recommender:
             return UserState(watched, None, None, state.user)
         items_ND, model = self.scorer.items_ND, self.scorer.model
         if len(rows) == 1:
-            after_1D, memory = model.step(items_ND[rows[0] : rows[0] + 1], state.memory)
+            assert self._step is not None
+            after_1D, memory = self._step(items_ND[rows[0] : rows[0] + 1], state.memory)
             return UserState(watched, memory, after_1D, state.user)
         user_1D: torch.Tensor | None = None
         memory = state.memory

@@ -1,6 +1,6 @@
 """The selective scan and the Mamba layer, shared by both stages; knows neither video nor users."""
 
-from .block import CAUSAL, VIDEO, MambaBlock, MambaState
+from .block import CAUSAL, VIDEO, MambaBlock, MambaState, Step
 from .mamba2 import Mamba2Block
 from .order import FORWARD, REVERSE, Order, Walk, time_major
 from .scan import Backend, available_backends, resolve, selective_scan
@@ -15,6 +15,7 @@ __all__ = [
     "MambaBlock",
     "MambaState",
     "Order",
+    "Step",
     "Walk",
     "available_backends",
     "resolve",

@@ -8,6 +8,7 @@ Legend: B batch, L tokens, C model width, D inner width, S walks, N state size, 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,6 +36,10 @@ class MambaState:
 
     conv_BKD: torch.Tensor
     ssm_BDN: torch.Tensor
+
+
+Step = Callable[[torch.Tensor, MambaState], tuple[torch.Tensor, MambaState]]
+"""One more token per sequence (B, C), and the state before it -> output (B, C), new state."""
 
 
 class MambaBlock(nn.Module):
@@ -188,14 +193,29 @@ class MambaBlock(nn.Module):
         Raises:
             ValueError: the block walks a clip in several directions, which has no next token.
         """
+        return self.stepper()(x_BC, state)
+
+    def stepper(self) -> Step:
+        """``step`` with the parameters as they are now, taken out of the module once: a step is so small that finding them is a third
+        of what it costs.
+
+        Raises:
+            ValueError: as ``step``.
+        """
         self._require_causal()
-        x_BD, z_BD = self.in_proj(x_BC).float().chunk(2, dim=-1)
-        convolved_BD, conv_BKD = conv_step(x_BD, state.conv_BKD, self.conv_weight[0], self.conv_bias[0])
-        u_BD = F.silu(convolved_BD)
-        low, B_BN, C_BN = F.linear(u_BD, self.x_proj[0]).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        delta_BD = F.linear(low, self.dt_proj[0], self.dt_bias[0])
-        y_BD, ssm_BDN = selective_step(u_BD, delta_BD, -torch.exp(self.A_log[0]), B_BN, C_BN, self.D[0], state.ssm_BDN)
-        return self.out_proj(y_BD * F.silu(z_BD)), MambaState(conv_BKD, ssm_BDN)
+        taps_KD, bias_D = self.conv_weight[0].T.contiguous(), self.conv_bias[0]
+        x_proj, dt_proj, dt_bias, A_DN, D_D = self.x_proj[0], self.dt_proj[0], self.dt_bias[0], -torch.exp(self.A_log[0]), self.D[0]
+        w_in, w_out, sizes = self.in_proj.weight, self.out_proj.weight, [self.dt_rank, self.d_state, self.d_state]
+
+        def step(x_BC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
+            x_BD, z_BD = F.linear(x_BC, w_in).float().chunk(2, dim=-1)
+            convolved_BD, conv_BKD = conv_step(x_BD, state.conv_BKD, taps_KD, bias_D)
+            u_BD = F.silu(convolved_BD)
+            low, B_BN, C_BN = F.linear(u_BD, x_proj).split(sizes, dim=-1)
+            y_BD, ssm_BDN = selective_step(u_BD, F.linear(low, dt_proj, dt_bias), A_DN, B_BN, C_BN, D_D, state.ssm_BDN)
+            return F.linear(y_BD * F.silu(z_BD), w_out), MambaState(conv_BKD, ssm_BDN)
+
+        return step
 
     def read(self, x_BLC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
         """Read many more tokens at once: as ``step`` over them, one after another.

@@ -73,15 +73,15 @@ def _in_torch(x_BLD: torch.Tensor, weight_DK: torch.Tensor, bias_D: torch.Tensor
 
 
 def conv_step(
-    x_BD: torch.Tensor, before_BKD: torch.Tensor, weight_DK: torch.Tensor, bias_D: torch.Tensor
+    x_BD: torch.Tensor, before_BKD: torch.Tensor, taps_KD: torch.Tensor, bias_D: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One more token: (its output (B, D), the K - 1 newest inputs (B, K - 1, D)).
 
     Args:
         x_BD: the token.
         before_BKD: the K - 1 inputs before it, oldest first.
-        weight_DK: taps, oldest first.
+        taps_KD: of the convolution, oldest first.
         bias_D: added.
     """
     window_BKD = torch.cat([before_BKD, x_BD[:, None]], 1)
-    return (window_BKD * weight_DK.T).sum(1) + bias_D, window_BKD[:, 1:]
+    return (window_BKD * taps_KD).sum(1) + bias_D, window_BKD[:, 1:]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .block import MambaState
+from .block import MambaState, Step
 from .conv import causal_conv1d, conv_step
 from .inputs import starts_kept
 from .order import FORWARD
@@ -179,11 +179,15 @@ class Mamba2Block(nn.Module):
             (output (B, C), new state); the old state is untouched.
         """
         z_BD, x_BE, dt_BH = self._project(x_BC)
-        convolved, conv_BKE = conv_step(x_BE, state.conv_BKD, self.conv_weight, self.conv_bias)
+        convolved, conv_BKE = conv_step(x_BE, state.conv_BKD, self.conv_weight.T, self.conv_bias)
         u_BHP, B_BN, C_BN = self._split(F.silu(convolved))
         start_BHPN = state.ssm_BDN.unflatten(1, (self.heads, -1))
         y_B1HP, last_BHPN = ssd(u_BHP[:, None], dt_BH[:, None], self._A(), B_BN[:, None], C_BN[:, None], initial_BHPN=start_BHPN)
         return self._finish(y_B1HP[:, 0], u_BHP, z_BD), MambaState(conv_BKE, last_BHPN.flatten(1, 2))
+
+    def stepper(self) -> Step:
+        """``step``; see ``MambaBlock.stepper``."""
+        return self.step
 
     def read(self, x_BLC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
         """Read many more tokens at once: as ``step`` over them, one after another.

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from ...ssm import Mamba2Block, MambaBlock, MambaState
+from ...ssm import Mamba2Block, MambaBlock, MambaState, Step
 from ..config import ModelConfig
 
 
@@ -21,7 +22,7 @@ class Mixer(Protocol):
 
     def initial_state(self, batch: int) -> MambaState: ...
 
-    def step(self, x_BC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]: ...
+    def stepper(self) -> Step: ...
 
     def read(self, x_BLC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]: ...
 
@@ -52,10 +53,19 @@ class MambaLayer(nn.Module):
         x_BLD = x_BLD + self.dropout(self.mixer(self.norm1(x_BLD), seq_idx=seq_idx_BL))
         return x_BLD + self.dropout(self.ffn(self.norm2(x_BLD)))
 
-    def step(self, x_BD: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
-        mixed, state = self.mixer.step(self.norm1(x_BD), state)
-        x_BD = x_BD + mixed
-        return x_BD + self.ffn(self.norm2(x_BD)), state
+    def stepper(self) -> Step:
+        mix, norm1, norm2 = self.mixer.stepper(), _norm(self.norm1), _norm(self.norm2)
+        wide, back = self.ffn[0], self.ffn[3]
+        assert isinstance(wide, nn.Linear)
+        assert isinstance(back, nn.Linear)
+        w1, b1, w2, b2 = wide.weight, wide.bias, back.weight, back.bias
+
+        def step(x_BD: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
+            mixed, state = mix(norm1(x_BD), state)
+            x_BD = x_BD + mixed
+            return x_BD + F.linear(F.gelu(F.linear(norm2(x_BD), w1, b1)), w2, b2), state
+
+        return step
 
     def read(self, x_BLD: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
         mixed, state = self.mixer.read(self.norm1(x_BLD), state)
@@ -88,13 +98,21 @@ class MambaUserModel(nn.Module):
         return tuple(layer.mixer.initial_state(batch) for layer in self._layers())
 
     def step(self, item_BD: torch.Tensor, state: tuple[MambaState, ...]) -> tuple[torch.Tensor, tuple[MambaState, ...]]:
+        return self.stepper()(item_BD, state)
+
+    def stepper(self) -> Callable[[torch.Tensor, tuple[MambaState, ...]], tuple[torch.Tensor, tuple[MambaState, ...]]]:
         assert not self.training, "a step is for answering, not for training"
-        x_BD = self.norm_in(item_BD)
-        states = []
-        for layer, before in zip(self._layers(), state, strict=True):
-            x_BD, after = layer.step(x_BD, before)
-            states.append(after)
-        return self.norm_out(x_BD), tuple(states)
+        norm_in, norm_out, layers = _norm(self.norm_in), _norm(self.norm_out), [layer.stepper() for layer in self._layers()]
+
+        def step(item_BD: torch.Tensor, state: tuple[MambaState, ...]) -> tuple[torch.Tensor, tuple[MambaState, ...]]:
+            x_BD = norm_in(item_BD)
+            states = []
+            for layer, before in zip(layers, state, strict=True):
+                x_BD, after = layer(x_BD, before)
+                states.append(after)
+            return norm_out(x_BD), tuple(states)
+
+        return step
 
     def read(self, items_BLD: torch.Tensor, state: tuple[MambaState, ...]) -> tuple[torch.Tensor, tuple[MambaState, ...]]:
         assert not self.training, "reading is for answering, not for training"
@@ -107,3 +125,9 @@ class MambaUserModel(nn.Module):
 
     def _layers(self) -> list[MambaLayer]:
         return [layer for layer in self.layers if isinstance(layer, MambaLayer)]
+
+
+def _norm(norm: nn.LayerNorm) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A layer norm without its module around it."""
+    shape, weight, bias, eps = norm.normalized_shape, norm.weight, norm.bias, norm.eps
+    return lambda x: F.layer_norm(x, shape, weight, bias, eps)

@@ -68,5 +68,5 @@ def test_steps_equal_the_whole():
     whole = causal_conv1d(x, weight, bias)
     before = x.new_zeros(2, 2, 6)
     for t in range(7):
-        y, before = conv_step(x[:, t], before, weight, bias)
+        y, before = conv_step(x[:, t], before, weight.T, bias)
         torch.testing.assert_close(y, whole[:, t], rtol=1e-5, atol=1e-6)
