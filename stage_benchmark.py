@@ -16,9 +16,10 @@ from .workspace import Workspace
 
 if TYPE_CHECKING:
     from .suites.data import SuiteData
+    from .suites.line import Line
     from .suites.runner import Outcome
     from .suites.suite import Suite
-    from .suites.table import Line, Table
+    from .suites.table import Table
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def named_vectors(text: str) -> tuple[str, Path]:
 
 def show_table(folder: Path) -> Summary:
     """The table of a suite that was run, on the terminal and as files: Markdown, CSV, HTML and a chart."""
+    from .recommend.leakage import leakage_lines
     from .suites.pages import write_table
 
     written = write_table(folder)
@@ -152,6 +154,7 @@ def show_table(folder: Path) -> Summary:
         data={"folder": str(folder), "rows": [_row_data(line) for line in table.lines], "protocol_card": table.card},
         tables=[shown for shown in tables if shown.rows],
         notes=[
+            *leakage_lines(table.card["protocol"], table.leakage),
             *([_STOPPED] if any(line.cost.stopped for line in table.lines) else []),
             f"written: {folder}/{', '.join(written.files)}",
             *([written.note] if written.note else []),
@@ -167,12 +170,11 @@ def _cost_rows(table: "Table") -> list[tuple[str, ...]]:
     found = []
     for line in table.lines:
         cost = line.cost
-        if cost.epochs is None:
+        if not cost.known:
             continue
-        epochs = f"{cost.epochs:g}{' §' if cost.stopped else ''}"
         numbers = [
             "-" if cost.seconds_per_epoch is None else f"{cost.seconds_per_epoch:.1f}",
-            epochs,
+            "-" if cost.epochs is None else f"{cost.epochs:g}{' §' if cost.stopped else ''}",
             "-" if cost.best_epoch is None else f"{cost.best_epoch:g}",
             "-" if cost.seconds is None else duration(cost.seconds),
             "-" if cost.memory_mb is None else f"{cost.memory_mb:,.0f}",
