@@ -244,7 +244,8 @@ def benchmark(
         return list_suites()
     if action is opt.BenchmarkAction.table:
         return show_table(Path(what))
-    return run_suite(call.pipeline, call.progress, what, SuiteOptions(tuple(rows or ()), jobs, tuple(embeddings or ()), out))
+    options = SuiteOptions(tuple(rows or ()), jobs, tuple(embeddings or ()), out, call.typed)
+    return run_suite(call.pipeline, call.progress, what, options)
 
 
 @command("recommend")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .discovery import find_interactions
 from .errors import InputError
-from .pipeline import Pipeline
+from .pipeline import Override, Pipeline
 from .progress import Progress
 from .stage_one import pick_device
 from .terminal import Summary, TableOf, duration, program
@@ -31,12 +31,22 @@ class SuiteOptions:
         jobs: trainings side by side.
         embeddings: ``FILE`` or ``NAME=FILE`` each.
         out: folder of the runs; None: in the runs folder.
+        typed: options of the configuration that were set on the command line.
     """
 
     rows: tuple[str, ...] = ()
     jobs: int = 1
     embeddings: tuple[str, ...] = ()
     out: Path | None = None
+    typed: tuple[Override, ...] = ()
+
+
+# What of the configuration a suite leaves to whoever runs it: where the data are, and what goes with them. The rest is the suite's.
+NOT_THE_SUITES = (
+    *("device", "runs", "data.interactions", "data.user_column", "data.item_column", "data.time_column"),
+    *("items.end_to_end.frames", "items.end_to_end.weights", "items.end_to_end.size"),
+)
+_THE_SUITES = ("protocol", "items", "model", "loss", "train", "evaluate")
 
 
 def list_suites() -> Summary:
@@ -61,6 +71,7 @@ def run_suite(pipeline: Pipeline, progress: Progress, suite: str, options: Suite
 
     wanted = suite_of(read(place_of(suite)), suite)
     wanted.chosen(options.rows)  # a misspelt name is said before anything is made
+    _refuse_what_is_the_suites(wanted, options.typed)
     folder = options.out or pipeline.runs / f"suite-{wanted.name}"
     device = pick_device(pipeline.device)
     data = _made(wanted, pipeline, options, folder, device, progress) if wanted.world is not None else _given(pipeline, options)
@@ -68,10 +79,36 @@ def run_suite(pipeline: Pipeline, progress: Progress, suite: str, options: Suite
     failed = [outcome for outcome in outcomes if outcome.done == "failed"]
     if len(failed) == len(outcomes):
         raise InputError(f"no row of {suite} could be trained; the first, {failed[0].row.name}: {failed[0].error}")
-    return _what_was_run(wanted, outcomes, failed, show_table(folder))
+    return _what_was_run(wanted, outcomes, failed, show_table(folder), _left_aside(pipeline))
 
 
-def _what_was_run(suite: "Suite", outcomes: "Sequence[Outcome]", failed: "Sequence[Outcome]", shown: Summary) -> Summary:
+def _refuse_what_is_the_suites(suite: "Suite", typed: Sequence[Override]) -> None:
+    """An option that would be read by nobody is refused: rows of one table are asked the same.
+
+    Raises:
+        InputError: one that is set on the command line.
+    """
+    theirs = [f"{option.key} ({option.source})" for option in typed if option.key not in NOT_THE_SUITES]
+    if theirs:
+        raise InputError(
+            f"{', '.join(theirs)} belongs to the suite {suite.name}, which says it for its rows, and is not read here; what can be set is "
+            f"{', '.join(NOT_THE_SUITES)}. To train otherwise, copy the suite's YAML, change it there, and run the copy."
+        )
+
+
+def _left_aside(pipeline: Pipeline) -> list[str]:
+    """What of pipeline.yaml is another than the default, and not read."""
+    end_to_end = pipeline.items.end_to_end
+    own = {name: getattr(type(end_to_end)(), name) for name in ("frames", "weights", "size")}
+    items = pipeline.items.model_copy(update={"end_to_end": end_to_end.model_copy(update=own)})
+    default = Pipeline()
+    changed = [name for name in _THE_SUITES if (items if name == "items" else getattr(pipeline, name)) != getattr(default, name)]
+    return [f"not read: {', '.join(changed)} of the configuration file; these belong to the suite"] if changed else []
+
+
+def _what_was_run(
+    suite: "Suite", outcomes: "Sequence[Outcome]", failed: "Sequence[Outcome]", shown: Summary, left_aside: Sequence[str]
+) -> Summary:
     counts = {done: sum(outcome.done == done for outcome in outcomes) for done in ("now", "before", "failed")}
     return Summary(
         headline=f"{counts['now']} trainings of {suite.name} done, {counts['before']} were there, {counts['failed']} failed",
@@ -80,7 +117,7 @@ def _what_was_run(suite: "Suite", outcomes: "Sequence[Outcome]", failed: "Sequen
             *shown.tables,
             *([TableOf("Failed", ("row", "seed", "why"), [(o.row.name, str(o.seed), o.error) for o in failed])] if failed else []),
         ],
-        notes=shown.notes,
+        notes=[*left_aside, *shown.notes],
         exit_code=1 if failed else 0,
     )
 
@@ -110,8 +147,11 @@ def _made(suite: "Suite", pipeline: Pipeline, options: SuiteOptions, folder: Pat
     from .suites.data import SuiteData
 
     assert suite.world is not None
-    if pipeline.data.interactions is not None or options.embeddings or pipeline.items.end_to_end.frames is not None:
-        raise InputError(f"the suite {suite.name} makes its own data; leave --interactions, --embeddings and --from-cache out.")
+    encoder = {option.key for option in options.typed} & {"items.end_to_end.weights", "items.end_to_end.size"}
+    if pipeline.data.interactions is not None or options.embeddings or pipeline.items.end_to_end.frames is not None or encoder:
+        raise InputError(
+            f"the suite {suite.name} makes its own data; leave --interactions, --embeddings, --from-cache, --weights and --size out."
+        )
     world = make_world(suite.world, folder, device, progress)
     location = {"path": str(world.pairs.resolve()), "user_column": None, "item_column": None, "time_column": None}
     return SuiteData(location, world.vectors, {"frames": world.frames.resolve()})

@@ -66,6 +66,43 @@ def test_what_is_refused(typed, args, says):
 
 
 @pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--set", "protocol.name=leave-one-out"), "protocol.name (--set) belongs to the suite mine"),
+        (
+            ("--set", "protocol.name=microlens"),
+            "protocol.name (--set) belongs to the suite mine",
+        ),  # the default, but it may not be the suite's
+        (
+            ("--set", "train.lr=0.1", "model.kind=sasrec", "loss.kind=full"),
+            "train.lr (--set), model.kind (--set), loss.kind (--set) belongs",
+        ),
+        (("--seed", "3"), "seed (--seed) belongs to the suite"),
+        (("--set", "items.end_to_end.stages=1"), "items.end_to_end.stages (--set) belongs to the suite"),
+    ],
+)
+def test_options_that_a_suite_decides_are_refused_and_not_ignored(typed, args, says):
+    code, said = typed("run", "mine.yaml", "--interactions", "pairs.tsv", "--out", "done", *args)
+    assert code == 2
+    assert says in said
+    assert "what can be set is device, runs, data.interactions" in said
+    assert not Path("done").exists()
+
+
+def test_a_world_that_is_made_takes_no_encoder(typed):
+    code, said = typed("run", "demo", "--size", "b0")
+    assert code == 2
+    assert "makes its own data; leave" in said
+
+
+def test_a_configuration_file_is_for_other_commands_and_that_is_said(typed):
+    Path("pipeline.yaml").write_text("train: {epochs: 3}\nmodel: {kind: sasrec}\n")
+    code, said = typed("run", "mine.yaml", "--interactions", "pairs.tsv", "--out", "done", "--rows", "popularity", "--device", "cpu")
+    assert code == 0
+    assert "not read: model, train of the configuration file" in said
+
+
+@pytest.mark.parametrize(
     ("text", "name", "path"),
     [("titles=t.h5", "titles", "t.h5"), ("t.h5", "", "t.h5"), ("./a=b.h5", "", "./a=b.h5"), ("levels=a=b.h5", "levels", "a=b.h5")],
 )
