@@ -229,7 +229,7 @@ def benchmark(
         str | None, typer.Argument(metavar="[SUITE|FOLDER]", help="run: a suite that comes along, or a YAML file; table: a folder.")
     ] = None,
     rows: opt.SuiteRows = None,
-    jobs: opt.Jobs = 1,
+    jobs: opt.Jobs = None,
     interactions: opt.Interactions = None,
     embeddings: opt.SuiteEmbeddings = None,
     from_cache: opt.EndToEndFrames = None,

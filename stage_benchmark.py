@@ -28,14 +28,14 @@ class SuiteOptions:
 
     Attributes:
         rows: names of those to run; none: all.
-        jobs: trainings side by side.
+        jobs: trainings side by side; None: see ``side_by_side``.
         embeddings: ``FILE`` or ``NAME=FILE`` each.
         out: folder of the runs; None: in the runs folder.
         typed: options of the configuration that were set on the command line.
     """
 
     rows: tuple[str, ...] = ()
-    jobs: int = 1
+    jobs: int | None = None
     embeddings: tuple[str, ...] = ()
     out: Path | None = None
     typed: tuple[Override, ...] = ()
@@ -65,6 +65,9 @@ def list_suites() -> Summary:
 
 def run_suite(pipeline: Pipeline, progress: Progress, suite: str, options: SuiteOptions) -> Summary:
     """Train and measure the rows of a suite, as far as they are not, and write the table of those that are."""
+    import torch
+
+    from .store import memory
     from .strict_yaml import read
     from .suites.runner import SuiteRun
     from .suites.suite import place_of, suite_of
@@ -75,11 +78,32 @@ def run_suite(pipeline: Pipeline, progress: Progress, suite: str, options: Suite
     folder = options.out or pipeline.runs / f"suite-{wanted.name}"
     device = pick_device(pipeline.device)
     data = _made(wanted, pipeline, options, folder, device, progress) if wanted.world is not None else _given(pipeline, options)
-    outcomes = SuiteRun(wanted, data, folder, device, progress, options.rows, options.jobs).run()
+    jobs = options.jobs or side_by_side(device, torch.get_num_threads(), memory.free_bytes())
+    outcomes = SuiteRun(wanted, data, folder, device, progress, options.rows, jobs).run()
     failed = [outcome for outcome in outcomes if outcome.done == "failed"]
     if len(failed) == len(outcomes):
         raise InputError(f"no row of {suite} could be trained; the first, {failed[0].row.name}: {failed[0].error}")
     return _what_was_run(wanted, outcomes, failed, show_table(folder), _left_aside(pipeline))
+
+
+_CORES_EACH, _BYTES_EACH = 2, 4 << 30
+
+
+def side_by_side(device: str, cores: int, free_bytes: int | None) -> int:
+    """How many trainings at a time where nobody says: one on a GPU, else as many as have two cores and 4 GiB each.
+
+    A rule of thumb: no row of MicroLens-50K takes as much. What a training takes is forecast when it begins, and refused then if it does
+    not fit beside the others; when the suite is run again it is tried again.
+
+    Args:
+        device: that trains.
+        cores: that torch would take.
+        free_bytes: None: not known.
+    """
+    if device != "cpu":
+        return 1
+    rooms = cores if free_bytes is None else free_bytes // _BYTES_EACH
+    return max(1, min(cores // _CORES_EACH, rooms))
 
 
 def _refuse_what_is_the_suites(suite: "Suite", typed: Sequence[Override]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from vivim.cli import main
-from vivim.stage_benchmark import SuiteOptions, named_vectors, run_suite
+from vivim.stage_benchmark import SuiteOptions, named_vectors, run_suite, side_by_side
 from vivim.suites.suite import shipped
 
 ROWS = [
@@ -87,6 +87,22 @@ def test_options_that_a_suite_decides_are_refused_and_not_ignored(typed, args, s
     assert says in said
     assert "what can be set is device, runs, data.interactions" in said
     assert not Path("done").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "gib", "jobs"),
+    [
+        ("cpu", 1, 64, 1),
+        ("cpu", 2, 64, 1),
+        ("cpu", 8, 64, 4),
+        ("cpu", 8, 9, 2),
+        ("cpu", 8, 1, 1),
+        ("cpu", 5, None, 2),
+        ("cuda", 64, 999, 1),
+    ],
+)
+def test_trainings_side_by_side_have_two_cores_and_four_gib_each(device, cores, gib, jobs):
+    assert side_by_side(device, cores, None if gib is None else gib * 2**30) == jobs
 
 
 def test_a_world_that_is_made_takes_no_encoder(typed):
