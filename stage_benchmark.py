@@ -220,6 +220,7 @@ def show_table(folder: Path) -> Summary:
         notes=[
             *leakage_lines(table.card["protocol"], table.leakage),
             *([_STOPPED] if any(line.cost.stopped for line in table.lines) else []),
+            f"all trainings together: {duration(sum(line.cost.seconds_of_all for line in table.lines))}",
             f"written: {folder}/{', '.join(written.files)}",
             *([written.note] if written.note else []),
             f"again: {program()} benchmark table {folder}",
@@ -251,4 +252,4 @@ def _cost_rows(table: "Table") -> list[tuple[str, ...]]:
 def _row_data(line: "Line") -> dict[str, Any]:
     cells = {f"{split} {metric}": cell.estimate.as_dict() | {"sd": cell.sd} for (split, metric), cell in line.cells.items()}
     row = {"class": line.row.kind, "model": line.row.name, "seeds": line.seeds}
-    return row | cells | {"cost": line.cost.numbers | {"stopped_by_budget": line.cost.stopped}}
+    return row | cells | line.beside.as_dict() | {"cost": line.cost.numbers | {"stopped_by_budget": line.cost.stopped}}

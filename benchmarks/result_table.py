@@ -35,13 +35,8 @@ def collect(folder: Path) -> Path:
             "seeds": line.seeds,
             "metrics": {f"{split} {name}": cell.estimate.as_dict() | {"sd": cell.sd} for (split, name), cell in line.cells.items()},
             "cost": line.cost.numbers | {"on": line.cost.where, "seconds_of_all": line.cost.seconds_of_all},
-            "lists": {f"{split} {name}@{k}": number for (split, name, k), number in line.beside.lists.items()},
-            "buckets": {
-                f"{split}, {bucket.title}": {"questions": bucket.questions} | {name: e.as_dict() for name, e in bucket.metrics.items()}
-                for split, buckets in line.beside.buckets.items()
-                for bucket in buckets
-            },
         }
+        | line.beside.as_dict()
         for line in table.lines
     ]
     content = {

@@ -51,6 +51,17 @@ class Beside:
     buckets: dict[str, tuple[Bucket, ...]] = field(default_factory=dict)
     lists: dict[tuple[str, str, int], float] = field(default_factory=dict)
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: ``test coverage@10``; ``test, seen 0 times``."""
+        return {
+            "lists": {f"{split} {name}@{k}": number for (split, name, k), number in self.lists.items()},
+            "buckets": {
+                f"{split}, {bucket.title}": {"questions": bucket.questions} | {name: e.as_dict() for name, e in bucket.metrics.items()}
+                for split, buckets in self.buckets.items()
+                for bucket in buckets
+            },
+        }
+
 
 def beside_of(results: Sequence[Mapping[str, Any]]) -> Beside:
     """From results.json of the seeds of a row."""

@@ -21,6 +21,7 @@ def result_table() -> ModuleType:
     return module
 
 
+# Those that read an order; YouTube_ID takes the mean of a history.
 SEQUENCE_MODELS = {"NextItNet", "GRU4Rec", "SASRec", "Mamba-ID"}
 
 

@@ -46,6 +46,7 @@ def test_a_suite_is_run_and_its_table_shown(typed):
     assert code == 0
     assert "1 of 2 rows are measured" in said
     (leakage,) = [line for line in said.splitlines() if line.startswith("leakage: ")]
+    assert "all trainings together: " in said
     assert "not measured" in leakage  # a note, as long as it is
     assert max(len(line) for line in said.splitlines() if line != leakage) <= 80
 

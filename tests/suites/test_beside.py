@@ -31,6 +31,12 @@ def test_means_over_seeds():
     }
 
 
+def test_for_json():
+    found = beside_of([told(0.5)]).as_dict()
+    assert found["lists"]["test coverage@20"] == 1.0
+    assert found["buckets"]["test, seen 20+ times"] == {"questions": 5, "hit_rate@10": {"value": 0.5, "low": 0.4, "high": 0.6}}
+
+
 def test_results_of_before_a_number_was_measured_do_without_it():
     old = told(0.2)
     del old["splits"]["test"]["history_groups"], old["splits"]["test"]["gini"]
