@@ -102,11 +102,3 @@ def _median(values: Sequence[float]) -> float | None:
 
 def _digits(number: float) -> int:
     return 1 if number < 100 and number != int(number) else 0
-
-
-def duration_words(seconds: float) -> str:
-    """``3.4 h``; below an hour in minutes or seconds."""
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"

@@ -9,7 +9,6 @@ from ..errors import InputError
 from ..recommend.leakage import Leakage, leakage_lines
 from ..recommend.report import card_line
 from .comparisons import YARDSTICK, Tested, compare
-from .cost import duration_words
 from .line import Line, line_of
 from .published import DIFFERS, IMPOSSIBLE, MARKS, PAPER, README
 from .runner import measured
@@ -62,7 +61,7 @@ class Table:
             "with it; p is adjusted for all comparisons of a metric.",
             "Buckets: HR and NDCG of the questions whose target training saw so often, or that had so much before them; means over seeds, "
             "their intervals are in table.csv. Lists: of the test's top-K lists, as in results.json of a run.",
-            f"Sum of training time: {duration_words(sum(line.cost.seconds_of_all for line in self.lines))}, all seeds, with validations.",
+            f"Sum of training time: {sum(line.cost.seconds_of_all for line in self.lines) / 3600:.2f} h, all seeds, with validations.",
             *(
                 ["§ a training was ended by its budget of time, not by validation."]
                 if any(line.cost.stopped for line in self.lines)
