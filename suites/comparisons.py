@@ -14,12 +14,14 @@ class Tested:
     """A row against another: the one it names, the best baseline of its class, or the yardstick.
 
     Attributes:
+        kind: class of the first.
         row, baseline: their names.
         metric: on the test.
         found: the comparison.
         p: adjusted for all comparisons of the metric (Holm).
     """
 
+    kind: str
     row: str
     baseline: str
     metric: str
@@ -39,7 +41,7 @@ def compare(lines: Sequence[Line]) -> list[Tested]:
         comparisons = [_compare(line, other, metric) for line, other in pairs]
         adjusted = holm([comparison.p for comparison in comparisons])
         found += [
-            Tested(line.row.name, other.row.name, metric, comparison, p)
+            Tested(line.row.kind, line.row.name, other.row.name, metric, comparison, p)
             for (line, other), comparison, p in zip(pairs, comparisons, adjusted, strict=True)
         ]
     return found

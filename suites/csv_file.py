@@ -30,10 +30,11 @@ def as_csv(table: Table) -> str:
         writer.writerows(head | {"seeds": line.seeds} | found for found in _of_line(line))
         if table.beside_printed:
             writer.writerows(head | found for found in _printed(line))
-    of = {line.row.name: {"class": line.row.kind, "model": line.row.name, "ours": line.row.ours} for line in table.lines}
+    ours = {(line.row.kind, line.row.name): line.row.ours for line in table.lines}
     for t in table.tested:
+        head = {"class": t.kind, "model": t.row, "ours": ours[t.kind, t.row]}
         against = {"against": t.baseline, "users_better": t.found.better, "users_worse": t.found.worse, "p_holm": f"{t.p:.6f}"}
-        writer.writerow(of[t.row] | {"split": "compared", "metric": t.metric, "value": f"{t.found.difference:.6f}"} | against)
+        writer.writerow(head | {"split": "compared", "metric": t.metric, "value": f"{t.found.difference:.6f}"} | against)
     writer.writerows({"split": "card", "metric": name, "value": value} for name, value in table.card.items())
     return text.getvalue()
 

@@ -40,6 +40,10 @@ def test_what_others_print_with_its_flags(table):
 def test_comparisons_and_the_card(table):
     found = lines_of(table, split="compared", metric="hit_rate@2")
     assert [(line["model"], line["against"]) for line in found] == [(t.row, t.baseline) for t in table.tested if t.metric == "hit_rate@2"]
+    assert {(line["class"], line["model"], line["ours"]) for line in found} >= {
+        ("IDRec (CF)", "Vivim-CF", "True"),
+        ("IDRec (SR)", "GRU4Rec", "False"),
+    }
     assert [float(line["p_holm"]) for line in found] == pytest.approx([t.p for t in table.tested[: len(found)]], abs=1e-6)
     assert {line["metric"]: line["value"] for line in lines_of(table, split="card")}["protocol"] == "microlens"
 
