@@ -57,8 +57,8 @@ class Table:
             *leakage_lines(self.card["protocol"], self.leakage),
             "Ours: mean over users and seeds, [95 % interval over users], ± standard deviation over seeds.",
             *([_PRINTED] if self.beside_printed else [_NOT_PRINTED]),
-            f"Every learned row is compared with {YARDSTICK} where that is measured, ours with the best baseline of their class in validation, "
-            "rows that name one with it; p is adjusted for all comparisons of a metric.",
+            f"Every learned row is compared with {YARDSTICK} where that is measured, ours with the best baseline of their class in "
+            "validation, rows that name one with it; p is adjusted for all comparisons of a metric.",
             "Buckets: HR and NDCG of the questions whose target training saw so often, or that had so much before them; means over seeds, "
             "their intervals are in table.csv. Lists: of the test's top-K lists, as in results.json of a run.",
             f"Sum of training time: {sum(line.cost.seconds_of_all for line in self.lines) / 3600:.2f} h, all seeds, with validations.",
