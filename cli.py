@@ -229,7 +229,7 @@ def benchmark(
         str | None, typer.Argument(metavar="[SUITE|FOLDER]", help="run: a suite that comes along, or a YAML file; table: a folder.")
     ] = None,
     rows: opt.SuiteRows = None,
-    jobs: opt.Jobs = 1,
+    jobs: opt.Jobs = None,
     interactions: opt.Interactions = None,
     embeddings: opt.SuiteEmbeddings = None,
     from_cache: opt.EndToEndFrames = None,
@@ -244,7 +244,8 @@ def benchmark(
         return list_suites()
     if action is opt.BenchmarkAction.table:
         return show_table(Path(what))
-    return run_suite(call.pipeline, call.progress, what, SuiteOptions(tuple(rows or ()), jobs, tuple(embeddings or ()), out))
+    options = SuiteOptions(tuple(rows or ()), jobs, tuple(embeddings or ()), out, call.typed)
+    return run_suite(call.pipeline, call.progress, what, options)
 
 
 @command("recommend")

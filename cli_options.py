@@ -109,7 +109,12 @@ SuiteEmbeddings = Annotated[
 SuiteRows = Annotated[
     list[str] | None, typer.Option("--rows", metavar="NAME...", help="run: only these rows; default: all. The others stay as they are.")
 ]
-Jobs = Annotated[int, typer.Option(metavar="N", min=1, help="run: trainings side by side, which share the cores.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="run: trainings side by side, which share the cores; default: as many as have two cores and 4 GiB each."
+    ),
+]
 ListIndex = Annotated[IndexName | None, typer.Option("--index", help="FAISS index; default: flat, which is exact.")]
 Run = Annotated[Path | None, typer.Option(metavar="RUN", help="Folder of a training run; default: the one made last.")]
 

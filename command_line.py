@@ -19,7 +19,7 @@ from typer.core import TyperCommand
 from . import cli_options as opt
 
 if TYPE_CHECKING:
-    from .pipeline import Pipeline
+    from .pipeline import Override, Pipeline
     from .terminal import Summary, TerminalProgress
 
 EXIT_CODES = (
@@ -44,10 +44,12 @@ class Call:
     Attributes:
         pipeline: the configuration, with the named options already in it.
         progress: where to tell what is going on.
+        typed: what was set on the command line, by ``--set`` and by named options.
     """
 
     pipeline: "Pipeline"
     progress: "TerminalProgress"
+    typed: "tuple[Override, ...]" = ()
 
 
 class SpreadCommand(TyperCommand):
@@ -116,7 +118,8 @@ def command(name: str) -> Callable[[_Command], _Command]:
                 return
             progress = TerminalProgress()
             try:
-                summary = function(Call(pipeline, progress), **{k: v for k, v in given.items() if k not in marks})
+                typed = (*map(Override.parse, common["set_"] or ()), *options)
+                summary = function(Call(pipeline, progress, typed), **{k: v for k, v in given.items() if k not in marks})
             finally:
                 progress.close()
             if is_first():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .discovery import find_interactions
 from .errors import InputError
-from .pipeline import Pipeline
+from .pipeline import Override, Pipeline
 from .progress import Progress
 from .stage_one import pick_device
 from .terminal import Summary, TableOf, duration, program
@@ -16,9 +16,10 @@ from .workspace import Workspace
 
 if TYPE_CHECKING:
     from .suites.data import SuiteData
+    from .suites.line import Line
     from .suites.runner import Outcome
     from .suites.suite import Suite
-    from .suites.table import Line, Table
+    from .suites.table import Table
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,25 @@ class SuiteOptions:
 
     Attributes:
         rows: names of those to run; none: all.
-        jobs: trainings side by side.
+        jobs: trainings side by side; None: see ``side_by_side``.
         embeddings: ``FILE`` or ``NAME=FILE`` each.
         out: folder of the runs; None: in the runs folder.
+        typed: options of the configuration that were set on the command line.
     """
 
     rows: tuple[str, ...] = ()
-    jobs: int = 1
+    jobs: int | None = None
     embeddings: tuple[str, ...] = ()
     out: Path | None = None
+    typed: tuple[Override, ...] = ()
+
+
+# What of the configuration a suite leaves to whoever runs it: where the data are, and what goes with them. The rest is the suite's.
+NOT_THE_SUITES = (
+    *("device", "runs", "data.interactions", "data.user_column", "data.item_column", "data.time_column"),
+    *("items.end_to_end.frames", "items.end_to_end.weights", "items.end_to_end.size"),
+)
+_THE_SUITES = ("protocol", "items", "model", "loss", "train", "evaluate")
 
 
 def list_suites() -> Summary:
@@ -54,23 +65,74 @@ def list_suites() -> Summary:
 
 def run_suite(pipeline: Pipeline, progress: Progress, suite: str, options: SuiteOptions) -> Summary:
     """Train and measure the rows of a suite, as far as they are not, and write the table of those that are."""
+    import torch
+
+    from .store import memory
     from .strict_yaml import read
     from .suites.runner import SuiteRun
     from .suites.suite import place_of, suite_of
 
     wanted = suite_of(read(place_of(suite)), suite)
     wanted.chosen(options.rows)  # a misspelt name is said before anything is made
+    _refuse_what_is_the_suites(wanted, options.typed)
     folder = options.out or pipeline.runs / f"suite-{wanted.name}"
     device = pick_device(pipeline.device)
     data = _made(wanted, pipeline, options, folder, device, progress) if wanted.world is not None else _given(pipeline, options)
-    outcomes = SuiteRun(wanted, data, folder, device, progress, options.rows, options.jobs).run()
+    jobs = options.jobs or side_by_side(device, torch.get_num_threads(), memory.free_bytes())
+    outcomes = SuiteRun(wanted, data, folder, device, progress, options.rows, jobs).run()
     failed = [outcome for outcome in outcomes if outcome.done == "failed"]
     if len(failed) == len(outcomes):
         raise InputError(f"no row of {suite} could be trained; the first, {failed[0].row.name}: {failed[0].error}")
-    return _what_was_run(wanted, outcomes, failed, show_table(folder))
+    return _what_was_run(wanted, outcomes, failed, show_table(folder), _left_aside(pipeline))
 
 
-def _what_was_run(suite: "Suite", outcomes: "Sequence[Outcome]", failed: "Sequence[Outcome]", shown: Summary) -> Summary:
+_CORES_EACH, _BYTES_EACH = 2, 4 << 30
+
+
+def side_by_side(device: str, cores: int, free_bytes: int | None) -> int:
+    """How many trainings at a time where nobody says: one on a GPU, else as many as have two cores and 4 GiB each.
+
+    A rule of thumb: no row of MicroLens-50K takes as much. What a training takes is forecast when it begins, and refused then if it does
+    not fit beside the others; when the suite is run again it is tried again.
+
+    Args:
+        device: that trains.
+        cores: that torch would take.
+        free_bytes: None: not known.
+    """
+    if device != "cpu":
+        return 1
+    rooms = cores if free_bytes is None else free_bytes // _BYTES_EACH
+    return max(1, min(cores // _CORES_EACH, rooms))
+
+
+def _refuse_what_is_the_suites(suite: "Suite", typed: Sequence[Override]) -> None:
+    """An option that would be read by nobody is refused: rows of one table are asked the same.
+
+    Raises:
+        InputError: one that is set on the command line.
+    """
+    theirs = [f"{option.key} ({option.source})" for option in typed if option.key not in NOT_THE_SUITES]
+    if theirs:
+        raise InputError(
+            f"{', '.join(theirs)} belongs to the suite {suite.name}, which says it for its rows, and is not read here; what can be set is "
+            f"{', '.join(NOT_THE_SUITES)}. To train otherwise, copy the suite's YAML, change it there, and run the copy."
+        )
+
+
+def _left_aside(pipeline: Pipeline) -> list[str]:
+    """What of pipeline.yaml is another than the default, and not read."""
+    end_to_end = pipeline.items.end_to_end
+    own = {name: getattr(type(end_to_end)(), name) for name in ("frames", "weights", "size")}
+    items = pipeline.items.model_copy(update={"end_to_end": end_to_end.model_copy(update=own)})
+    default = Pipeline()
+    changed = [name for name in _THE_SUITES if (items if name == "items" else getattr(pipeline, name)) != getattr(default, name)]
+    return [f"not read: {', '.join(changed)} of the configuration file; these belong to the suite"] if changed else []
+
+
+def _what_was_run(
+    suite: "Suite", outcomes: "Sequence[Outcome]", failed: "Sequence[Outcome]", shown: Summary, left_aside: Sequence[str]
+) -> Summary:
     counts = {done: sum(outcome.done == done for outcome in outcomes) for done in ("now", "before", "failed")}
     return Summary(
         headline=f"{counts['now']} trainings of {suite.name} done, {counts['before']} were there, {counts['failed']} failed",
@@ -79,7 +141,7 @@ def _what_was_run(suite: "Suite", outcomes: "Sequence[Outcome]", failed: "Sequen
             *shown.tables,
             *([TableOf("Failed", ("row", "seed", "why"), [(o.row.name, str(o.seed), o.error) for o in failed])] if failed else []),
         ],
-        notes=shown.notes,
+        notes=[*left_aside, *shown.notes],
         exit_code=1 if failed else 0,
     )
 
@@ -109,8 +171,11 @@ def _made(suite: "Suite", pipeline: Pipeline, options: SuiteOptions, folder: Pat
     from .suites.data import SuiteData
 
     assert suite.world is not None
-    if pipeline.data.interactions is not None or options.embeddings or pipeline.items.end_to_end.frames is not None:
-        raise InputError(f"the suite {suite.name} makes its own data; leave --interactions, --embeddings and --from-cache out.")
+    encoder = {option.key for option in options.typed} & {"items.end_to_end.weights", "items.end_to_end.size"}
+    if pipeline.data.interactions is not None or options.embeddings or pipeline.items.end_to_end.frames is not None or encoder:
+        raise InputError(
+            f"the suite {suite.name} makes its own data; leave --interactions, --embeddings, --from-cache, --weights and --size out."
+        )
     world = make_world(suite.world, folder, device, progress)
     location = {"path": str(world.pairs.resolve()), "user_column": None, "item_column": None, "time_column": None}
     return SuiteData(location, world.vectors, {"frames": world.frames.resolve()})
@@ -127,6 +192,7 @@ def named_vectors(text: str) -> tuple[str, Path]:
 
 def show_table(folder: Path) -> Summary:
     """The table of a suite that was run, on the terminal and as files: Markdown, CSV, HTML and a chart."""
+    from .recommend.leakage import leakage_lines
     from .suites.pages import write_table
 
     written = write_table(folder)
@@ -152,7 +218,9 @@ def show_table(folder: Path) -> Summary:
         data={"folder": str(folder), "rows": [_row_data(line) for line in table.lines], "protocol_card": table.card},
         tables=[shown for shown in tables if shown.rows],
         notes=[
+            *leakage_lines(table.card["protocol"], table.leakage),
             *([_STOPPED] if any(line.cost.stopped for line in table.lines) else []),
+            f"all trainings together: {duration(sum(line.cost.seconds_of_all for line in table.lines))}",
             f"written: {folder}/{', '.join(written.files)}",
             *([written.note] if written.note else []),
             f"again: {program()} benchmark table {folder}",
@@ -167,12 +235,11 @@ def _cost_rows(table: "Table") -> list[tuple[str, ...]]:
     found = []
     for line in table.lines:
         cost = line.cost
-        if cost.epochs is None:
+        if not cost.known:
             continue
-        epochs = f"{cost.epochs:g}{' §' if cost.stopped else ''}"
         numbers = [
             "-" if cost.seconds_per_epoch is None else f"{cost.seconds_per_epoch:.1f}",
-            epochs,
+            "-" if cost.epochs is None else f"{cost.epochs:g}{' §' if cost.stopped else ''}",
             "-" if cost.best_epoch is None else f"{cost.best_epoch:g}",
             "-" if cost.seconds is None else duration(cost.seconds),
             "-" if cost.memory_mb is None else f"{cost.memory_mb:,.0f}",
@@ -185,4 +252,4 @@ def _cost_rows(table: "Table") -> list[tuple[str, ...]]:
 def _row_data(line: "Line") -> dict[str, Any]:
     cells = {f"{split} {metric}": cell.estimate.as_dict() | {"sd": cell.sd} for (split, metric), cell in line.cells.items()}
     row = {"class": line.row.kind, "model": line.row.name, "seeds": line.seeds}
-    return row | cells | {"cost": line.cost.numbers | {"stopped_by_budget": line.cost.stopped}}
+    return row | cells | line.beside.as_dict() | {"cost": line.cost.numbers | {"stopped_by_budget": line.cost.stopped}}

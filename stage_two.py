@@ -353,12 +353,13 @@ def _train_data(done: "TrainSummary") -> dict[str, Any]:
 
 
 def _train_notes(store: "EmbeddingStore | None", done: "TrainSummary") -> list[str]:
+    from .recommend.leakage import leakage_lines
+
     notes = [f"run: {done.run}"]
     if store is not None and done.coverage is not None:
         notes.append(f"{done.coverage:.1%} of the items have a vector in {store.path}; {store.recipe.origin_words}")
     ks = [k for k in (10, 20) if k <= len(done.split.items)] or [len(done.split.items)]
-    if done.split.leakage is not None and done.split.leakage.line:
-        notes.append(done.split.leakage.line)
+    notes += leakage_lines(done.split.card.protocol, done.split.leakage)
     if done.split.dropped_users:
         notes.append(f"{done.split.dropped_users:,} users have too few interactions and were left out")
     return [*notes, f"next: {program()} evaluate --run {done.run} --k {' '.join(map(str, ks))}"]

@@ -16,11 +16,14 @@ RESULTS = ROOT / "benchmarks" / "results"
 # Suites whose results stand in the README, and in docs/benchmark.md, in this order.
 README_SUITES = ("microlens-50k-id", "microlens-50k-text")
 DOCS_SUITES = (*README_SUITES, "demo")
+# Of result files from before these stood in them.
+TITLES = {"table": "", "compared": "Compared on the same users", "cost": "Cost, medians over seeds"}
 
 
 def collect(folder: Path) -> Path:
     """Gather the table of a suite into one result file, and its chart beside the page that shows it."""
-    from vivim.suites.pages import CHART, COST, TESTED, write_table
+    from vivim.suites.pages import CHART, write_table
+    from vivim.suites.sheets import sheets
 
     written = write_table(folder)
     table = written.table
@@ -31,20 +34,17 @@ def collect(folder: Path) -> Path:
             "ours": line.row.ours,
             "seeds": line.seeds,
             "metrics": {f"{split} {name}": cell.estimate.as_dict() | {"sd": cell.sd} for (split, name), cell in line.cells.items()},
-            "cost": line.cost.numbers | {"on": line.cost.where},
+            "cost": line.cost.numbers | {"on": line.cost.where, "seconds_of_all": line.cost.seconds_of_all},
         }
+        | line.beside.as_dict()
         for line in table.lines
     ]
     content = {
         "suite": table.suite.model_dump(mode="json", exclude_defaults=True),
         "protocol_card": table.card,
         "rows": rows,
-        "pages": {
-            "table": [table.header(), *table.rows()],
-            "compared": [TESTED, *table.tested_rows()],
-            "cost": [COST, *table.cost_rows()],
-            "notes": table.notes(),
-        },
+        "pages": {sheet.key: [sheet.header, *sheet.rows] for sheet in sheets(table)} | {"notes": table.notes()},
+        "titles": {sheet.key: sheet.title for sheet in sheets(table)},
         "provenance": _without_paths(table.provenance),
     }
     path = RESULTS / f"{table.suite.name}.json"
@@ -83,14 +83,21 @@ def short(result: dict[str, Any]) -> list[str]:
 
 
 def whole(result: dict[str, Any]) -> list[str]:
-    """Markdown lines for docs/benchmark.md: everything that the suite's own page says."""
-    pages = result["pages"]
+    """Markdown lines for docs/benchmark.md: everything that the suite's own page says; what is printed stands there once for all."""
+    pages, titles = result["pages"], TITLES | result.get("titles", {})
     chart = [f"![chart]({result['suite']['name']}.png)", ""] if (ROOT / "docs" / f"{result['suite']['name']}.png").exists() else []
-    compared = ["", "Compared on the same users:", "", *_markdown(pages["compared"])] if len(pages["compared"]) > 1 else []
-    return [
-        *(*chart, *_markdown(pages["table"]), *compared, "", "Cost, medians over seeds:", "", *_markdown(pages["cost"]), ""),
-        *(*(f"- {note}" for note in pages["notes"]), "", _origin(result["provenance"])),
-    ]
+    shown = [key for key in pages if key not in ("notes", "printed") and len(pages[key]) > 1]
+    tables = [line for key in shown for line in (*([f"{titles[key]}:", ""] if titles[key] else []), *_markdown(pages[key]), "")]
+    return [*chart, *tables, *(f"- {note}" for note in pages["notes"]), "", _origin(result["provenance"])]
+
+
+def printed() -> list[str]:
+    """Markdown lines of both published tables, the paper's own rows among them."""
+    from vivim.suites.published import published
+    from vivim.suites.sheets import PRINTED_HEADER, printed_cells
+
+    names = dict.fromkeys((row.kind, row.row) for row in published())
+    return _markdown([["class", "model", *PRINTED_HEADER], *([kind, name, *printed_cells(kind, name)] for kind, name in names)])
 
 
 def _origin(provenance: dict[str, Any]) -> str:
@@ -113,21 +120,26 @@ def _interval(cell: dict[str, float | None]) -> str:
 
 
 def write() -> None:
-    """Replace what stands between the markers ``results:begin`` and ``results:end``."""
+    """Replace what stands between the markers ``results:begin`` and ``results:end``, ``printed:begin`` and ``printed:end``."""
     for page, suites, lines_of in ((ROOT / "README.md", README_SUITES, short), (ROOT / "docs" / "benchmark.md", DOCS_SUITES, whole)):
         lines: list[str] = []
         for name in suites:
             file = RESULTS / f"{name}.json"
             if file.exists():
                 lines += [f"**{name}**", "", *lines_of(json.loads(file.read_text())), ""]
-        text, count = re.subn(
-            r"(?<=<!-- results:begin -->\n).*?(?=<!-- results:end -->)",
-            lambda _, lines=lines: "\n".join(lines),
-            page.read_text(),
-            flags=re.DOTALL,
-        )
-        assert count == 1, f"{page} has no markers"
-        page.write_text(text)
+        _replace(page, "results", lines)
+    _replace(ROOT / "docs" / "benchmark.md", "printed", [*printed(), ""])
+
+
+def _replace(page: Path, what: str, lines: list[str]) -> None:
+    text, count = re.subn(
+        rf"(?<=<!-- {what}:begin -->\n).*?(?=<!-- {what}:end -->)",
+        lambda _: "\n".join(lines),
+        page.read_text(),
+        flags=re.DOTALL,
+    )
+    assert count == 1, f"{page} has no markers"
+    page.write_text(text)
 
 
 if __name__ == "__main__":

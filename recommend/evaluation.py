@@ -60,7 +60,7 @@ def evaluate_run(
         index=config.index,
         card=split.card.as_dict(),
         provenance=provenance(),
-        run={key: info.get(key) for key in ("config", "seed", "fit", "embeddings", "peak_memory_mb", "provenance")},
+        run={key: info.get(key) for key in ("config", "seed", "fit", "counting", "embeddings", "peak_memory_mb", "provenance")},
         leakage=split.leakage,
     )
     run.write_json("results.json", report.as_dict())

@@ -12,6 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+CUT_BY_TIME = "temporal"  # the protocol under which nothing can leak
+_UNMEASURED = "leakage: not measured, as the file has no times; leave one out may train on what others watched after a question was asked."
+_NONE = (
+    "leakage: measured, and none: no training interaction is later than the median test question, and no target is known from later ones."
+)
+
 
 @dataclass(frozen=True)
 class Leakage:
@@ -35,7 +41,7 @@ class Leakage:
 
     @property
     def line(self) -> str:
-        """For people; empty where nothing leaks."""
+        """For people; empty where nothing leaks. What is not measured has a line too, see ``leakage_lines``."""
         if not self.later and not self.unborn:
             return ""
         return (
@@ -43,6 +49,18 @@ class Leakage:
             f"targets of {self.unborn / self.questions:.1%} of the questions are known to training only from later ones; protocol.name: "
             "temporal trains on what came before."
         )
+
+
+def leakage_lines(protocol: str, measured: Leakage | None) -> list[str]:
+    """What is to be said beside every result.
+
+    Args:
+        protocol: name on the card.
+        measured: None where the file has no times.
+    """
+    if measured is not None and measured.line:
+        return [measured.line]
+    return [] if protocol == CUT_BY_TIME else [_UNMEASURED if measured is None else _NONE]
 
 
 def measure_leakage(

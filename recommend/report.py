@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .leakage import Leakage
+from .leakage import Leakage, leakage_lines
 from .metrics import Estimate
 
 
@@ -131,8 +131,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """What stands below the tables: leakage, card."""
-        leaks = [] if self.leakage is None or not self.leakage.line else [self.leakage.line]
-        return [*leaks, card_line(self.card)]
+        return [*leakage_lines(self.card["protocol"], self.leakage), card_line(self.card)]
 
     def group_lines(self) -> list[str]:
         """Accuracy by how often training saw the target, and by how much was watched before it."""

@@ -1,6 +1,7 @@
 """One training run from interactions to a run folder."""
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -98,16 +99,18 @@ def train_run(
         processes.wait()
         if not processes.first:
             run = RunFolder.open(out)
+        result: FitResult | None = None
+        begun = time.perf_counter()
         if config.model.kind in build.YARDSTICKS:
-            result = None
             if processes.first:
                 run.write_tensors("model.safetensors", build.yardstick(config.model, split, content).tensors())
         else:
             result = _learn(fabric, split, content, config, run, seed=seed, resume=resume, progress=progress, after_epoch=after_epoch)
         peak_mb = max(before_mb, memory.peak_mb())
         if processes.first:
-            fitted = {"fit": _describe_fit(result, fabric), "peak_memory_mb": peak_mb} if result else {}
-            run.write_json("run.json", description | fitted | {"files_sha256": run.files_sha256(), "finished": True})
+            told = {"fit": _describe_fit(result, fabric)} if result else {"counting": {"seconds": round(time.perf_counter() - begun, 3)}}
+            hashes = {"files_sha256": run.files_sha256()}
+            run.write_json("run.json", description | told | {"peak_memory_mb": peak_mb} | hashes | {"finished": True})
         processes.wait()
     return TrainSummary(out, split, result, content.coverage if content else None, peak_mb)
 

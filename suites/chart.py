@@ -7,8 +7,9 @@ import io
 from typing import TYPE_CHECKING
 
 from ..errors import MissingExtra
-from .published import PAPER, README, PublishedRow, published
-from .table import Line, Table
+from .line import Line
+from .published import PAPER, README, PublishedRow, printed_for
+from .table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +37,7 @@ def draw(table: Table) -> bytes:
     figure = Figure(figsize=(_WIDTH_INCHES, _MARGIN_INCHES + _ROW_INCHES * rows), dpi=_DPI, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     k = _PRINTED_K if _PRINTED_K in table.suite.k else min(table.suite.k)
-    # Printed numbers are of MicroLens, and say nothing about a world that was made.
-    drawn = _printed(axes, places) if k == _PRINTED_K and table.suite.world is None else set()
+    drawn = _printed(axes, places) if k == _PRINTED_K and table.beside_printed else set()
     for line, place in places:
         _measured(axes, line, place, k)
     axes.set_yticks([place for _, place in places], [line.row.name for line, _ in places])
@@ -91,11 +91,10 @@ def _printed(axes: "Axes", places: list[tuple[Line, int]]) -> set[tuple[str, boo
     """Mark what others printed; which kinds of marks there are: (source, can be)."""
     drawn = set()
     for line, place in places:
-        for row in published():
-            if row.row == line.row.name:
-                # Side by side in height, so that two of one value can both be seen.
-                _mark(axes, row, row.metrics[f"hit_rate@{_PRINTED_K}"], place + (-0.2 if row.source == README else 0.2))
-                drawn.add((row.source, row.possible))
+        for row in printed_for(line.row.kind, line.row.printed_name):
+            # Side by side in height, so that two of one value can both be seen.
+            _mark(axes, row, row.metrics[f"hit_rate@{_PRINTED_K}"], place + (-0.2 if row.source == README else 0.2))
+            drawn.add((row.source, row.possible))
     return drawn
 
 

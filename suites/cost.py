@@ -1,4 +1,4 @@
-"""What the trainings of a row cost."""
+"""What the trainings of a row cost; of rows that need none, what counting does."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,18 @@ COLUMNS = ("s/epoch", "epochs", "best", "total s", "peak MiB", "parameters", "st
 
 @dataclass(frozen=True)
 class Cost:
-    """Medians over seeds; None where a run does not tell, as what needs no training.
+    """Medians over seeds; None where a run does not tell. What needs no training has no epochs.
 
     Attributes:
         seconds_per_epoch: of training steps.
         epochs: that were trained.
         best_epoch: that was kept.
-        seconds: of all epochs, with their validations.
+        seconds: of all epochs, with their validations; or of counting.
         memory_mb: peak of the process, MiB.
         parameters: numbers that are trained.
         stopped: seeds that their budget ended.
         where: device and precision, for example ``cpu, 32-true``.
+        seconds_of_all: of all seeds together.
     """
 
     seconds_per_epoch: float | None = None
@@ -34,6 +35,12 @@ class Cost:
     parameters: float | None = None
     stopped: int = 0
     where: str = ""
+    seconds_of_all: float = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Does any run tell of it?"""
+        return any(number is not None for number in self.numbers.values())
 
     @property
     def numbers(self) -> dict[str, float | None]:
@@ -63,20 +70,30 @@ def cost_of(runs: Sequence[Path], results: Sequence[Mapping[str, Any]]) -> Cost:
     trained = [result["run"] for result in results if result["run"].get("fit")]
     fits = [run["fit"] for run in trained]
     if not fits:
-        return Cost()
+        return _of_counting([result["run"] for result in results])
     # A run that does not tell its parameters was made before every training had its own process: its peak is that of several.
     peaks = [run["peak_memory_mb"] for run in trained if "parameters" in run["fit"]]
     places = {f"{run['fit']['device']}, {run['config']['train']['precision']}" for run in trained if "device" in run["fit"]}
+    spent = [spent_seconds(run) for run in runs]
     return Cost(
         seconds_per_epoch=_median([fit["seconds_per_epoch"] for fit in fits]),
         epochs=_median([fit["epochs"] for fit in fits]),
         best_epoch=_median([fit["best_epoch"] for fit in fits]),
-        seconds=_median([spent_seconds(run) for run in runs]),
+        seconds=_median(spent),
         memory_mb=_median(peaks),
         parameters=_median([fit["parameters"] for fit in fits if "parameters" in fit]),
         stopped=sum(fit.get("stopped_by") == BUDGET for fit in fits),
         where="; ".join(sorted(places)),
+        seconds_of_all=sum(spent),
     )
+
+
+def _of_counting(runs: Sequence[Mapping[str, Any]]) -> Cost:
+    """Runs of before it was measured tell nothing."""
+    counted = [run["counting"] for run in runs if run.get("counting")]
+    seconds = [one["seconds"] for one in counted]
+    peaks = [run["peak_memory_mb"] for run in runs if run.get("counting")]
+    return Cost(seconds=_median(seconds), memory_mb=_median(peaks), where="cpu" if counted else "", seconds_of_all=sum(seconds))
 
 
 def _median(values: Sequence[float]) -> float | None:

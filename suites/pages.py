@@ -1,7 +1,5 @@
 """A suite's table as Markdown, as one HTML file, as CSV and as a chart, beside the runs."""
 
-import csv
-import io
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +9,10 @@ from pathlib import Path
 from ..errors import MissingExtra
 from ..store.run_folder import write_atomically
 from .chart import draw
-from .cost import COLUMNS
+from .csv_file import as_csv
+from .sheets import sheets
 from .table import Table, table_of
 
-TESTED = ["model", "compared with", "metric", "difference", "users better", "users worse", "p (Holm)"]
-COST = ["model", *COLUMNS]
 CHART = "table.png"
 
 
@@ -53,12 +50,11 @@ def write_table(out: Path) -> Written:
 def markdown(table: Table, *, chart: bool) -> str:
     """The page, with ``CHART`` beside it."""
     origin = table.provenance
-    tested = ["", "## Compared on the same users", "", *_lines(TESTED, table.tested_rows())] if table.tested else []
-    cost = ["", "## Cost", "", *_lines(COST, table.cost_rows())]
+    parts = [[*([f"## {sheet.title}", ""] if sheet.title else []), *_lines(sheet.header, sheet.rows), ""] for sheet in sheets(table)]
     return "\n".join(
         [
             *(f"# {table.suite.name}", "", table.suite.about, "", *([f"![chart]({CHART})", ""] if chart else [])),
-            *(*_lines(table.header(), table.rows()), *tested, *cost, ""),
+            *(line for part in parts for line in part),
             *(f"- {note}" for note in table.notes()),
             *("", f"{origin['date']}, commit {origin['commit']}, {origin['hardware']}; `{origin['command']}`", ""),
         ]
@@ -67,8 +63,7 @@ def markdown(table: Table, *, chart: bool) -> str:
 
 def html(table: Table, chart_png: bytes | None) -> str:
     """The page as one file, without anything from elsewhere."""
-    tables = [_html(table.header(), table.rows())] + ([_html(TESTED, table.tested_rows())] if table.tested else [])
-    tables.append(_html(COST, table.cost_rows()))
+    tables = [(f"<h2>{escape(s.title)}</h2>" if s.title else "") + _html(s.header, s.rows) for s in sheets(table)]
     drawn = "" if chart_png is None else f'<img alt="chart" src="data:image/png;base64,{b64encode(chart_png).decode()}">'
     notes = "".join(f"<li>{escape(note)}</li>" for note in table.notes())
     cells = "table{border-collapse:collapse;margin:1em 0}img{max-width:100%}td,th{border:1px solid #999;padding:.2em .5em}"
@@ -76,23 +71,6 @@ def html(table: Table, chart_png: bytes | None) -> str:
     body = f"<h1>{escape(table.suite.name)}</h1><p>{escape(table.suite.about)}</p>{drawn}{''.join(tables)}<ul>{notes}</ul>"
     head = f'<meta charset="utf-8"><title>{escape(table.suite.name)}</title><style>{style}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
-
-
-def as_csv(table: Table) -> str:
-    """Numbers in columns of their own."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", "model", "ours", "seeds", "split", "metric", "value", "low", "high", "sd"])
-    for line in table.lines:
-        for (split, metric), cell in line.cells.items():
-            e = cell.estimate
-            numbers = [f"{x:.6f}" for x in (e.value, e.low, e.high)]
-            sd = "" if cell.sd is None else f"{cell.sd:.6f}"
-            writer.writerow([line.row.kind, line.row.name, line.row.ours, line.seeds, split, metric, *numbers, sd])
-        for name, number in (line.cost.numbers | {"stopped_by_budget": line.cost.stopped}).items():
-            if number is not None:
-                writer.writerow([line.row.kind, line.row.name, line.row.ours, line.seeds, "cost", name, f"{number:g}", "", "", ""])
-    return text.getvalue()
 
 
 def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -5,7 +5,9 @@ it was measured here.
 """
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 from ..errors import VivimError
@@ -13,6 +15,8 @@ from ..recommend.metrics import arithmetic_check
 
 METRICS = ("hit_rate@10", "ndcg@10", "hit_rate@20", "ndcg@20")
 README, PAPER = "MicroLens README", "paper"
+DIFFERS, IMPOSSIBLE = "differs", "impossible"
+MARKS = {DIFFERS: "†", IMPOSSIBLE: "‡"}
 _ROUNDING = 0.00005  # of four printed digits
 
 
@@ -43,6 +47,7 @@ class PublishedRow:
         return True
 
 
+@cache
 def published() -> tuple[PublishedRow, ...]:
     """All lines of both tables, in their order."""
     lines = files(__package__).joinpath("published.csv").read_text(encoding="utf-8").splitlines()
@@ -52,7 +57,22 @@ def published() -> tuple[PublishedRow, ...]:
     )
 
 
-def differing(row: str) -> tuple[str, ...]:
-    """Metrics in which the two tables print different numbers for the model ``row``; empty where only one has it."""
-    found = [line.metrics for line in published() if line.row == row and row != "proposed"]
-    return tuple(name for name in METRICS if len({metrics[name] for metrics in found}) > 1)
+def printed_for(kind: str, row: str) -> tuple[PublishedRow, ...]:
+    """What the two tables print for the row of that name in that class; empty where neither has it."""
+    return tuple(line for line in published() if (line.kind, line.row) == (kind, row))
+
+
+def differing(rows: Sequence[PublishedRow]) -> tuple[str, ...]:
+    """Metrics in which tables print different numbers for one row; empty where only one has it."""
+    return tuple(name for name in METRICS if len({row.metrics[name] for row in rows}) > 1)
+
+
+def flags(row: PublishedRow, metric: str) -> tuple[str, ...]:
+    """What is to be known of a printed number: ``DIFFERS`` from the other table's, ``IMPOSSIBLE`` as its row is."""
+    differs = metric in differing(printed_for(row.kind, row.row))
+    return (*((DIFFERS,) if differs else ()), *(() if row.possible else (IMPOSSIBLE,)))
+
+
+def marked(row: PublishedRow, metric: str) -> str:
+    """A printed number with its marks."""
+    return f"{row.metrics[metric]:.4f}{''.join(MARKS[flag] for flag in flags(row, metric))}"

@@ -3,7 +3,6 @@
 Legend: U users, R rounds.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,26 +30,11 @@ class Comparison:
     p: float
 
 
-def mcnemar(first_U: npt.NDArray[np.bool_], second_U: npt.NDArray[np.bool_]) -> Comparison:
-    """Hits of two models: the exact test on the users whom only one of them serves.
-
-    Source: McNemar, "Note on the sampling error of the difference between correlated proportions" (1947), in its exact, binomial form.
-
-    Raises:
-        ValueError: not the same users.
-    """
-    _require_same(first_U, second_U)
-    better, worse = int((first_U & ~second_U).sum()), int((second_U & ~first_U).sum())
-    count, fewer = better + worse, min(better, worse)
-    logs = [math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) - count * math.log(2) for k in range(fewer + 1)]
-    tail = math.fsum(math.exp(value) for value in logs)
-    return Comparison(float(first_U.mean() - second_U.mean()), better, worse, min(1.0, 2 * tail) if count else 1.0)
-
-
 def randomisation(first_U: Gains, second_U: Gains, *, rounds: int = 10_000, seed: int = 0) -> Comparison:
     """Any measure of two models: the paired randomisation test, whose smallest p is 1 / (R + 1).
 
-    Source: Smucker et al., "A comparison of statistical significance tests for information retrieval evaluation" (2007).
+    Of hits, which are 0 or 1, it is McNemar's exact test, drawn instead of counted. Source: Smucker et al., "A comparison of statistical
+    significance tests for information retrieval evaluation" (2007).
 
     Raises:
         ValueError: not the same users.

@@ -28,6 +28,7 @@ class Row(Settings):
         vectors: which of the embedding files it looks at, by name; None: the one that has no name.
         init: another row, whose run of the same seed is begun with, as far as it fits.
         against: another row, that it is compared with; None: rows of ``ours`` with the best baseline of their class, others with none.
+        printed_as: name of the published row of the same class that it stands beside; None: its own.
         budget_minutes: of a training; None: the suite's.
         config: sections ``items``, ``model``, ``loss`` and ``train`` as in pipeline.yaml, over the suite's.
     """
@@ -40,8 +41,14 @@ class Row(Settings):
     vectors: str | None = Field(None, pattern=VECTORS_NAME)
     init: str | None = None
     against: str | None = None
+    printed_as: str | None = None
     budget_minutes: float | None = Field(None, gt=0)
     config: Sections = Field(default_factory=dict)
+
+    @property
+    def printed_name(self) -> str:
+        """Which published row of its class it stands beside, if there is one."""
+        return self.printed_as or self.name
 
     @property
     def slug(self) -> str:

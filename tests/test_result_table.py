@@ -21,8 +21,12 @@ def result_table() -> ModuleType:
     return module
 
 
-def between_markers(page: Path) -> str:
-    found = re.search(r"<!-- results:begin -->\n(.*?)<!-- results:end -->", page.read_text(), re.DOTALL)
+# Those that read an order; YouTube_ID takes the mean of a history.
+SEQUENCE_MODELS = {"NextItNet", "GRU4Rec", "SASRec", "Mamba-ID"}
+
+
+def between_markers(page: Path, what: str = "results") -> str:
+    found = re.search(rf"<!-- {what}:begin -->\n(.*?)<!-- {what}:end -->", page.read_text(), re.DOTALL)
     assert found, page
     return found.group(1)
 
@@ -39,6 +43,33 @@ def test_pages_show_what_the_result_files_say(result_table: ModuleType) -> None:
                 lines = "\n".join(lines_of(json.loads(file.read_text())))
                 assert lines in text, "run: python benchmarks/result_table.py write"
         assert text.count("**microlens") + text.count("**demo**") == sum(file.exists() for file in files)
+
+
+def test_what_is_printed_stands_whole_in_the_docs(result_table: ModuleType) -> None:
+    text = between_markers(ROOT / "docs" / "benchmark.md", "printed")
+    assert text.splitlines() == result_table.printed(), "run: python benchmarks/result_table.py write"
+    assert len(text.splitlines()) == 2 + 22
+    assert text.count("| proposed |") == 4
+
+
+def measured_on_microlens(result_table: ModuleType) -> dict[str, dict[str, dict[str, float]]]:
+    rows = json.loads((result_table.RESULTS / "microlens-50k-id.json").read_text())["rows"]
+    return {row["model"]: row["metrics"] for row in rows}
+
+
+def test_every_learned_sequence_model_is_above_item_knn_on_microlens(result_table: ModuleType) -> None:
+    found = measured_on_microlens(result_table)
+    models = SEQUENCE_MODELS & found.keys()
+    assert {"SASRec", "Mamba-ID"} <= models
+    for name in models:
+        for metric in ("test hit_rate@10", "test ndcg@10"):
+            assert found[name][metric]["low"] > found["item-knn"][metric]["value"], (name, metric)
+
+
+def test_mamba_is_not_below_the_interval_of_sasrec_on_microlens(result_table: ModuleType) -> None:
+    found = measured_on_microlens(result_table)
+    for metric in ("hit_rate@10", "ndcg@10", "hit_rate@20", "ndcg@20"):
+        assert found["Mamba-ID"][f"test {metric}"]["value"] >= found["SASRec"][f"test {metric}"]["low"], metric
 
 
 def test_every_recorded_result_passes_the_arithmetic_check(result_table: ModuleType) -> None:
@@ -68,6 +99,18 @@ def test_a_row_of_the_readme_says_what_was_measured(result_table: ModuleType) ->
     )
     assert lines[3].endswith("| - | - |")
     assert "2026-11-26, commit abc, two cores: `vivim benchmark run x`" in lines[-1]
+
+
+def test_the_page_of_a_result_shows_every_table_but_what_is_printed(result_table: ModuleType) -> None:
+    pages = {"table": [["model"], ["A"]], "printed": [["model"], ["P"]], "compared": [["x"]], "lists": [["model"], ["L"]], "notes": ["n"]}
+    provenance = {"date": "2026-11-26T00:00:00", "commit": "abc", "hardware": "two cores", "command": "vivim benchmark run x"}
+    lines = result_table.whole(
+        {"suite": {"name": "no chart"}, "pages": pages, "titles": {"lists": "What the lists are like"}, "provenance": provenance}
+    )
+    assert lines[:3] == ["| model |", "|---|", "| A |"]
+    assert lines[4:9] == ["What the lists are like:", "", "| model |", "|---|", "| L |"]
+    assert lines[-3:-1] == ["- n", ""]
+    assert "| P |" not in lines
 
 
 def test_paths_of_the_machine_are_not_published(result_table: ModuleType) -> None:

@@ -1,7 +1,8 @@
 """YouTube's candidate network: a history is the mean of its items, through layers.
 
 Source: Covington et al., "Deep neural networks for YouTube recommendations" (2016), section 3; the features other than what was
-watched are left out, as MicroLens has none. MicroLens names the row and publishes no code for it.
+watched are left out, as MicroLens has none. MicroLens names the row and publishes no code for it. Histories and targets share one table
+of items, as in all models here; the paper has one for what was watched and another for what is predicted.
 Legend: B histories, L positions, D model width.
 """
 

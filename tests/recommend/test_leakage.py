@@ -7,7 +7,7 @@ import numpy as np
 from vivim.recommend.audit import audit
 from vivim.recommend.build import protocol_of
 from vivim.recommend.config import ProtocolConfig
-from vivim.recommend.leakage import Leakage, measure_leakage
+from vivim.recommend.leakage import Leakage, leakage_lines, measure_leakage
 from vivim.recommend.oddities import OddityKind
 from vivim.recommend.readers import read_interactions
 
@@ -32,6 +32,15 @@ def test_the_same_moment_is_not_later() -> None:
     found = measured(train=[(0, 20), (1, 20)], asked=[(0, 20), (1, 20)])
     assert found == Leakage(training=2, later=0, questions=2, unborn=0)
     assert found.line == ""
+
+
+def test_every_result_of_leave_one_out_has_a_line_and_none_of_a_cut_by_time() -> None:
+    leaking, clean = Leakage(4, 3, 4, 1), Leakage(4, 0, 4, 0)
+    for protocol in ("microlens", "leave-one-out"):
+        assert leakage_lines(protocol, leaking) == [leaking.line]
+        assert "measured, and none" in leakage_lines(protocol, clean)[0]
+        assert "the file has no times" in leakage_lines(protocol, None)[0]
+    assert leakage_lines("temporal", clean) == []
 
 
 # Two users, one after the other: all that the second is trained on comes after the first is asked.

@@ -1,5 +1,6 @@
 """Small suites over histories whose structure is known."""
 
+from functools import cached_property
 from types import SimpleNamespace
 
 import pytest
@@ -21,9 +22,33 @@ SMALL = {
 }
 
 
+# Every kind of line that a table has: counted, of two seeds, ours, one that is compared with the one it names and stopped by its budget.
+TABLE_ROWS = [
+    {"name": "popularity", "kind": "no learning", "config": {"model": {"kind": "popularity"}}},
+    {"name": "item-knn", "kind": "no learning", "config": {"model": {"kind": "item-knn"}}},
+    {"name": "DSSM", "kind": "IDRec (CF)", "note": "two tables", "seeds": 2, "config": {"model": {"kind": "dssm", "d_model": 8}}},
+    {"name": "NFM", "kind": "IDRec (CF)", "config": {"model": {"kind": "nfm", "d_model": 8}}},
+    {
+        "name": "Vivim-CF",
+        "kind": "IDRec (CF)",
+        "ours": True,
+        "printed_as": "proposed",
+        "config": {"model": {"kind": "lightgcn", "d_model": 8, "layers": 1}},
+    },
+    {
+        "name": "GRU4Rec",
+        "kind": "IDRec (SR)",
+        "against": "NFM",
+        "budget_minutes": 1e-9,
+        "config": {"model": {"kind": "gru4rec", "d_model": 8, "layers": 1}},
+    },
+]
+
+
 @pytest.fixture(scope="session")
-def suites(planted):
-    """``suites.small(**changes)`` is a suite, ``suites.data(folder)`` writes histories for it."""
+def suites(planted, tmp_path_factory):
+    """``suites.small(**changes)`` is a suite, ``suites.data(folder)`` writes histories for it; ``suites.table_out`` is where a suite of
+    ``suites.table_rows`` was run."""
 
     def small(**changes):
         return suite_of(SMALL | changes, "small.yaml")
@@ -47,4 +72,11 @@ def suites(planted):
         out.mkdir(exist_ok=True)
         (out / "suite.json").write_text(which.model_dump_json())
 
-    return SimpleNamespace(small=small, data=data, run=run, train_here=train_here, rows=SMALL["rows"])
+    class Suites(SimpleNamespace):
+        @cached_property
+        def table_out(self):
+            folder = tmp_path_factory.mktemp("suite")
+            train_here(small(rows=TABLE_ROWS, k=[2, 4]), data(folder, users=80), folder / "out")
+            return folder / "out"
+
+    return Suites(small=small, data=data, run=run, train_here=train_here, rows=SMALL["rows"], table_rows=TABLE_ROWS)

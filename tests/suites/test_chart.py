@@ -3,10 +3,13 @@
 import io
 
 import numpy as np
+import polars as pl
 import pytest
 from vivim.recommend.metrics import Estimate
+from vivim.suites.beside import Beside
 from vivim.suites.cost import Cost
-from vivim.suites.table import Cell, Line, Table
+from vivim.suites.line import Answers, Cell, Line
+from vivim.suites.table import Table
 
 VALUES = {"popularity": 0.02, "SASRec": 0.05, "Mamba-ID": 0.06}
 BLUE, VERMILLION, GREEN, PURPLE = (0, 114, 178), (213, 94, 0), (0, 158, 115), (170, 68, 153)
@@ -20,10 +23,11 @@ def picture(suites):
     from vivim.suites.chart import draw
 
     def make(**changes):
-        rows = [{"name": name, "kind": "x", "ours": name.startswith("Mamba")} for name in VALUES]
+        rows = [{"name": name, "kind": "IDRec (SR)", "ours": name.startswith("Mamba")} for name in VALUES]
         suite = suites.small(k=[10], rows=rows, **changes)
         cells = [{("test", "hit_rate@10"): Cell(Estimate(v, v - 0.004, v + 0.004), None)} for v in VALUES.values()]
-        lines = tuple(Line(row, 1, cell, {}, Cost()) for row, cell in zip(suite.rows, cells, strict=True))
+        nobody = Answers(pl.Series([]), {})
+        lines = tuple(Line(row, 1, cell, nobody, Beside(), Cost()) for row, cell in zip(suite.rows, cells, strict=True))
         return np.asarray(Image.open(io.BytesIO(draw(Table(suite, lines, (), {"users": 9, "items": 8}, {})))).convert("RGB"))
 
     return make
