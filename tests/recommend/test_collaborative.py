@@ -147,8 +147,8 @@ def test_a_clip_that_nobody_watched_is_found_by_its_looks(tmp_path, kind, items,
 @pytest.mark.parametrize("items", ["ids", "frozen", "ids+frozen"])
 @pytest.mark.parametrize("kind", ["lightgcn", "mmgcn", "grcn"])
 def test_clips_that_nobody_watched_do_not_push_out_what_is_watched(tmp_path, kind, items, planted, write_vectors):
-    """Validation asks for a watched clip: but for what is masked it is the last of its cluster, beside two that nobody watched. Ids alone put
-    it first, so that with content it must be among the three that look alike, before every other clip that nobody watched."""
+    """Validation asks for a watched clip: but for what is masked it is the last of its cluster, beside two that nobody watched. Ids alone
+    put it first, so that with content it must be among the three that look alike, before every other clip that nobody watched."""
     data, vectors = planted.taste()
     write_vectors(tmp_path / "v.h5", data.items.ids, vectors=vectors)
     conf = config(kind, epochs=12, lr=0.01) | {"model": {"kind": kind, "d_model": 32, "layers": 1}, "items": {"kind": items}}

@@ -36,7 +36,7 @@ def sigmoid(vector):
 
 
 def slow_gru4rec(model, items):
-    """Hidasi et al. 2016: update gate z, reset gate r, candidate; here with the reset after the product, as in cuDNN, and layer on layer."""
+    """Hidasi et al. 2016: update gate z, reset gate r, candidate; here the reset comes after the product, as in cuDNN."""
     outputs = [normed(model.norm_in, item) for item in items]
     for layer in range(model.gru.num_layers):
         w_in, w_own, b_in, b_own = (getattr(model.gru, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
@@ -77,7 +77,7 @@ def slow_sasrec(model, items):
         heads, size = layer.heads, D // layer.heads
         rows = [affine(layer.qkv, normed(layer.norm1, x)) for x in places]
         attended = []
-        for l, x in enumerate(places):
+        for l, x in enumerate(places):  # noqa: E741
             parts = []
             for head in range(heads):
                 q, k, v = ([row[part * D + head * size : part * D + (head + 1) * size] for row in rows] for part in range(3))
