@@ -55,12 +55,12 @@ _USER_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
     "youtube": lambda config, max_len: YoutubeUserModel(config),
 }
 
-# They know their users by id: (configuration, training sequences, N) -> a ``Collaborative``.
-_COLLABORATIVE: dict[str, Callable[[ModelConfig, Sequences, int], nn.Module]] = {
-    "dssm": lambda config, train, items: MatrixFactorisation(len(train), config.d_model),
-    "lightgcn": lambda config, train, items: LightGcn(train, items, config.d_model, config.layers),
-    "mmgcn": lambda config, train, items: Mmgcn(train, items, config.d_model, config.layers),
-    "grcn": lambda config, train, items: Grcn(train, items, config.d_model, config.layers, config.routing),
+# They know their users by id: (configuration, training sequences, N, share of items that a step takes for new) -> a ``Collaborative``.
+_COLLABORATIVE: dict[str, Callable[[ModelConfig, Sequences, int, float], nn.Module]] = {
+    "dssm": lambda config, train, items, new: MatrixFactorisation(len(train), config.d_model),
+    "lightgcn": lambda config, train, items, new: LightGcn(train, items, config.d_model, config.layers, new),
+    "mmgcn": lambda config, train, items, new: Mmgcn(train, items, config.d_model, config.layers, new),
+    "grcn": lambda config, train, items, new: Grcn(train, items, config.d_model, config.layers, config.routing, new),
 }
 
 # Of these: who looks at the whole catalogue at every step, and who treats content and ids apart.
@@ -240,7 +240,9 @@ def learner(config: RecommendConfig, split: Split, content: "Content | None", se
     """What is trained, with fresh weights. Raises as ``item_encoder``."""
     encoder = item_encoder(config.items, config.model, len(split.items), content, seed)
     if config.model.kind in _COLLABORATIVE:
-        model = _COLLABORATIVE[config.model.kind](config.model, split.train, len(split.items))
+        # Of an item that is known by its id alone nothing is left where it is taken for new.
+        new_share = config.items.delta_dropout if has_content(config.items) else 0.0
+        model = _COLLABORATIVE[config.model.kind](config.model, split.train, len(split.items), new_share)
         known_U = torch.from_numpy(split.train.lengths > 0)
         return CollaborativeLearner(encoder, model, loss(config.loss, config.items, split), known_U)
     if config.model.kind in _PAIR_MODELS:

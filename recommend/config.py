@@ -68,7 +68,8 @@ class ItemsConfig(Settings):
             and ``ids+frozen``, ``ids+adapter``, ``ids+end-to-end`` (that plus a zero-initialised id delta). ``auto``: ``ids+frozen`` if
             there is an embedding file, else ``ids``; the summary says which.
         fusion: how content and ids become one vector (``ids+...``): ``sum``, or ``concat``: each has half of ``model.d_model``.
-        delta_dropout: share of items whose id delta is left out of a training step (``ids+...``).
+        delta_dropout: share of items that a training step takes for new: without their id delta (``ids+...``), and in models of graphs
+            without who watched them (all kinds with content).
         adapter_layers: Mamba layers of the adapter.
         end_to_end: of kinds that train the video encoder.
         min_coverage: share of the catalogue that must have a stored vector; below it training is refused.

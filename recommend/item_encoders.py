@@ -14,13 +14,15 @@ from torch import nn
 
 @dataclass(frozen=True)
 class ItemParts:
-    """The catalogue for models that treat what items look like and who they are apart.
+    """The catalogue for models of graphs, which may treat what items look like and who they are apart.
 
     Attributes:
+        vectors_ND: what ``ItemEncoder.all`` gives.
         content_NC: what items look like; where that is all that is known of them, their id vectors.
         ids_NC: id vectors beside the content; None: there are none.
     """
 
+    vectors_ND: torch.Tensor
     content_NC: torch.Tensor
     ids_NC: torch.Tensor | None
 
@@ -36,8 +38,9 @@ class ItemEncoder(Protocol):
     def all(self) -> torch.Tensor:
         """(N, D) vectors of the whole catalogue, in the order of the rows."""
 
-    def parts(self) -> ItemParts:
-        """What these vectors are made of."""
+    def parts(self, new_N: torch.Tensor | None = None) -> ItemParts:
+        """All vectors, and what they are made of. Items ``new_N`` (bool) are taken for ones that nobody watched: without an id beside
+        their content. None: it is as in ``all``."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,8 @@ class IdItems(nn.Module):
     def all(self) -> torch.Tensor:
         return self.table
 
-    def parts(self) -> ItemParts:
-        return ItemParts(self.table, None)
+    def parts(self, new_N: torch.Tensor | None = None) -> ItemParts:
+        return ItemParts(self.table, self.table, None)
 
 
 class ContentVectors(nn.Module, ABC):
@@ -103,8 +106,9 @@ class ContentVectors(nn.Module, ABC):
     def all(self) -> torch.Tensor:
         """(N, D)."""
 
-    def parts(self) -> ItemParts:
-        return ItemParts(self.all(), None)
+    def parts(self, new_N: torch.Tensor | None = None) -> ItemParts:
+        content_ND = self.all()
+        return ItemParts(content_ND, content_ND, None)
 
 
 # Buffers of ``StoredContent`` that are kept beside its weights: without them a new item could not be encoded.
@@ -227,8 +231,10 @@ class ContentAndIdItems(nn.Module):
     def all(self) -> torch.Tensor:
         return self.fusion(self.content.all(), self._dropped(self.delta.all()))
 
-    def parts(self) -> ItemParts:
-        return ItemParts(self.content.all(), self._dropped(self.delta.all()))
+    def parts(self, new_N: torch.Tensor | None = None) -> ItemParts:
+        content_NC, ids_NC = self.content.all(), self.delta.all()
+        ids_NC = self._dropped(ids_NC) if new_N is None else ids_NC.masked_fill(new_N[:, None], 0.0)
+        return ItemParts(self.fusion(content_NC, ids_NC), content_NC, ids_NC)
 
     def new(self, stored_R: torch.Tensor) -> torch.Tensor:
         """(R, D): nobody has watched them, so that their delta is zero."""

@@ -36,8 +36,9 @@ class UnitItems(nn.Module):
     def all(self) -> torch.Tensor:
         return F.normalize(cast(ItemEncoder, self.encoder).all(), dim=-1)
 
-    def parts(self) -> ItemParts:
-        return ItemParts(self.all(), None)
+    def parts(self, new_N: torch.Tensor | None = None) -> ItemParts:
+        vectors_ND = self.all()
+        return ItemParts(vectors_ND, vectors_ND, None)
 
     def new(self, stored_R: torch.Tensor) -> torch.Tensor:
         """(R, D) of items that are not in the catalogue."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..item_encoders import ItemEncoder
+from ..item_encoders import ItemEncoder, ItemParts
 from ..sequences import Sequences
 from .pair_graph import PairGraph
 
@@ -22,6 +22,34 @@ def user_table(users: int, width: int) -> nn.Embedding:
 def rows_of(items_ND: torch.Tensor, rows_R: torch.Tensor | None) -> torch.Tensor:
     """(R, D) of the items ``rows_R``, or all of them."""
     return items_ND if rows_R is None else F.embedding(rows_R, items_ND)
+
+
+class OverGraph(nn.Module):
+    """What models of the training pairs share.
+
+    An item that nobody watched hears itself alone, and what it then says of itself is on another scale than what items say that hear
+    their watchers. Were it never seen in training, nothing would tell how the two compare: it stands above everything that was watched, or
+    below, in everybody's list. So each step takes a random share of the items for new: their pairs are not in its graph, their id deltas
+    are left out. As targets and as negatives they show what content alone is worth. Answers come from the whole graph. Source: Volkovs
+    et al., "DropoutNet" (2017), here for neighbours too.
+
+    Args:
+        train: sequences of the users, whose pairs are the graph. A pair that occurs twice counts once.
+        items: N.
+        new_share: of the items, to be taken for new in a step; 0 where an item is known by its id alone.
+    """
+
+    def __init__(self, train: Sequences, items: int, new_share: float) -> None:
+        super().__init__()
+        self.graph = PairGraph(train, items)
+        self.new_share = new_share
+
+    def step(self, encoder: ItemEncoder) -> tuple[PairGraph, ItemParts]:
+        """The pairs and the items of a training step; all of them where it answers."""
+        if not (self.training and self.new_share):
+            return self.graph, encoder.parts()
+        new_N = torch.rand(encoder.num_items, device=self.graph.items_E.device) < self.new_share
+        return self.graph.without(new_N), encoder.parts(new_N)
 
 
 class MatrixFactorisation(nn.Module):
@@ -45,7 +73,7 @@ class MatrixFactorisation(nn.Module):
         return self.users.weight, encoder.all() if rows_R is None else encoder(rows_R)
 
 
-class LightGcn(nn.Module):
+class LightGcn(OverGraph):
     """Neighbours' vectors, averaged over layers; nothing else is learned than what users and items begin with.
 
     e_u(k+1) = sum over the items i of u of e_i(k) / sqrt(|items of u| |users of i|), and likewise for items; the vector of a node
@@ -59,17 +87,17 @@ class LightGcn(nn.Module):
         items: N.
         width: D.
         layers: K.
+        new_share: see ``OverGraph``.
     """
 
-    def __init__(self, train: Sequences, items: int, width: int, layers: int) -> None:
-        super().__init__()
+    def __init__(self, train: Sequences, items: int, width: int, layers: int, new_share: float = 0.0) -> None:
+        super().__init__(train, items, new_share)
         self.users = user_table(len(train), width)
         self.layers = layers
-        self.graph = PairGraph(train, items)
 
     def forward(self, encoder: ItemEncoder, rows_R: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        graph = self.graph
-        users_UD, items_ND = self.users.weight, encoder.all()
+        graph, parts = self.step(encoder)
+        users_UD, items_ND = self.users.weight, parts.vectors_ND
         sum_users, sum_items = users_UD, items_ND
         for _ in range(self.layers):
             users_UD, items_ND = (

@@ -9,11 +9,11 @@ from torch import nn
 
 from ..item_encoders import ItemEncoder
 from ..sequences import Sequences
-from .collaborative import rows_of, user_table
+from .collaborative import OverGraph, rows_of, user_table
 from .pair_graph import PairGraph
 
 
-class Grcn(nn.Module):
+class Grcn(OverGraph):
     """A prototype of every user among the content of its items; from it a confidence of each pair; with these a convolution over ids.
 
     Prototypes (graph refining, neighbour routing): content c_i and prototypes p_u have length 1, and in each of ``rounds``
@@ -39,24 +39,25 @@ class Grcn(nn.Module):
         width: D.
         layers: of the convolution over ids.
         rounds: of routing.
+        new_share: see ``OverGraph``.
     """
 
-    def __init__(self, train: Sequences, items: int, width: int, layers: int, rounds: int) -> None:
-        super().__init__()
+    def __init__(self, train: Sequences, items: int, width: int, layers: int, rounds: int, new_share: float = 0.0) -> None:
+        super().__init__(train, items, new_share)
         self.users = user_table(len(train), width)
         self.prototypes = user_table(len(train), width)
         self.trust_U = nn.Parameter(torch.ones(len(train)))
         self.trust_N = nn.Parameter(torch.ones(items))
         self.layers, self.rounds = layers, rounds
-        self.graph = PairGraph(train, items)
 
     def forward(self, encoder: ItemEncoder, rows_R: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        parts, graph = encoder.parts(), self.graph
+        graph, parts = self.step(encoder)
         content_ND = F.normalize(parts.content_NC, dim=1)
-        prototypes_UD = self._route(content_ND)
+        prototypes_UD = self._route(graph, content_ND)
         alike_E = graph.products(prototypes_UD, content_ND)
         by_user_E, by_item_E = graph.softmax_by_user(alike_E), graph.softmax_by_item(alike_E)
         users_UD, items_ND = self._convolve(
+            graph,
             parts.content_NC if parts.ids_NC is None else parts.ids_NC,
             F.relu(by_user_E * self.trust_N[graph.items_E]),
             F.relu(by_item_E * self.trust_U[graph.users_E]),
@@ -65,22 +66,24 @@ class Grcn(nn.Module):
         shown_ND = content_ND + F.leaky_relu(graph.to_items(prototypes_UD, by_item_E, content_ND))
         return torch.cat([users_UD, seen_UD], 1), rows_of(torch.cat([items_ND, shown_ND], 1), rows_R)
 
-    def _route(self, content_ND: torch.Tensor) -> torch.Tensor:
+    def _route(self, graph: PairGraph, content_ND: torch.Tensor) -> torch.Tensor:
         """(U, D) prototypes."""
         prototypes_UD = F.normalize(self.prototypes.weight, dim=1)
         for _ in range(self.rounds):
-            alike_E = self.graph.softmax_by_user(self.graph.products(prototypes_UD, content_ND))
-            heard_UD = self.graph.to_users(content_ND, alike_E, prototypes_UD)
+            alike_E = graph.softmax_by_user(graph.products(prototypes_UD, content_ND))
+            heard_UD = graph.to_users(content_ND, alike_E, prototypes_UD)
             prototypes_UD = F.normalize(prototypes_UD + heard_UD, dim=1)
         return prototypes_UD
 
-    def _convolve(self, items_ND: torch.Tensor, to_users_E: torch.Tensor, to_items_E: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _convolve(
+        self, graph: PairGraph, items_ND: torch.Tensor, to_users_E: torch.Tensor, to_items_E: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         users_UD = self.users.weight
         sum_users, sum_items = users_UD, items_ND
         for _ in range(self.layers):
             users_UD, items_ND = (
-                self.graph.to_users(items_ND, to_users_E, users_UD),
-                self.graph.to_items(users_UD, to_items_E, items_ND),
+                graph.to_users(items_ND, to_users_E, users_UD),
+                graph.to_items(users_UD, to_items_E, items_ND),
             )
             sum_users, sum_items = sum_users + users_UD, sum_items + items_ND
         return sum_users, sum_items

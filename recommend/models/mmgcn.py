@@ -9,11 +9,11 @@ from torch import nn
 
 from ..item_encoders import ItemEncoder
 from ..sequences import Sequences
-from .collaborative import rows_of, user_table
+from .collaborative import OverGraph, rows_of, user_table
 from .pair_graph import PairGraph
 
 
-class Mmgcn(nn.Module):
+class Mmgcn(OverGraph):
     """Layers of mean aggregation over the training pairs, over the content of items and a preference of each user for it.
 
     In each layer, for a user u with items i in N(u), and likewise for an item:
@@ -32,20 +32,20 @@ class Mmgcn(nn.Module):
         items: N.
         width: D.
         layers: how many.
+        new_share: see ``OverGraph``.
     """
 
-    def __init__(self, train: Sequences, items: int, width: int, layers: int) -> None:
-        super().__init__()
+    def __init__(self, train: Sequences, items: int, width: int, layers: int, new_share: float = 0.0) -> None:
+        super().__init__(train, items, new_share)
         self.users = user_table(len(train), width)
         self.preferences = user_table(len(train), width)
         self.layers = nn.ModuleList(_Layer(width) for _ in range(layers))
-        self.graph = PairGraph(train, items)
 
     def forward(self, encoder: ItemEncoder, rows_R: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        parts = encoder.parts()
+        graph, parts = self.step(encoder)
         users_UD, items_ND = self.preferences.weight, parts.content_NC
         for layer in self.layers:
-            users_UD, items_ND = layer(self.graph, (users_UD, items_ND), (self.users.weight, parts.ids_NC))
+            users_UD, items_ND = layer(graph, (users_UD, items_ND), (self.users.weight, parts.ids_NC))
         return users_UD, rows_of(items_ND, rows_R)
 
 

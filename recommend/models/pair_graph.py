@@ -25,8 +25,8 @@ _Ends = tuple[torch.Tensor, torch.Tensor]
 class PairGraph(nn.Module):
     """The pairs of training. Not trained, and not saved.
 
-    Where neighbours' vectors are averaged, who has none hears itself: with a sum over nobody, 0, an item that was never watched would get a
-    vector that is shorter than all others, or unlike them, and its content would not be enough to find it.
+    Where neighbours' vectors are averaged, who has none hears itself: a sum over nobody, 0, would leave nothing of the content of an item
+    that was never watched.
 
     Pairs are in the order of their users, then of their items; what is said of each pair (``..._E``) is in this order.
 
@@ -54,23 +54,37 @@ class PairGraph(nn.Module):
         super().__init__()
         owners = np.repeat(np.arange(len(train)), train.lengths)
         users_E, items_E = np.unique(np.stack([owners, train.items.astype(np.int64)]), axis=1)
-        degree_U, degree_N = np.bincount(users_E, minlength=len(train)), np.bincount(items_E, minlength=items)
         by_item_E = np.lexsort((users_E, items_E))
+        ends = torch.from_numpy(users_E.copy()), torch.from_numpy(items_E.copy())
+        self._lay_out(*ends, torch.from_numpy(by_item_E), len(train), items)
+
+    def _lay_out(self, users_E: torch.Tensor, items_E: torch.Tensor, by_item_E: torch.Tensor, users: int, items: int) -> None:
+        degree_U, degree_N = users_E.bincount(minlength=users), items_E.bincount(minlength=items)
         found = {
             "users_E": users_E,
             "items_E": items_E,
             "by_item_E": by_item_E,
             "users_by_item_E": users_E[by_item_E],
-            "starts_U": np.cumsum(degree_U) - degree_U,
-            "starts_N": np.cumsum(degree_N) - degree_N,
-            "symmetric_E": ((degree_U[users_E] * degree_N[items_E]) ** -0.5).astype(np.float32),
-            "per_user_E": (1 / degree_U[users_E]).astype(np.float32),
-            "per_item_E": (1 / degree_N[items_E]).astype(np.float32),
+            "starts_U": degree_U.cumsum(0) - degree_U,
+            "starts_N": degree_N.cumsum(0) - degree_N,
+            "symmetric_E": (degree_U[users_E] * degree_N[items_E]).float() ** -0.5,
+            "per_user_E": 1 / degree_U[users_E].float(),
+            "per_item_E": 1 / degree_N[items_E].float(),
             "alone_U1": (degree_U == 0)[:, None],
             "alone_N1": (degree_N == 0)[:, None],
         }
-        for name, array in found.items():
-            self.register_buffer(name, torch.from_numpy(array.copy()), persistent=False)
+        for name, tensor in found.items():
+            self.register_buffer(name, tensor, persistent=False)
+
+    def without(self, new_N: torch.Tensor) -> "PairGraph":
+        """The graph as it would be if nobody had watched the items ``new_N`` (bool)."""
+        kept_E = ~new_N[self.items_E]
+        place_E = kept_E.cumsum(0) - 1
+        by_item_E = place_E[self.by_item_E[kept_E[self.by_item_E]]]
+        rest = PairGraph.__new__(PairGraph)
+        nn.Module.__init__(rest)
+        rest._lay_out(self.users_E[kept_E], self.items_E[kept_E], by_item_E, len(self.alone_U1), len(self.alone_N1))
+        return rest
 
     def to_users(self, items_ND: torch.Tensor, weights_E: torch.Tensor, own_UD: torch.Tensor) -> torch.Tensor:
         """(U, D) weighted sums over the items of each user; ``own_UD`` of who has none."""

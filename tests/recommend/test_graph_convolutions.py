@@ -8,6 +8,7 @@ from vivim.errors import InputError
 from vivim.recommend import build
 from vivim.recommend.config import ProtocolConfig, RecommendConfig
 from vivim.recommend.item_encoders import ContentAndIdItems, FrozenItems, IdItems
+from vivim.recommend.models.collaborative import LightGcn
 from vivim.recommend.models.grcn import Grcn
 from vivim.recommend.models.mmgcn import Mmgcn
 from vivim.recommend.protocol import MicroLensProtocol
@@ -128,6 +129,30 @@ def test_a_pair_that_occurs_twice_counts_once_and_rows_are_rows_of_all(name):
         assert torch.equal(one, other)
     rows = torch.tensor([1, 5])
     assert torch.equal(model(encoder, rows)[1], items[rows])
+
+
+@pytest.mark.parametrize("name", ["lightgcn", *MODELS])
+def test_a_step_takes_some_items_for_new_and_an_answer_none(name):
+    """An item of two is drawn: the step is one of a model over the rest of the pairs, whose items have no delta."""
+    torch.manual_seed(0)
+    made = {"lightgcn": lambda train: LightGcn(train, 6, 4, layers=2)} | MODELS
+    model, encoder = made[name](TRAIN).eval(), make_encoder("ids+frozen").eval()
+    answer = model(encoder, None)
+    model.new_share = 0.5
+    for one, other in zip(model(encoder, None), answer, strict=True):
+        assert torch.equal(one, other)
+    torch.manual_seed(5)
+    new = set((torch.rand(6) < 0.5).nonzero()[:, 0].tolist())
+    assert 0 < len(new - {5}) < 5
+    torch.manual_seed(5)
+    step = model.train()(encoder.train(), None)
+    rows = [[item for item in row if item not in new] for row in TRAIN]
+    other = made[name](Sequences(np.cumsum([0, *map(len, rows)]), np.array([item for row in rows for item in row], np.int32)))
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        encoder.delta.table[list(new)] = 0
+    for one, two in zip(step, other(encoder, None), strict=True):
+        torch.testing.assert_close(one, two)
 
 
 @pytest.mark.parametrize("kind", ["lightgcn", "mmgcn", "grcn"])

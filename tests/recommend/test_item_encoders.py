@@ -83,6 +83,24 @@ def test_parts_are_what_the_vectors_are_made_of(kind, beside):
         torch.testing.assert_close(encoder.fusion(parts.content_NC, parts.ids_NC), encoder.all())
 
 
+@pytest.mark.parametrize("kind", ["ids", "frozen", "ids+frozen", "halves"])
+def test_all_parts_are_of_one_step_and_what_is_taken_for_new_has_no_id(kind):
+    encoder, new = make(kind), torch.tensor([False, True, False, False, True])
+    if beside := kind in ("ids+frozen", "halves"):
+        torch.nn.init.normal_(encoder.delta.table)
+        encoder.train().delta_dropout = 0.5
+    torch.manual_seed(1)
+    parts = encoder.parts()
+    torch.manual_seed(1)
+    assert torch.equal(parts.vectors_ND, encoder.all())
+    parts = encoder.parts(new)
+    if not beside:
+        assert torch.equal(parts.vectors_ND, encoder.all())
+    else:
+        assert torch.equal(parts.ids_NC, encoder.delta.table * ~new[:, None])
+        assert torch.equal(parts.vectors_ND, encoder.fusion(parts.content_NC, parts.ids_NC))
+
+
 def test_a_delta_that_is_left_out_learns_nothing_in_that_step():
     torch.manual_seed(0)
     both = make("ids+frozen").train()

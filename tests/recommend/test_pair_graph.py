@@ -44,6 +44,19 @@ def test_each_pair_counts_once_and_weighs_what_its_ends_say():
     assert not graph.state_dict()
 
 
+@pytest.mark.parametrize("new", [[1], [0, 2, 5], range(6)], ids=str)
+def test_without_some_items_it_is_the_graph_of_who_did_not_watch_them(new):
+    whole, new_N = PairGraph(TRAIN, 6), torch.isin(torch.arange(6), torch.tensor(list(new)))
+    rows = [[item for item in row if item not in new] for row in TRAIN]
+    lengths = [len(row) for row in rows]
+    rest = Sequences(np.cumsum([0, *lengths]), np.array([item for row in rows for item in row], np.int32))
+    found, want = dict(whole.without(new_N).named_buffers()), dict(PairGraph(rest, 6).named_buffers())
+    assert found.keys() == want.keys()
+    for name in want:
+        assert torch.equal(found[name], want[name]), name
+    assert len(whole.users_E) == 8
+
+
 def test_sums_are_those_of_loops_and_who_has_no_pair_hears_itself(graph):
     users, items, weights = numbers(5, 4), numbers(6, 4), numbers(8)
     to_users, to_items = [torch.zeros(4).double()] * 5, [torch.zeros(4).double()] * 6
