@@ -60,11 +60,13 @@ def router(desk: Desk) -> APIRouter:
             desk.meters.phase("append", time.perf_counter() - began)
             desk.meters.event("late" if added.late else "new" if added.new else "replayed")
             content = _as_event(added)
-            if k is not None:
+            if k is not None and step is not None:
+                step.result()  # it has ended: the thread that asks models does one thing after the other
                 content["recommendations"] = list_of(desk, user, k, exclude_seen, search, run)
             return Response(desk.as_json(content), 201 if added.new else 200, media_type="application/json")
 
         kept = desk.service.submit_event(user, event.item, event.event_id, event.time)
+        step = None if k is None else desk.model.submit(desk.service.foresee, user, event.item, run)
         if k is None:
             return acknowledgement(await asyncio.wrap_future(kept))
         return await desk.ask_after(kept, acknowledgement)

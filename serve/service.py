@@ -130,7 +130,15 @@ class Service:
             folded = self.states.checked(snapshot, user, self.log)
         made = time.perf_counter()
         ranking = snapshot.rank(folded.state, k, exclude_seen=exclude_seen, search=search)
-        return self._answer(name, snapshot, ranking, folded.state, folded.skipped, begun, made)
+        return self._answer(name, snapshot, ranking, folded.state, folded.skipped, begun - found.ahead_seconds, made)
+
+    def foresee(self, user: str, item: str, run: str | None = None) -> None:
+        """Begin with the list after an event that is on its way to the disk; ``recommend_user`` then has less to do.
+
+        Raises:
+            UnknownRun.
+        """
+        self.states.foresee(self._run(run).snapshot, user, item)
 
     def recommend_history(
         self, history: Sequence[str], k: int, exclude_seen: bool = True, search: Search = "exact", run: str | None = None

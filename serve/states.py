@@ -6,6 +6,7 @@ steps, or has to be made anew: after an event that came late, after one that was
 """
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
@@ -21,6 +22,7 @@ from .snapshot import Snapshot
 How = Literal["kept", "stepped", "rebuilt"]
 
 _STRIPES = 64
+_FORESEEN = 64  # steps made before their events are kept, of those who then do not ask
 _ROW_BYTES = 36  # of a watched row: 8 for its place, 28 for the number
 
 
@@ -52,10 +54,21 @@ class Folded:
 
 
 class Found(NamedTuple):
-    """A state that is up to date, and how it came to be so."""
+    """A state that is up to date, and how it came to be so; ``ahead_seconds`` of the work were done before it was asked for."""
 
     folded: Folded
     how: How
+    ahead_seconds: float = 0.0
+
+
+class Foreseen(NamedTuple):
+    """A step that was made before its event was kept: from which state to which, over which item of which catalogue."""
+
+    before: Folded
+    row: int
+    snapshot: Snapshot
+    after: UserState
+    seconds: float
 
 
 @dataclass
@@ -83,6 +96,7 @@ class UserStates:
         self.counts = Counts()
         self._kept: OrderedDict[Key, tuple[Folded, int]] = OrderedDict()
         self._bytes = 0
+        self._foreseen: OrderedDict[Key, Foreseen] = OrderedDict()
         self._lock = threading.Lock()
         self._users = [threading.Lock() for _ in range(_STRIPES)]
 
@@ -108,6 +122,24 @@ class UserStates:
                 found = Found(self.whole(snapshot, user, log), "rebuilt")
             self._keep(key, found)
         return found
+
+    def foresee(self, snapshot: Snapshot, user: str, item: str) -> None:
+        """Make the step over an item whose event is on its way to the disk, so that the disk and the model are waited for at once.
+        ``current`` takes it if it is that of the next event of the log; where nothing is kept, or the item is not known, nothing is made.
+        """
+        key = Key(snapshot.model_hash, snapshot.base_hash, user)
+        with self._users[hash(user) % _STRIPES]:
+            kept, [row] = self._take(key, snapshot), snapshot.rows_of([item])
+            if kept is None or row < 0:
+                return
+            begun = time.perf_counter()
+            after = snapshot.recommender.continued(kept.state, [row])
+            step = Foreseen(kept, row, snapshot, after, time.perf_counter() - begun)
+        with self._lock:
+            self._foreseen.pop(key, None)
+            self._foreseen[key] = step
+            if len(self._foreseen) > _FORESEEN:
+                self._foreseen.popitem(last=False)
 
     def whole(self, snapshot: Snapshot, user: str, log: EventLog) -> Folded:
         """The state made from the whole history, whatever is kept.
@@ -149,11 +181,19 @@ class UserStates:
             return Found(kept, "kept")
         rows = snapshot.rows_of([event.item for event in events])
         watched = [row for row in rows if row >= 0]
-        state = snapshot.recommender.continued(kept.state, watched)
+        state, ahead = self._stepped(kept, watched, snapshot, user)
         tied = kept.index_hash or snapshot.tied_to(rows)
         with self._lock:
             self.counts.steps += len(watched)
-        return Found(Folded(state, head.events, head.digest, kept.skipped + len(rows) - len(watched), tied), "stepped")
+        return Found(Folded(state, head.events, head.digest, kept.skipped + len(rows) - len(watched), tied), "stepped", ahead)
+
+    def _stepped(self, kept: Folded, watched: list[int], snapshot: Snapshot, user: str) -> tuple[UserState, float]:
+        """The state after some more items, and seconds of it that were worked before."""
+        with self._lock:
+            foreseen = self._foreseen.pop(Key(snapshot.model_hash, snapshot.base_hash, user), None)
+        if foreseen is not None and foreseen.before is kept and foreseen.snapshot is snapshot and [foreseen.row] == watched:
+            return foreseen.after, foreseen.seconds
+        return snapshot.recommender.continued(kept.state, watched), 0.0
 
     def _take(self, key: Key, snapshot: Snapshot) -> Folded | None:
         with self._lock:

@@ -3,8 +3,10 @@
 import random
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
+from vivim.recommend.recommender import Recommender
 from vivim.serve.states import UserStates, size_bytes
 
 
@@ -39,6 +41,59 @@ def test_a_state_is_the_fold_over_training_and_events_and_one_event_is_one_step(
         assert same(found, snapshot, fold, history)
         assert states.current(snapshot, "u03", log).how == "kept"
     assert (states.counts.rebuilt, states.counts.stepped, states.counts.steps, states.counts.kept) == (1, 3, 3, 3)
+
+
+@pytest.fixture
+def continued(monkeypatch):
+    """The rows of every step that is made."""
+    steps = []
+    before = Recommender.continued
+    monkeypatch.setattr(Recommender, "continued", lambda self, state, rows: (steps.append(list(rows)), before(self, state, rows))[1])
+    return steps
+
+
+def test_a_step_that_was_made_while_its_event_was_written_is_taken(snapshot_of, ring, log, states, fold, continued):
+    snapshot = snapshot_of()
+    states.current(snapshot, "u03", log)
+    continued.clear()
+    states.foresee(snapshot, "u03", "i20")
+    assert continued == [[20]]
+    log.append("u03", "a", "i20")
+    found = states.current(snapshot, "u03", log)
+    assert (found.how, continued) == ("stepped", [[20]])
+    assert found.ahead_seconds > 0
+    assert same(found, snapshot, fold, [*base_of(ring, "u03"), "i20"])
+    assert states.current(snapshot, "u03", log) == (found.folded, "kept", 0.0)
+
+
+@pytest.mark.parametrize("what", ["nothing", "another item", "two", "another before", "another snapshot"])
+def test_a_step_that_was_foreseen_wrongly_is_not_taken(snapshot_of, ring, log, states, fold, continued, what):
+    snapshot, history = snapshot_of(), base_of(ring, "u03")
+    states.current(snapshot, "u03", log)
+    states.foresee(snapshot, "u03", "i20")
+    events = {"nothing": [], "another item": ["i05"], "two": ["i20", "i05"], "another before": ["i05", "i20"], "another snapshot": ["i20"]}
+    if what == "another before":
+        log.append("u03", "first", "i05")
+        states.current(snapshot, "u03", log)
+    if what == "another snapshot":
+        snapshot = snapshot_of(extra_ids=("new",), extra=np.ones((1, 16), np.float32))
+    continued.clear()
+    for item in events[what][1 if what == "another before" else 0 :]:
+        log.append("u03", f"then {item}", item)
+    found = states.current(snapshot, "u03", log)
+    assert (len(continued), found.ahead_seconds) == (0 if what == "nothing" else 1, 0.0)
+    assert same(found, snapshot, fold, [*history, *events[what]])
+
+
+def test_steps_that_nobody_asks_for_are_forgotten(snapshot_of, log):
+    snapshot, states = snapshot_of(), UserStates(max_users=200)
+    for n in range(100):
+        states.current(snapshot, f"somebody {n}", log)
+        states.foresee(snapshot, f"somebody {n}", "i01")
+    assert len(states._foreseen) == 64
+    states.foresee(snapshot, "nobody kept", "i01")
+    states.foresee(snapshot, "somebody 1", "unknown")
+    assert len(states._foreseen) == 64
 
 
 def test_several_events_at_once_are_read_side_by_side(snapshot_of, ring, log, states, fold):
