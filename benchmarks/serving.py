@@ -262,7 +262,7 @@ def real(work: Path, run: RunFolder, asked: int) -> dict[str, Any]:
     info = run.info()
     names = read_again(info["data"]).users.ids
     users = [names[row] for row in np.random.default_rng(0).choice(len(names), min(asked, len(names)), replace=False)]
-    server = serve(work, "real", run)
+    server = serve(work, "real", run, "--set", "serve.http.rate=0")  # asked as fast as it answers
     wait_for_index(server.port(), users[0])
     model, items = info["config"]["model"], info["config"]["items"]
     result = {"model": model["kind"], "items_kind": items["kind"], "data": Path(info["data"]["path"]).name, "users": len(users)}
@@ -320,11 +320,11 @@ def floor(work: Path, sizes: dict[str, tuple[int, int]]) -> dict[str, Any]:
     return result
 
 
-def serve(work: Path, name: str, run: RunFolder) -> Server:
+def serve(work: Path, name: str, run: RunFolder, *args: str) -> Server:
     events = work / f"{name}.sqlite"
     for path in work.glob(f"{events.name}*"):
         path.unlink()
-    return Server(run.path, events, work / f"{name}.log")
+    return Server(run.path, events, work / f"{name}.log", *args)
 
 
 def main() -> None:
@@ -351,22 +351,27 @@ def main() -> None:
         run = make_run(made, items=19_099, width=128, users=options.users, long=LENGTHS, per_length=options.per_length)
     items = run.catalogue()[0].ids
     sizes = {"small": (19_099, 128)} | ({"large": (options.large_items, options.large_width)} if options.large else {})
-    result: dict[str, Any] = {"floor": floor(options.work, sizes)}
+    words = [f"--seconds {options.seconds:g}", *(["--large"] if options.large else []), *(["--real RUN"] if options.real else [])]
+    result: dict[str, Any] = {"provenance": provenance() | {"command": f"serving.py {' '.join(words)}"}}
+
+    def keep(part: str, measured: Any) -> None:
+        """Write at once: what comes later may fail."""
+        result[part] = measured
+        if options.out:
+            options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+    keep("floor", floor(options.work, sizes))
     print(result["floor"], flush=True)
     server = serve(options.work, "small", run)
-    result["small"] = small(server, options.users, items, options)
+    keep("small", small(server, options.users, items, options))
     if not options.run:
-        result["steps"] = steps(server, items, options.per_length)
+        keep("steps", steps(server, items, options.per_length))
     assert server.kill(signal.SIGTERM) == 130
     if options.large:
-        result["large"] = large(options.work, options.large_items, options.large_width, 100)
+        keep("large", large(options.work, options.large_items, options.large_width, 100))
     if options.real:
-        result["real"] = real(options.work, RunFolder.open(options.real), 500)
-    words = [f"--seconds {options.seconds:g}", *(["--large"] if options.large else []), *(["--real RUN"] if options.real else [])]
-    result["provenance"] = provenance() | {"command": f"serving.py {' '.join(words)}"}
+        keep("real", real(options.work, RunFolder.open(options.real), 500))
     print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
