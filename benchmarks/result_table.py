@@ -69,9 +69,10 @@ def short(result: dict[str, Any]) -> list[str]:
         test = [_interval(metrics[f"test {name}"]) for name in ("hit_rate@10", "ndcg@10", "hit_rate@20")]
         trained = cost["epochs"] is not None
         best = f"{cost['best_epoch']:g} of {cost['epochs']:g}" if trained else "-"
+        to_best = f" in {cost['seconds_to_best'] / 60:.0f} min" if cost.get("seconds_to_best") else ""
         memory = f"{cost['peak_memory_mb']:,.0f} MiB" if cost["peak_memory_mb"] else "-"
         name = f"**{row['model']}**" if row["ours"] else row["model"]
-        rows.append([name, str(row["seeds"]), both, *test, best, memory])
+        rows.append([name, str(row["seeds"]), both, *test, best + to_best, memory])
     card, origin = result["protocol_card"], result["provenance"]
     return [
         *_markdown(rows),

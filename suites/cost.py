@@ -8,7 +8,7 @@ from typing import Any
 
 from .job import BUDGET, spent_seconds
 
-COLUMNS = ("s/epoch", "epochs", "best", "total s", "peak MiB", "parameters", "stopped by budget", "on")
+COLUMNS = ("s/epoch", "epochs", "best", "s to best", "total s", "peak MiB", "parameters", "stopped by budget", "on")
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Cost:
         seconds_per_epoch: of training steps.
         epochs: that were trained.
         best_epoch: that was kept.
+        seconds_to_best: of the epochs until the one that was kept, with their validations.
         seconds: of all epochs, with their validations; or of counting.
         memory_mb: peak of the process, MiB.
         parameters: numbers that are trained.
@@ -30,6 +31,7 @@ class Cost:
     seconds_per_epoch: float | None = None
     epochs: float | None = None
     best_epoch: float | None = None
+    seconds_to_best: float | None = None
     seconds: float | None = None
     memory_mb: float | None = None
     parameters: float | None = None
@@ -49,6 +51,7 @@ class Cost:
             "seconds_per_epoch": self.seconds_per_epoch,
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
+            "seconds_to_best": self.seconds_to_best,
             "seconds": self.seconds,
             "peak_memory_mb": self.memory_mb,
             "parameters": self.parameters,
@@ -75,10 +78,13 @@ def cost_of(runs: Sequence[Path], results: Sequence[Mapping[str, Any]]) -> Cost:
     peaks = [run["peak_memory_mb"] for run in trained if "parameters" in run["fit"]]
     places = {f"{run['fit']['device']}, {run['config']['train']['precision']}" for run in trained if "device" in run["fit"]}
     spent = [spent_seconds(run) for run in runs]
+    kept = [(run, result["run"]["fit"]["best_epoch"]) for run, result in zip(runs, results, strict=True) if result["run"].get("fit")]
+    to_best = [spent_seconds(run, epoch) for run, epoch in kept]
     return Cost(
         seconds_per_epoch=_median([fit["seconds_per_epoch"] for fit in fits]),
         epochs=_median([fit["epochs"] for fit in fits]),
         best_epoch=_median([fit["best_epoch"] for fit in fits]),
+        seconds_to_best=_median(to_best),
         seconds=_median(spent),
         memory_mb=_median(peaks),
         parameters=_median([fit["parameters"] for fit in fits if "parameters" in fit]),

@@ -65,9 +65,10 @@ class Budget:
             raise Enough(BUDGET)
 
 
-def spent_seconds(run: Path) -> float:
-    """Seconds of training and validation that the log of a run tells of; 0.0 without one."""
-    return sum(line["train_seconds"] + line["validation_seconds"] for line in RunFolder(run).read_log())
+def spent_seconds(run: Path, until_epoch: int | None = None) -> float:
+    """Seconds of training and validation that the log of a run tells of, until the end of an epoch or of all; 0.0 without a log."""
+    lines = RunFolder(run).read_log()
+    return sum(line["train_seconds"] + line["validation_seconds"] for line in lines if until_epoch is None or line["epoch"] <= until_epoch)
 
 
 def train_and_measure(job: Job, progress: Progress) -> None:

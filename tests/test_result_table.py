@@ -87,15 +87,15 @@ def test_a_row_of_the_readme_says_what_was_measured(result_table: ModuleType) ->
 
     metrics = {f"{split} {name}": cell(0.05) for split in ("validation", "test") for name in ("hit_rate@10", "ndcg@10", "hit_rate@20")}
     metrics["test hit_rate@10"] = cell(0.0728, 0.0011)
-    cost = {"seconds_per_epoch": 41.6, "epochs": 12, "best_epoch": 11, "peak_memory_mb": 1234.4}
+    cost = {"seconds_per_epoch": 41.6, "epochs": 12, "best_epoch": 11, "seconds_to_best": 571.0, "peak_memory_mb": 1234.4}
     row = {"model": "Mamba-ID", "ours": True, "seeds": 3, "metrics": metrics, "cost": cost}
     counted = {"model": "popularity", "ours": False, "seeds": 1, "metrics": metrics, "cost": dict.fromkeys(cost)}
     card = {"protocol": "microlens", "users": 50000, "items": 19099, "keep_last": 13, "max_len": 10}
     provenance = {"date": "2026-11-26T00:00:00", "commit": "abc", "hardware": "two cores", "command": "vivim benchmark run x"}
     lines = result_table.short({"rows": [row, counted], "protocol_card": card, "provenance": provenance})
     assert lines[2] == (
-        "| **Mamba-ID** | 3 | .0500 / .0500 | .0728 [.0718, .0738] ±.0011 | .0500 [.0490, .0510] | .0500 [.0490, .0510] | 11 of 12 | "
-        "1,234 MiB |"
+        "| **Mamba-ID** | 3 | .0500 / .0500 | .0728 [.0718, .0738] ±.0011 | .0500 [.0490, .0510] | .0500 [.0490, .0510] "
+        "11 of 12 in 10 min | 1,234 MiB |"
     )
     assert lines[3].endswith("| - | - |")
     assert "2026-11-26, commit abc, two cores: `vivim benchmark run x`" in lines[-1]

@@ -43,6 +43,11 @@ def test_what_it_cost(out):
     assert lines["DSSM"].epochs == 2
     log = [json.loads(line) for line in (out / "idrec-cf-nfm/seed-1/log.jsonl").read_text().splitlines()]
     assert lines["NFM"].seconds == pytest.approx(sum(entry["train_seconds"] + entry["validation_seconds"] for entry in log))
+    best = json.loads((out / "idrec-cf-nfm/seed-1/run.json").read_text())["fit"]["best_epoch"]
+    until = [entry["train_seconds"] + entry["validation_seconds"] for entry in log if entry["epoch"] <= best]
+    assert lines["NFM"].seconds_to_best == pytest.approx(sum(until))
+    assert 0 < lines["NFM"].seconds_to_best <= lines["NFM"].seconds
+    assert counted.seconds_to_best is None
     assert lines["NFM"].seconds_of_all == lines["NFM"].seconds
     assert lines["DSSM"].seconds_of_all == pytest.approx(2 * lines["DSSM"].seconds)  # of two the median is the mean
     assert lines["NFM"].where == "cpu, 32-true"
