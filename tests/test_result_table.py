@@ -95,7 +95,7 @@ def test_a_row_of_the_readme_says_what_was_measured(result_table: ModuleType) ->
     lines = result_table.short({"rows": [row, counted], "protocol_card": card, "provenance": provenance})
     assert lines[2] == (
         "| **Mamba-ID** | 3 | .0500 / .0500 | .0728 [.0718, .0738] ±.0011 | .0500 [.0490, .0510] | .0500 [.0490, .0510] "
-        "11 of 12 in 10 min | 1,234 MiB |"
+        "| 11 of 12 in 10 min | 1,234 MiB |"
     )
     assert lines[3].endswith("| - | - |")
     assert "2026-11-26, commit abc, two cores: `vivim benchmark run x`" in lines[-1]
