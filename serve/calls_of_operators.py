@@ -37,13 +37,11 @@ Operator = Annotated[None, Depends(_operator)]
 def router(desk: Desk) -> APIRouter:
     """The calls, answered by ``desk``."""
     calls = APIRouter(prefix="/v1", tags=["operators"])
-    one_at_a_time = asyncio.Lock()
 
     @calls.post("/reload", response_model=Runs, responses=errors())
     async def reload(_: Operator) -> Response:
         """Open the folders of all runs again. Answers go on meanwhile; each comes from the old model and index or from the new."""
-        async with one_at_a_time:
-            await desk.wait(desk.service.reload)
+        await desk.change(desk.service.reload)
         return Response(desk.as_json({"runs": desk.runs()}), media_type="application/json")
 
     @calls.put(
@@ -64,8 +62,7 @@ def router(desk: Desk) -> APIRouter:
         with tempfile.TemporaryDirectory(prefix="vivim-clip-") as folder:
             path = Path(folder) / "clip"
             await _keep(request, path, desk.config.clip_mib * 2**20, desk.config.clip_seconds)
-            async with one_at_a_time:
-                replaced = await desk.wait(lambda: add(item, path))
+            replaced = await desk.change(lambda: add(item, path))
         return Response(desk.as_json({"item": item, "replaced": replaced}), 200 if replaced else 201, media_type="application/json")
 
     return calls

@@ -43,6 +43,8 @@ class Desk:
         opened: set while the server may be asked.
         model: the one thread that asks models.
         waiting: threads that wait for disks.
+        changes: the one thread that opens what is served anew: memory that models and indexes leave behind is kept by the C library for
+            the thread that asked for it, so sixteen would keep sixteen times as much.
     """
 
     service: Service
@@ -53,6 +55,7 @@ class Desk:
     opened: threading.Event = field(default_factory=threading.Event)
     model: ThreadPoolExecutor = field(default_factory=model_thread)
     waiting: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16, "waiting"))
+    changes: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "changes"))
 
     async def ask(self, work: Callable[[], Result]) -> Result:
         """Do ``work``, which asks a model."""
@@ -70,11 +73,15 @@ class Desk:
         """Do ``work``, which asks no model."""
         return await asyncio.get_running_loop().run_in_executor(self.waiting, work)
 
+    async def change(self, work: Callable[[], Result]) -> Result:
+        """Do ``work``, which changes what is served, after the changes before it."""
+        return await asyncio.get_running_loop().run_in_executor(self.changes, work)
+
     def close(self) -> None:
         """End the threads."""
         self.opened.clear()
-        self.model.shutdown(wait=True, cancel_futures=True)
-        self.waiting.shutdown(wait=True, cancel_futures=True)
+        for threads in (self.model, self.waiting, self.changes):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     def shown(self, item: str) -> dict[str, Any]:
         """An item as ``schemas.Item``."""
