@@ -62,11 +62,12 @@ class Found(NamedTuple):
 
 
 class Foreseen(NamedTuple):
-    """A step that was made before its event was kept: from which state to which, over which item of which catalogue."""
+    """A step that was made before its event was kept: from which state to which, over which item of which catalogue. It does not hold the
+    snapshot, which would live on with every step that nobody came for."""
 
     before: Folded
     row: int
-    snapshot: Snapshot
+    index_hash: str
     after: UserState
     seconds: float
 
@@ -134,7 +135,7 @@ class UserStates:
                 return
             begun = time.perf_counter()
             after = snapshot.recommender.continued(kept.state, [row])
-            step = Foreseen(kept, row, snapshot, after, time.perf_counter() - begun)
+            step = Foreseen(kept, row, snapshot.index_hash, after, time.perf_counter() - begun)
         with self._lock:
             self._foreseen.pop(key, None)
             self._foreseen[key] = step
@@ -191,7 +192,7 @@ class UserStates:
         """The state after some more items, and seconds of it that were worked before."""
         with self._lock:
             foreseen = self._foreseen.pop(Key(snapshot.model_hash, snapshot.base_hash, user), None)
-        if foreseen is not None and foreseen.before is kept and foreseen.snapshot is snapshot and [foreseen.row] == watched:
+        if foreseen is not None and foreseen.before is kept and foreseen.index_hash == snapshot.index_hash and [foreseen.row] == watched:
             return foreseen.after, foreseen.seconds
         return snapshot.recommender.continued(kept.state, watched), 0.0
 

@@ -1,6 +1,7 @@
 """Kept states are what the whole history gives, however they came to be so."""
 
 import random
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -83,6 +84,15 @@ def test_a_step_that_was_foreseen_wrongly_is_not_taken(snapshot_of, ring, log, s
     found = states.current(snapshot, "u03", log)
     assert (len(continued), found.ahead_seconds) == (0 if what == "nothing" else 1, 0.0)
     assert same(found, snapshot, fold, [*history, *events[what]])
+
+
+def test_a_step_that_nobody_asks_for_does_not_keep_its_snapshot(snapshot_of, log, states):
+    snapshot = snapshot_of()
+    states.current(snapshot, "somebody", log)
+    states.foresee(snapshot, "somebody", "i01")
+    gone = weakref.ref(snapshot)
+    del snapshot
+    assert gone() is None
 
 
 def test_steps_that_nobody_asks_for_are_forgotten(snapshot_of, log):
