@@ -46,7 +46,7 @@ def of_times(result: dict[str, Any]) -> list[str]:
         *_table(rows),
         "",
         f"The floor in the same run: `fdatasync` of 16 KiB {sync['p50']:.1f} ms (p99 {sync['p99']:.1f}), reading all item vectors once "
-        f"{reading:.2f} ms. Largest resident memory of the server: {small['peak_rss_mib']:,} MiB.",
+        f"{reading:.2f} ms." + (f" Largest resident memory of the server: {small['peak_rss_mib']:,} MiB." if "peak_rss_mib" in small else ""),
         "",
     ]
     steps = [["history", "one more event, ms", "whole history anew, ms", "ratio"]]
@@ -182,7 +182,8 @@ def _table(rows: list[list[str]]) -> list[str]:
 
 def _origin(result: dict[str, Any]) -> str:
     origin = result["provenance"]
-    return f"{origin['date'][:10]}, commit {origin['commit']}, {origin['hardware']}: `{origin['command']}`"
+    note = f" ({origin['note']})" if "note" in origin else ""
+    return f"{origin['date'][:10]}, commit {origin['commit']}, {origin['hardware']}: `{origin['command']}`{note}"
 
 
 def main() -> None:
