@@ -115,9 +115,10 @@ def run_tune(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None,
     )
 
 
-def run_evaluate(pipeline: Pipeline, progress: Progress, *, run: Path | None, split: str | None) -> Summary:
+def run_evaluate(pipeline: Pipeline, progress: Progress, *, run: Path | None, split: str | None, embeddings: Path | None = None) -> Summary:
     """Measure a run and write results.json, results.md and ranks.parquet into it."""
     from .recommend.evaluation import evaluate_run
+    from .store import EmbeddingStore
 
     folder = open_run(pipeline, run, progress)
     report = evaluate_run(
@@ -126,6 +127,7 @@ def run_evaluate(pipeline: Pipeline, progress: Progress, *, run: Path | None, sp
         pipeline.evaluate,
         splits=(split,) if split else ("validation", "test"),
         device=pick_device(pipeline.device),
+        vectors=EmbeddingStore.open(embeddings) if embeddings else None,
         progress=progress,
     )
     return Summary(
