@@ -264,7 +264,9 @@ def report_tables(report: "Report") -> list[TableOf]:
         title = f"{s.name}; seen: target's views in training; past: items watched before it"
         tables.append(TableOf(title, ("", "users", f"HR@{first}", "95 %", f"NDCG@{first}", "95 %"), rows))
     header, *rows_of_lists = report.list_rows()
-    tables.append(TableOf("Top-K lists beside accuracy (docs/recommend.md, metrics)", header, rows_of_lists))
+    where = f" in {report.space}"  # in the title, as its column would be too wide for 80
+    title = f"Top-K lists beside accuracy (docs/recommend.md, metrics); diversity{where}"
+    tables.append(TableOf(title, [name.removesuffix(where) for name in header], rows_of_lists))
     return tables
 
 
