@@ -211,11 +211,14 @@ def evaluate(
     k: opt.K = None,
     split: Annotated[opt.SplitName | None, typer.Option(help="Which questions; default: both.")] = None,
     index: opt.Index = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(metavar="FILE.h5", help="Where diversity is measured; default: what the run was trained on.")
+    ] = None,
 ) -> "Summary":
     """Measure a trained recommender: HR@K, NDCG@K with intervals."""
     from .stage_two import run_evaluate
 
-    return run_evaluate(call.pipeline, call.progress, run=run, split=split.value if split else None)
+    return run_evaluate(call.pipeline, call.progress, run=run, split=split.value if split else None, embeddings=embeddings)
 
 
 @command("benchmark")

@@ -73,7 +73,8 @@ def _gather(pipeline: Pipeline, folder: "RunFolder", embeddings: Path | None, pr
     if not _measured(folder):
         progress.say("this run has not been measured on its test; measuring it")
         k = tuple(k for k in pipeline.evaluate.k if k <= len(split.items)) or (len(split.items),)
-        evaluate_run(folder, interactions, pipeline.evaluate.model_copy(update={"k": k}), device=device, progress=progress)
+        measure = pipeline.evaluate.model_copy(update={"k": k})
+        evaluate_run(folder, interactions, measure, device=device, vectors=store, progress=progress)
     items, counts_N = folder.catalogue()
     return Evidence(
         run=folder,

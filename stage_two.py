@@ -115,9 +115,10 @@ def run_tune(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None,
     )
 
 
-def run_evaluate(pipeline: Pipeline, progress: Progress, *, run: Path | None, split: str | None) -> Summary:
+def run_evaluate(pipeline: Pipeline, progress: Progress, *, run: Path | None, split: str | None, embeddings: Path | None = None) -> Summary:
     """Measure a run and write results.json, results.md and ranks.parquet into it."""
     from .recommend.evaluation import evaluate_run
+    from .store import EmbeddingStore
 
     folder = open_run(pipeline, run, progress)
     report = evaluate_run(
@@ -126,6 +127,7 @@ def run_evaluate(pipeline: Pipeline, progress: Progress, *, run: Path | None, sp
         pipeline.evaluate,
         splits=(split,) if split else ("validation", "test"),
         device=pick_device(pipeline.device),
+        vectors=EmbeddingStore.open(embeddings) if embeddings else None,
         progress=progress,
     )
     return Summary(
@@ -262,7 +264,9 @@ def report_tables(report: "Report") -> list[TableOf]:
         title = f"{s.name}; seen: target's views in training; past: items watched before it"
         tables.append(TableOf(title, ("", "users", f"HR@{first}", "95 %", f"NDCG@{first}", "95 %"), rows))
     header, *rows_of_lists = report.list_rows()
-    tables.append(TableOf("Top-K lists beside accuracy (docs/recommend.md, metrics)", header, rows_of_lists))
+    where = f" in {report.space}"  # in the title, as its column would be too wide for 80
+    title = f"Top-K lists beside accuracy (docs/recommend.md, metrics); diversity{where}"
+    tables.append(TableOf(title, [name.removesuffix(where) for name in header], rows_of_lists))
     return tables
 
 

@@ -29,6 +29,7 @@ from .models.popularity import Popularity
 from .models.sasrec import SasRecUserModel
 from .models.youtube import YoutubeUserModel
 from .negatives import ByPopularity, InBatch, Mixed, Negatives, Uniform
+from .new_share import NewShare
 from .protocol import LeaveOneOutProtocol, MicroLensProtocol, Protocol, Split
 from .sampled_losses import BinaryCrossEntropy, Bpr, GeneralisedBce, SampledSoftmax
 from .sequences import Sequences
@@ -55,8 +56,8 @@ _USER_MODELS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
     "youtube": lambda config, max_len: YoutubeUserModel(config),
 }
 
-# They know their users by id: (configuration, training sequences, N, share of items that a step takes for new) -> a ``Collaborative``.
-_COLLABORATIVE: dict[str, Callable[[ModelConfig, Sequences, int, float], nn.Module]] = {
+# They know their users by id: (configuration, training sequences, N, which items a step takes for new) -> a ``Collaborative``.
+_COLLABORATIVE: dict[str, Callable[[ModelConfig, Sequences, int, NewShare | None], nn.Module]] = {
     "dssm": lambda config, train, items, new: MatrixFactorisation(len(train), config.d_model),
     "lightgcn": lambda config, train, items, new: LightGcn(train, items, config.d_model, config.layers, new),
     "mmgcn": lambda config, train, items, new: Mmgcn(train, items, config.d_model, config.layers, new),
@@ -238,11 +239,12 @@ def has_content(config: ItemsConfig) -> bool:
 
 def learner(config: RecommendConfig, split: Split, content: "Content | None", seed: int) -> OverItems:
     """What is trained, with fresh weights. Raises as ``item_encoder``."""
-    encoder = item_encoder(config.items, config.model, len(split.items), content, seed)
+    new = NewShare(config.items.delta_dropout, train_counts(split), config.items.delta_dropout_views)
+    encoder = item_encoder(config.items, config.model, len(split.items), content, seed, new)
     if config.model.kind in _COLLABORATIVE:
         # Of an item that is known by its id alone nothing is left where it is taken for new.
-        new_share = config.items.delta_dropout if has_content(config.items) else 0.0
-        model = _COLLABORATIVE[config.model.kind](config.model, split.train, len(split.items), new_share)
+        new_to_graph = new if has_content(config.items) else None
+        model = _COLLABORATIVE[config.model.kind](config.model, split.train, len(split.items), new_to_graph)
         known_U = torch.from_numpy(split.train.lengths > 0)
         return CollaborativeLearner(encoder, model, loss(config.loss, config.items, split), known_U)
     if config.model.kind in _PAIR_MODELS:
@@ -275,21 +277,26 @@ def takes_new_items(config: ModelConfig) -> bool:
     return config.kind not in YARDSTICKS and config.kind not in _JOINS_ITSELF
 
 
-def item_encoder(config: ItemsConfig, model: ModelConfig, num_items: int, content: "Content | None", seed: int = 1) -> nn.Module:
+def item_encoder(
+    config: ItemsConfig, model: ModelConfig, num_items: int, content: "Content | None", seed: int = 1, new: NewShare | None = None
+) -> nn.Module:
     """An ``ItemEncoder`` for a user model.
 
     Args:
         content: stored vectors or frames, where the kind needs them.
         seed: of a video encoder with random weights.
+        new: which items a training step takes for new; None: none, as where nothing is trained.
 
     Raises:
         InputError: it needs stored vectors and there are none, or others.
     """
-    encoder = _item_encoder(config, model, num_items, content, seed)
+    encoder = _item_encoder(config, model, num_items, content, seed, new)
     return UnitItems(encoder) if model.similarity == "cosine" else encoder
 
 
-def _item_encoder(config: ItemsConfig, model: ModelConfig, num_items: int, content: "Content | None", seed: int) -> nn.Module:
+def _item_encoder(
+    config: ItemsConfig, model: ModelConfig, num_items: int, content: "Content | None", seed: int, new: NewShare | None
+) -> nn.Module:
     if not has_content(config):
         # Beside a table of users the table of items begins as that does: xavier.
         std = (2 / (num_items + model.d_model)) ** 0.5 if knows_users_by_id(model) else 0.02
@@ -300,7 +307,7 @@ def _item_encoder(config: ItemsConfig, model: ModelConfig, num_items: int, conte
         return _content_encoder(config, model, content, seed)
     width = model.d_model // 2 if joins_halves(config) else model.d_model
     encoder = _content_encoder(config, model.model_copy(update={"d_model": width}), content, seed)
-    return ContentAndIdItems(encoder, width, config.delta_dropout, _FUSIONS[config.fusion])
+    return ContentAndIdItems(encoder, width, new, _FUSIONS[config.fusion])
 
 
 def _content_encoder(config: ItemsConfig, model: ModelConfig, content: "Content", seed: int) -> ContentVectors:

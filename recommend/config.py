@@ -70,6 +70,8 @@ class ItemsConfig(Settings):
         fusion: how content and ids become one vector (``ids+...``): ``sum``, or ``concat``: each has half of ``model.d_model``.
         delta_dropout: share of items that a training step takes for new: without their id delta (``ids+...``), and in models of graphs
             without who watched them (all kinds with content).
+        delta_dropout_views: h; an item that training sees n times has delta_dropout * n / (n + h) in its place, so that rarely watched
+            ones keep what their ids learn. 0: all have the same.
         adapter_layers: Mamba layers of the adapter.
         end_to_end: of kinds that train the video encoder.
         min_coverage: share of the catalogue that must have a stored vector; below it training is refused.
@@ -78,6 +80,7 @@ class ItemsConfig(Settings):
     kind: Literal["auto", "ids", "frozen", "ids+frozen", "adapter", "ids+adapter", "end-to-end", "ids+end-to-end"] = "auto"
     fusion: Literal["sum", "concat"] = "sum"
     delta_dropout: float = Field(0.1, ge=0, lt=1)
+    delta_dropout_views: float = Field(0.0, ge=0)
     adapter_layers: int = Field(1, ge=1)
     end_to_end: EndToEndConfig = EndToEndConfig()
     min_coverage: float = Field(0.9, ge=0, le=1)

@@ -9,6 +9,7 @@ import polars as pl
 
 from ..errors import InputError
 from ..progress import Progress
+from ..store import EmbeddingStore
 from ..store.provenance import provenance
 from ..store.run_folder import write_atomically
 from . import build
@@ -20,8 +21,9 @@ from .protocol import Split
 from .ranker import Ranks, Scorer, TopK, rank_and_list
 from .report import GroupResult, Report, SplitResult, group_names, history_names
 from .retrieval import FaissIndex, agreement, faiss_top_k
-from .scorers import TableScorer, VectorScorer, item_vectors
+from .scorers import TableScorer, VectorScorer
 from .sequences import Interactions, Questions
+from .space import Space, space_of
 
 
 def evaluate_run(
@@ -31,9 +33,14 @@ def evaluate_run(
     *,
     splits: tuple[str, ...] = ("validation", "test"),
     device: str = "cpu",
+    vectors: EmbeddingStore | None = None,
     progress: Progress,
 ) -> Report:
     """Measure a run on its own protocol; writes results.json, results.md and ranks.parquet into the run's folder.
+
+    Args:
+        vectors: content that the diversity of lists is measured in, the same for all runs that are compared; None: what the run was
+            trained on, or else the model's own.
 
     Raises:
         InputError: the run was trained on another catalogue or file, or k is larger than the catalogue.
@@ -47,11 +54,12 @@ def evaluate_run(
         raise InputError(f"k = {max(config.k)} is larger than the catalogue of {len(catalogue)} items; choose a k of at most that.")
     scorer = load_scorer(run, device)
     index = FaissIndex(config.index, scorer.items_ND) if isinstance(scorer, VectorScorer | TableScorer) else None
+    space = space_of(run, scorer, vectors, progress)
     results, tables = [], []
     for name in splits:
         questions = {"validation": split.validation, "test": split.test}[name]
         ranks, exact = rank_and_list(scorer, questions, max(config.k), num_items=len(catalogue), batch=config.batch, progress=progress)
-        results.append(_split_result(name, scorer, index, questions, ranks, exact, counts_N, config))
+        results.append(_split_result(name, scorer, index, questions, ranks, exact, counts_N, space, config))
         tables.append(_rank_table(name, split, questions, ranks))
     report = Report(
         model=f"{trained.model.kind}, {trained.items.kind}" if "fit" in info else trained.model.kind,
@@ -62,6 +70,7 @@ def evaluate_run(
         provenance=provenance(),
         run={key: info.get(key) for key in ("config", "seed", "fit", "counting", "embeddings", "peak_memory_mb", "provenance")},
         leakage=split.leakage,
+        space=space.name,
     )
     run.write_json("results.json", report.as_dict())
     write_atomically(run.path / "results.md", report.markdown())
@@ -93,6 +102,7 @@ def _split_result(
     ranks: Ranks,
     exact: TopK,
     counts_N: npt.NDArray[np.int64],
+    space: Space,
     config: EvaluateConfig,
 ) -> SplitResult:
     ks = sorted(set(config.k))
@@ -100,7 +110,7 @@ def _split_result(
     if index is not None and isinstance(scorer, VectorScorer | TableScorer):
         lists = faiss_top_k(index, scorer, questions, max(ks), batch=config.batch)
         agree = {k: agreement(lists, exact, k) for k in ks}
-    vectors_ND = item_vectors(scorer)
+    vectors_ND = space.vectors_ND
     return SplitResult(
         name=name,
         questions=len(questions),

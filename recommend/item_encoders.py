@@ -11,6 +11,8 @@ from typing import Protocol, cast
 import torch
 from torch import nn
 
+from .new_share import NewShare
+
 
 @dataclass(frozen=True)
 class ItemParts:
@@ -213,27 +215,27 @@ class ContentAndIdItems(nn.Module):
     Args:
         content: what an item looks like, (..., C).
         width: C, of the delta.
-        delta_dropout: share of items whose delta is left out of a training step.
+        new: which items' deltas are left out of a training step; None: none.
         fusion: how the two become one: added (C is D), or side by side (C is half of D).
     """
 
-    def __init__(self, content: ContentVectors, width: int, delta_dropout: float = 0.0, fusion: Fusion = torch.add) -> None:
+    def __init__(self, content: ContentVectors, width: int, new: NewShare | None = None, fusion: Fusion = torch.add) -> None:
         super().__init__()
         self.num_items = content.num_items
         self.content = content
         self.delta = IdItems(content.num_items, width, std=0.0)
-        self.delta_dropout = delta_dropout
+        self.new_share = NewShare(0.0) if new is None else new
         self.fusion = fusion
 
     def forward(self, rows_R: torch.Tensor) -> torch.Tensor:
-        return self.fusion(self.content(rows_R), self._dropped(self.delta(rows_R)))
+        return self.fusion(self.content(rows_R), self._kept(self.delta(rows_R), rows_R))
 
     def all(self) -> torch.Tensor:
-        return self.fusion(self.content.all(), self._dropped(self.delta.all()))
+        return self.fusion(self.content.all(), self._kept(self.delta.all()))
 
     def parts(self, new_N: torch.Tensor | None = None) -> ItemParts:
         content_NC, ids_NC = self.content.all(), self.delta.all()
-        ids_NC = self._dropped(ids_NC) if new_N is None else ids_NC.masked_fill(new_N[:, None], 0.0)
+        ids_NC = self._kept(ids_NC) if new_N is None else ids_NC.masked_fill(new_N[:, None], 0.0)
         return ItemParts(self.fusion(content_NC, ids_NC), content_NC, ids_NC)
 
     def new(self, stored_R: torch.Tensor) -> torch.Tensor:
@@ -241,7 +243,9 @@ class ContentAndIdItems(nn.Module):
         content_RC = cast(EncodesNew, self.content).new(stored_R)
         return self.fusion(content_RC, content_RC.new_zeros(len(content_RC), self.delta.table.shape[1]))
 
-    def _dropped(self, delta: torch.Tensor) -> torch.Tensor:
-        if self.training and self.delta_dropout:
-            delta = delta * (torch.rand(delta.shape[:-1], device=delta.device) >= self.delta_dropout)[..., None]
-        return delta
+    def _kept(self, delta: torch.Tensor, rows_R: torch.Tensor | None = None) -> torch.Tensor:
+        """The deltas of the items ``rows_R``, or of all, but for those that are left out."""
+        if not (self.training and self.new_share.ever):
+            return delta
+        new = self.new_share.of_all(len(delta), delta.device) if rows_R is None else self.new_share.of_rows(rows_R)
+        return delta * ~new[..., None]

@@ -6,6 +6,7 @@ from typing import Any
 
 from .leakage import Leakage, leakage_lines
 from .metrics import Estimate
+from .space import OWN
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class SplitResult:
         coverage: k -> share of the catalogue that occurs in any top-k list.
         mean_popularity: k -> mean training interactions of the items in top-k lists.
         gini: k -> Gini coefficient of how often items of the catalogue stand in top-k lists.
-        diversity: k -> mean 1 - cosine of two items of a top-k list, in the item vectors by which the model scores; None without.
+        diversity: k -> mean 1 - cosine of two items of a top-k list, in the space that the report names; None where there are no vectors.
         groups: accuracy by training frequency of the target.
         history_groups: accuracy by the number of items watched before the target.
         index_agreement: k -> share of the exact list that the FAISS list holds; None for models that FAISS cannot serve.
@@ -68,7 +69,7 @@ class SplitResult:
         )
 
     def list_words(self, k: int) -> list[str]:
-        """What the lists of length ``k`` are like, in the order of ``LIST_COLUMNS``."""
+        """What the lists of length ``k`` are like, in the order of ``list_columns``."""
         return [
             f"{self.coverage[k]:.1%}",
             f"{self.gini[k]:.3f}",
@@ -91,6 +92,7 @@ class Report:
         provenance: date, commit, hardware, versions, command.
         run: what run.json says of the training.
         leakage: how far training looks past the test; None where the file has no times.
+        space: whose vectors diversity is measured in; see ``Space``.
     """
 
     model: str
@@ -101,6 +103,7 @@ class Report:
     provenance: dict[str, Any]
     run: dict[str, Any] = field(default_factory=dict)
     leakage: Leakage | None = None
+    space: str = OWN
 
     def columns(self) -> list[str]:
         """Names of the accuracy metrics in the order of a table."""
@@ -115,6 +118,7 @@ class Report:
             "splits": {s.name: _split_dict(s) for s in self.splits},
             "protocol_card": self.card,
             "leakage": None if self.leakage is None else self.leakage.as_dict(),
+            "diversity_in": self.space,
             "provenance": self.provenance,
             "run": self.run,
         }
@@ -126,7 +130,7 @@ class Report:
 
     def list_rows(self) -> list[list[str]]:
         """A table of what the lists are like beside accuracy: header, then one row per split and k."""
-        header = ["split", "K", *(name.format(index=self.index) for name in LIST_COLUMNS)]
+        header = ["split", "K", *list_columns(self.index, self.space)]
         return [header, *([s.name, str(k), *s.list_words(k)] for s in self.splits for k in self.ks)]
 
     def lines(self) -> list[str]:
@@ -155,11 +159,26 @@ class Report:
         )
 
 
-LIST_COLUMNS = ("coverage", "Gini", "mean views", "diversity", "{index} agrees")
+def list_columns(index: str, space: str) -> list[str]:
+    """Names of ``SplitResult.list_words``.
+
+    Args:
+        index: kind of the FAISS index.
+        space: that diversity is measured in.
+    """
+    return ["coverage", "Gini", "mean views", f"diversity in {space}", f"{index} agrees"]
+
+
+def space_told(results: Mapping[str, Any]) -> str:
+    """Which space the diversity of a ``results.json`` is of; before it was said there, models were measured in their own."""
+    space: str = results.get("diversity_in", OWN)
+    return space
+
+
 # What these mean.
 _LISTS = (
     "coverage and Gini: of how often items of the catalogue stand in top-K lists; mean views: training interactions of these items; "
-    "diversity: mean 1 - cosine of two items of a list, in the model's own item vectors"
+    f"diversity: mean 1 - cosine of two items of a list, in the vectors that its column names; {OWN} are not those of another model"
 )
 
 

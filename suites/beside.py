@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..recommend.metrics import Estimate
-from ..recommend.report import group_names, history_names
+from ..recommend.report import group_names, history_names, space_told
+from ..recommend.space import OWN
 
 SEEN, AFTER = "seen", "after"
 _GROUPS = {SEEN: ("groups", group_names), AFTER: ("history_groups", history_names)}  # what a bucket is of -> key, names in order
@@ -46,15 +47,18 @@ class Beside:
     Attributes:
         buckets: split -> buckets that have questions, by training frequency first.
         lists: (split, name of ``LISTS``, k) -> number; without those that the model has none of.
+        space: whose vectors diversity is measured in. Seeds that are of several have no diversity.
     """
 
     buckets: dict[str, tuple[Bucket, ...]] = field(default_factory=dict)
     lists: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    space: str = OWN
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: ``test coverage@10``; ``test, seen 0 times``."""
         return {
             "lists": {f"{split} {name}@{k}": number for (split, name, k), number in self.lists.items()},
+            "diversity_in": self.space,
             "buckets": {
                 f"{split}, {bucket.title}": {"questions": bucket.questions} | {name: e.as_dict() for name, e in bucket.metrics.items()}
                 for split, buckets in self.buckets.items()
@@ -65,6 +69,7 @@ class Beside:
 
 def beside_of(results: Sequence[Mapping[str, Any]]) -> Beside:
     """From results.json of the seeds of a row."""
+    spaces = {space_told(result) for result in results}
     splits = {name: [result["splits"][name] for result in results] for name in results[0]["splits"]}
     return Beside(
         buckets={name: tuple(_buckets(seeds)) for name, seeds in splits.items()},
@@ -72,9 +77,10 @@ def beside_of(results: Sequence[Mapping[str, Any]]) -> Beside:
             (name, number, int(k)): statistics.fmean(seed[number][k] for seed in seeds)
             for name, seeds in splits.items()
             for number in LISTS
-            if all(seed.get(number) is not None for seed in seeds)
+            if all(seed.get(number) is not None for seed in seeds) and (number != "diversity" or len(spaces) == 1)
             for k in seeds[0][number]
         },
+        space=" and ".join(sorted(spaces)),
     )
 
 

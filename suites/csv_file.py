@@ -49,7 +49,8 @@ def _of_line(line: Line) -> Iterator[dict[str, Any]]:
             for metric, estimate in bucket.metrics.items():
                 yield {"split": split, "bucket": bucket.title, "metric": metric} | _numbers(estimate)
     for (split, name, k), number in line.beside.lists.items():
-        yield {"split": split, "metric": f"{name}@{k}", "value": f"{number:.6f}"}
+        space = {"flags": f"in {line.beside.space}"} if name == "diversity" else {}
+        yield {"split": split, "metric": f"{name}@{k}", "value": f"{number:.6f}"} | space
     for name, cost in (line.cost.numbers | {"stopped_by_budget": line.cost.stopped}).items():
         if cost is not None and line.cost.known:
             yield {"split": "cost", "metric": name, "value": f"{cost:g}"}

@@ -48,6 +48,13 @@ class SuiteData:
             raise InputError(f"it looks at the vectors called {name}, which are not given; give --embeddings {name}=FILE.h5.")
         return self.vectors.get(name)
 
+    def space_of(self, suite: Suite) -> Path | None:
+        """The embedding file that the lists of all rows are compared in: the one that the suite names, or the only one there is. None:
+        every row is looked at in what it is trained on, or in its model's own vectors."""
+        if suite.diversity_in is not None:
+            return self.vectors.get(suite.diversity_in)
+        return next(iter(self.vectors.values())) if len(self.vectors) == 1 else None
+
 
 def check_counts(suite: Suite, found: Interactions) -> None:
     """Refuse another data set than the suite was made for.

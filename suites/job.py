@@ -28,6 +28,7 @@ class Job(Settings):
         location: how to read the interactions.
         vectors: embedding file; None for a row that looks at none.
         k: list lengths.
+        space: embedding file that the diversity of lists is measured in; None: what the row looks at, or else its model's own vectors.
         device: that trains.
         budget_seconds: see ``Budget``; None: no limit.
         command: that made it, for provenance.
@@ -40,6 +41,7 @@ class Job(Settings):
     location: Mapping[str, Any]
     vectors: Path | None
     k: tuple[int, ...]
+    space: Path | None
     device: str
     budget_seconds: float | None
     command: tuple[str, ...]
@@ -92,4 +94,11 @@ def train_and_measure(job: Job, progress: Progress) -> None:
         data_location=dict(job.location),
         after_epoch=None if job.budget_seconds is None else Budget(job.budget_seconds, spent_seconds(job.folder)),
     )
-    evaluate_run(RunFolder.open(job.folder), interactions, EvaluateConfig(k=job.k), device=job.device, progress=progress)
+    evaluate_run(
+        RunFolder.open(job.folder),
+        interactions,
+        EvaluateConfig(k=job.k),
+        device=job.device,
+        vectors=EmbeddingStore.open(job.space) if job.space else None,
+        progress=progress,
+    )

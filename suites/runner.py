@@ -134,6 +134,7 @@ class SuiteRun:
             location=self.data.location,
             vectors=vectors if uses else None,
             k=self.suite.k,
+            space=self.data.space_of(self.suite),
             device=self.device,
             budget_seconds=self.suite.budget_of(row),
             command=tuple(sys.argv),

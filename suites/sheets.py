@@ -86,15 +86,20 @@ def _buckets(table: Table) -> Iterator[Sheet]:
 
 
 def _lists(table: Table) -> Sheet:
-    """Coverage, Gini, mean popularity and diversity of the test's lists, at every K."""
+    """Coverage, Gini, mean popularity and diversity of the test's lists, at every K. Whose vectors diversity is in stands in its heading,
+    or in a column where rows differ."""
     columns = [(name, k) for k in sorted(table.suite.k) for name in LISTS]
+    spaces = {line.beside.space for line in table.lines if any(name == "diversity" for _, name, _ in line.beside.lists)}
+    several = len(spaces) > 1
     rows = []
     for line in table.lines:
         numbers = [line.beside.lists.get(("test", name, k)) for name, k in columns]
         if any(number is not None for number in numbers):
             cells = ["-" if n is None else f"{n:.{LISTS[name]}f}" for n, (name, _) in zip(numbers, columns, strict=True)]
-            rows.append([line.row.kind, _name(line), *cells])
-    return Sheet("lists", "What the lists are like", ["class", "model", *(f"{_LISTS_NAMES[name]}@{k}" for name, k in columns)], rows)
+            rows.append([line.row.kind, _name(line), *cells, *([line.beside.space] if several else [])])
+    where = f" in {next(iter(spaces))}" if len(spaces) == 1 else ""
+    names = [f"{_LISTS_NAMES[name]}@{k}{where if name == 'diversity' else ''}" for name, k in columns]
+    return Sheet("lists", "What the lists are like", ["class", "model", *names, *(["diversity in"] if several else [])], rows)
 
 
 def _cost(table: Table) -> Sheet:

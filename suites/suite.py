@@ -76,6 +76,7 @@ class Suite(Settings):
         about: what it is, in a sentence.
         k: list lengths.
         seeds: trainings of a row.
+        diversity_in: which of the embedding files the diversity of lists is measured in, for all rows; None: the only one that is given.
         budget_minutes: a training that has taken so long ends with its epoch and keeps its best; None: no limit.
         expect: what is counted before anything is trained.
         world: the demo world that is made for it, as ``demo.world.WorldConfig``; None: the data are given.
@@ -87,6 +88,7 @@ class Suite(Settings):
     about: str = ""
     k: tuple[int, ...] = (10, 20)
     seeds: int = Field(1, ge=1)
+    diversity_in: str | None = Field(None, pattern=VECTORS_NAME)
     budget_minutes: float | None = Field(None, gt=0)
     expect: Expect = Expect()
     world: dict[str, JsonValue] | None = None

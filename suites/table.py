@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import InputError
 from ..recommend.leakage import Leakage, leakage_lines
 from ..recommend.report import card_line
+from ..recommend.space import OWN
 from .comparisons import YARDSTICK, Tested, compare
 from .line import Line, line_of
 from .published import DIFFERS, IMPOSSIBLE, MARKS, PAPER, README
@@ -19,6 +20,8 @@ _PRINTED = (
     "the four numbers of that row cannot come from one evaluation."
 )
 _NOT_PRINTED = f"What {README} and {PAPER} print is of MicroLens-100K; it says nothing of a world that was made, and does not stand here."
+
+_OWN_SPACE = f"Diversity in {OWN} is of each model's own space: it is not to be compared with that of another row."
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Table:
             "validation, rows that name one with it; p is adjusted for all comparisons of a metric.",
             "Buckets: HR and NDCG of the questions whose target training saw so often, or that had so much before them; means over seeds, "
             "their intervals are in table.csv. Lists: of the test's top-K lists, as in results.json of a run.",
+            *([_OWN_SPACE] if any(line.beside.space == OWN for line in self.lines) else []),
             f"Sum of training time: {sum(line.cost.seconds_of_all for line in self.lines) / 3600:.2f} h, all seeds, with validations.",
             *(
                 ["§ a training was ended by its budget of time, not by validation."]

@@ -4,9 +4,15 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
+from vivim.progress import SILENT
+from vivim.recommend.checkpoint import RunFolder
+from vivim.recommend.config import EvaluateConfig
+from vivim.recommend.evaluation import evaluate_run
+from vivim.recommend.readers import read_interactions
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -106,4 +112,79 @@ def test_recbole_is_trained_whole_where_it_is_asked_to(
 def test_the_ladder_of_the_docs_is_the_result_file() -> None:
     lines = script("ladder").table(json.loads((BENCHMARKS / "results" / "ladder.json").read_text()))
     assert len(lines) == 6
+    assert "\n".join(lines) in (BENCHMARKS.parent / "docs" / "recommend.md").read_text()
+
+
+def hits(*ranks: list[float], items: str = "ids", model: str = "mamba", **options: float) -> SimpleNamespace:
+    config = {"model": {"kind": model}, "items": {"kind": items, "fusion": "sum", "delta_dropout": 0.1} | options}
+    info = {"config": config, "provenance": {"date": "2026-11-26T10:00:00", "commit": "abc"}}
+    return script("buckets").Hits([SimpleNamespace(info=lambda: info)] * len(ranks), [np.array(rank, float) for rank in ranks])
+
+
+VIEWS, BEFORE = np.array([0, 0, 1, 4, 4, 4, 2, 20]), np.array([2, 2, 2, 2, 3, 3, 3, 12])
+
+
+def test_buckets_are_compared_user_by_user_with_seeds_averaged_first() -> None:
+    """Of targets seen 1 to 4 times the row finds 1, 2, 1, 0 and 1 in its two seeds; ids find none: four of five users are better."""
+    buckets = script("buckets")
+    ids = hits([11, 11, 11, 11, 11, 11, 11, 1])
+    row = hits([11, 1, 1, 1, 1, 11, 11, 1], [11, 1, 11, 10, 11, 11, 10, 11], items="ids+frozen", delta_dropout_views=10.0)
+    found = buckets.row_of(row, ids, {"by_views": VIEWS, "by_history": BEFORE}, "some")
+    assert {name: b["questions"] for name, b in found["by_views"].items()} == {"0": 2, "1-4": 5, "20+": 1}
+    assert {name: b["questions"] for name, b in found["by_history"].items()} == {"1-2": 4, "3-5": 3, "10-19": 1}
+    few = found["by_views"]["1-4"]
+    assert (few["value"], few["sd"]) == (0.5, round(0.2 / 2**0.5, 5))  # 3 of 5 and 2 of 5
+    against = few["against_ids"]
+    assert (against["difference"], against["better"], against["worse"]) == (0.5, 4, 0)
+    # All four signs alike: 2 of 16. One user of each other bucket changed, which says nothing: p is 1. Holm: three buckets.
+    assert against["p"] == pytest.approx(0.125, abs=0.015)
+    assert against["p_holm"] == pytest.approx(3 * against["p"], abs=1e-4)
+    assert [found["by_views"][name]["against_ids"]["p_holm"] for name in ("0", "20+")] == [1, 1]
+    assert found["delta_dropout_views"] == 10.0
+    assert "against_ids" not in buckets.row_of(ids, None, {"by_views": VIEWS, "by_history": BEFORE}, "ids")["all"]
+
+
+def test_a_row_of_runs_has_the_numbers_of_their_results(tmp_path: Path, planted: SimpleNamespace) -> None:
+    """Two seeds of a row and one of another, through files: their mean HR@10 and buckets are those that the runs tell of themselves."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join(f"{user}\t{' '.join(map(str, rng.permutation(30)[: 4 + user % 9]))}\n" for user in range(60)))
+    data = read_interactions(path)
+    for name, model, seed in (("row", "dssm", 1), ("row", "dssm", 2), ("other", "lightgcn", 1)):
+        conf = {"model": {"kind": model, "d_model": 8, "layers": 1}, "train": {"epochs": 1}}
+        folder = tmp_path / name / f"seed-{seed}"
+        planted.fit(data, folder, conf, seed=seed, data_location={"path": str(path)})
+        evaluate_run(RunFolder.open(folder), data, EvaluateConfig(k=(10,)), progress=SILENT)
+    row, other = script("buckets").measure([tmp_path / "row", tmp_path / "other" / "seed-1"])
+    assert (row["seeds"], row["folder"], other["seeds"], other["folder"]) == (2, "row", 1, "other/seed-1")
+    tests = [json.loads((tmp_path / "row" / f"seed-{seed}" / "results.json").read_text())["splits"]["test"] for seed in (1, 2)]
+    assert row["all"]["value"] == pytest.approx(np.mean([t["metrics"]["hit_rate@10"]["value"] for t in tests]), abs=1e-5)
+    for kind, key in (("by_views", "groups"), ("by_history", "history_groups")):
+        assert list(row[kind]) == list(tests[0][key])
+        for name, bucket in row[kind].items():
+            assert bucket["questions"] == tests[0][key][name]["questions"]
+            assert bucket["value"] == pytest.approx(np.mean([t[key][name]["hit_rate@10"]["value"] for t in tests]), abs=1e-5)
+    assert "against_ids" not in other["all"]  # of another model
+
+
+def test_rows_of_a_result_that_are_not_measured_now_stay_with_their_provenance() -> None:
+    merged, key = script("buckets").merged, {"model": "mamba", "items": "ids", "fusion": "sum", "delta_dropout": 0.5}
+    old = {"rows": [key | {"all": 1}, key | {"model": "sasrec", "all": 2}], "provenance": {"date": "monday"}}
+    new = merged(old, [key | {"delta_dropout_views": 0.0, "all": 3}], {"date": "friday"})
+    assert [(row["model"], row["all"], new["provenance"][row["provenance"]]["date"]) for row in new["rows"]] == [
+        ("mamba", 3, "friday"),
+        ("sasrec", 2, "monday"),
+    ]
+    other = merged(new, [key | {"delta_dropout_views": 10.0, "all": 4}, key | {"model": "sasrec", "all": 5}], {"date": "sunday"})
+    assert [(row["all"], other["provenance"][row["provenance"]]["date"]) for row in other["rows"]] == [
+        (4, "sunday"),
+        (5, "sunday"),
+        (3, "friday"),
+    ]
+    assert [record["date"] for record in other["provenance"]] == ["friday", "sunday"]
+
+
+def test_the_buckets_of_the_docs_are_the_result_file() -> None:
+    lines = script("buckets").table(json.loads((BENCHMARKS / "results" / "microlens-50k-fusion.json").read_text()))
+    assert len(lines) == 10
     assert "\n".join(lines) in (BENCHMARKS.parent / "docs" / "recommend.md").read_text()

@@ -47,6 +47,21 @@ def test_the_three_commands_follow_each_other_without_arguments(here, capsys):
     assert "clip, number 1" in out
 
 
+def test_a_run_of_counts_is_looked_at_in_a_file_that_is_named(here, capsys, write_vectors):
+    assert run(capsys, "train-rec", "--model", "popularity")[0] == 0
+    write_vectors(here / "looks.h5", [str(i) for i in range(1, 31)])
+    code, out, _ = run(capsys, "evaluate", "--k", 5, "--device", "cpu", "--json")
+    own = json.loads(out)
+    assert (code, own["diversity_in"], own["splits"]["test"]["diversity"]) == (0, "own vectors", None)
+    code, out, _ = run(capsys, "evaluate", "--k", 5, "--embeddings", "looks.h5", "--device", "cpu", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["diversity_in"].startswith("looks.h5 ")
+    assert 0.5 < told["splits"]["test"]["diversity"]["5"] < 1.5  # random vectors: near 1
+    assert told["splits"]["test"]["metrics"] == own["splits"]["test"]["metrics"]
+    code, out, _ = run(capsys, "evaluate", "--k", 5, "--embeddings", "looks.h5", "--device", "cpu")
+    assert "diversity in looks.h5" in " ".join(out.split())
+
+
 def test_tensorboard_shows_the_epochs_that_the_log_holds(here, capsys):
     reader = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed (extra viz)"

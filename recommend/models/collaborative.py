@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..item_encoders import ItemEncoder, ItemParts
+from ..new_share import NewShare
 from ..sequences import Sequences
 from .pair_graph import PairGraph
 
@@ -36,19 +37,19 @@ class OverGraph(nn.Module):
     Args:
         train: sequences of the users, whose pairs are the graph. A pair that occurs twice counts once.
         items: N.
-        new_share: of the items, to be taken for new in a step; 0 where an item is known by its id alone.
+        new: which items a step takes for new; None: none, as where an item is known by its id alone.
     """
 
-    def __init__(self, train: Sequences, items: int, new_share: float) -> None:
+    def __init__(self, train: Sequences, items: int, new: NewShare | None) -> None:
         super().__init__()
         self.graph = PairGraph(train, items)
-        self.new_share = new_share
+        self.new_share = NewShare(0.0) if new is None else new
 
     def step(self, encoder: ItemEncoder) -> tuple[PairGraph, ItemParts]:
         """The pairs and the items of a training step; all of them where it answers."""
-        if not (self.training and self.new_share):
+        if not (self.training and self.new_share.ever):
             return self.graph, encoder.parts()
-        new_N = torch.rand(encoder.num_items, device=self.graph.items_E.device) < self.new_share
+        new_N = self.new_share.of_all(encoder.num_items, self.graph.items_E.device)
         return self.graph.without(new_N), encoder.parts(new_N)
 
 
@@ -87,11 +88,11 @@ class LightGcn(OverGraph):
         items: N.
         width: D.
         layers: K.
-        new_share: see ``OverGraph``.
+        new: see ``OverGraph``.
     """
 
-    def __init__(self, train: Sequences, items: int, width: int, layers: int, new_share: float = 0.0) -> None:
-        super().__init__(train, items, new_share)
+    def __init__(self, train: Sequences, items: int, width: int, layers: int, new: NewShare | None = None) -> None:
+        super().__init__(train, items, new)
         self.users = user_table(len(train), width)
         self.layers = layers
 

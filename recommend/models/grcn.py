@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..item_encoders import ItemEncoder
+from ..new_share import NewShare
 from ..sequences import Sequences
 from .collaborative import OverGraph, rows_of, user_table
 from .pair_graph import PairGraph
@@ -39,11 +40,11 @@ class Grcn(OverGraph):
         width: D.
         layers: of the convolution over ids.
         rounds: of routing.
-        new_share: see ``OverGraph``.
+        new: see ``OverGraph``.
     """
 
-    def __init__(self, train: Sequences, items: int, width: int, layers: int, rounds: int, new_share: float = 0.0) -> None:
-        super().__init__(train, items, new_share)
+    def __init__(self, train: Sequences, items: int, width: int, layers: int, rounds: int, new: NewShare | None = None) -> None:
+        super().__init__(train, items, new)
         self.users = user_table(len(train), width)
         self.prototypes = user_table(len(train), width)
         self.trust_U = nn.Parameter(torch.ones(len(train)))

@@ -14,7 +14,7 @@ from ...recommend.content import CatalogueVectors, lay_out
 from ...recommend.evaluation import by_history, by_views
 from ...recommend.metrics import Estimate, accuracy
 from ...recommend.ranker import rank_questions
-from ...recommend.report import LIST_COLUMNS, GroupResult, SplitResult, card_line
+from ...recommend.report import GroupResult, SplitResult, card_line, list_columns, space_told
 from .evidence import Evidence
 
 YARDSTICKS = ("popularity", "item-knn", "content-mean")
@@ -108,7 +108,7 @@ def look_at_accuracy(evidence: Evidence, progress: Progress) -> Accuracy:
         if name != evidence.config.model.kind and (name != "content-mean" or content is not None):
             lines.append(_measure(name, evidence, content, ks, progress))
     origin = results["provenance"]
-    columns = [name.format(index=results["index"]) for name in LIST_COLUMNS]
+    columns = list_columns(results["index"], space_told(results))
     return Accuracy(
         questions=own.questions,
         items=len(split.items),

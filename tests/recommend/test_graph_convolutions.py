@@ -11,6 +11,7 @@ from vivim.recommend.item_encoders import ContentAndIdItems, FrozenItems, IdItem
 from vivim.recommend.models.collaborative import LightGcn
 from vivim.recommend.models.grcn import Grcn
 from vivim.recommend.models.mmgcn import Mmgcn
+from vivim.recommend.new_share import NewShare
 from vivim.recommend.protocol import MicroLensProtocol
 from vivim.recommend.sequences import Interactions, Sequences
 
@@ -138,7 +139,7 @@ def test_a_step_takes_some_items_for_new_and_an_answer_none(name):
     made = {"lightgcn": lambda train: LightGcn(train, 6, 4, layers=2)} | MODELS
     model, encoder = made[name](TRAIN).eval(), make_encoder("ids+frozen").eval()
     answer = model(encoder, None)
-    model.new_share = 0.5
+    model.new_share = NewShare(0.5)
     for one, other in zip(model(encoder, None), answer, strict=True):
         assert torch.equal(one, other)
     torch.manual_seed(5)

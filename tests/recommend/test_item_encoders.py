@@ -6,6 +6,7 @@ from vivim.errors import InputError
 from vivim.recommend.build import resolved
 from vivim.recommend.config import RecommendConfig
 from vivim.recommend.item_encoders import ContentAndIdItems, FrozenItems, IdItems, concat
+from vivim.recommend.new_share import NewShare
 from vivim.store import EmbeddingStore
 
 PRESENT = torch.tensor([True, False, True, True, False])
@@ -65,7 +66,7 @@ def test_side_by_side_content_and_ids_have_half_of_the_width_each():
     torch.nn.init.normal_(halves.delta.table)
     torch.testing.assert_close(halves.all()[:, :2], halves.content.all())
     torch.testing.assert_close(halves.all()[:, 2:], halves.delta.table)
-    halves.train().delta_dropout = 1.0
+    halves.train().new_share = NewShare(1.0)
     assert halves.all()[:, 2:].eq(0).all()
 
 
@@ -88,7 +89,7 @@ def test_all_parts_are_of_one_step_and_what_is_taken_for_new_has_no_id(kind):
     encoder, new = make(kind), torch.tensor([False, True, False, False, True])
     if beside := kind in ("ids+frozen", "halves"):
         torch.nn.init.normal_(encoder.delta.table)
-        encoder.train().delta_dropout = 0.5
+        encoder.train().new_share = NewShare(0.5)
     torch.manual_seed(1)
     parts = encoder.parts()
     torch.manual_seed(1)
@@ -104,7 +105,7 @@ def test_all_parts_are_of_one_step_and_what_is_taken_for_new_has_no_id(kind):
 def test_a_delta_that_is_left_out_learns_nothing_in_that_step():
     torch.manual_seed(0)
     both = make("ids+frozen").train()
-    both.delta_dropout = 0.5
+    both.new_share = NewShare(0.5)
     both.parts().ids_NC.sum().backward()
     assert set(both.delta.table.grad.flatten().tolist()) == {0.0, 1.0}
 

@@ -10,7 +10,7 @@ from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import EvaluateConfig
 from vivim.recommend.evaluation import evaluate_run
 from vivim.recommend.leakage import Leakage
-from vivim.recommend.report import Report, SplitResult, group_names, history_names
+from vivim.recommend.report import Report, SplitResult, group_names, history_names, space_told
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,8 @@ def test_lists_beside_accuracy(measured):
     assert test.diversity is None  # nothing but counts
     header, first, *_ = report.list_rows()
     assert dict(zip(header, first, strict=True)) | {"Gini": ""} == {
-        "split": "validation", "K": "1", "coverage": first[2], "Gini": "", "mean views": first[4], "diversity": "-", "flat agrees": "-",
+        "split": "validation", "K": "1", "coverage": first[2], "Gini": "", "mean views": first[4],
+        "diversity in own vectors": "-", "flat agrees": "-",
     }  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def test_the_files_hold_it_all(measured):
     assert [SplitResult.from_dict(name, told) for name, told in kept["splits"].items()] == list(report.splits)
     page = (folder / "results.md").read_text()
     assert "- test: targets after 3-5 items (10): HR@1 1.0000" in page
-    assert "| split | K | coverage | Gini | mean views | diversity | flat agrees |" in page
+    assert "| split | K | coverage | Gini | mean views | diversity in own vectors | flat agrees |" in page
 
 
 def test_leakage_is_said_where_there_is_some(measured):
@@ -82,3 +83,8 @@ def test_a_learned_model_has_vectors_and_its_lists_a_diversity(ring, planted, tm
     report = evaluate_run(RunFolder.open(tmp_path / "run"), ring, EvaluateConfig(k=(5,)), progress=SILENT)
     found = report.splits[1].diversity
     assert found is not None and 0 < found[5] < 2
+    assert report.space == space_told(json.loads((tmp_path / "run" / "results.json").read_text())) == "own vectors"
+
+
+def test_results_of_before_spaces_had_a_name_are_in_own_vectors():
+    assert space_told({"splits": {}}) == "own vectors"

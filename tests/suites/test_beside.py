@@ -18,6 +18,10 @@ def told(value, **changes):
     return {"splits": {"test": test | changes}}
 
 
+def told_in(space, value):
+    return told(0.2, diversity={"10": value}) | ({} if space is None else {"diversity_in": space})
+
+
 def test_means_over_seeds():
     found = beside_of([told(0.2), told(0.4)])
     buckets = found.buckets["test"]
@@ -43,3 +47,14 @@ def test_results_of_before_a_number_was_measured_do_without_it():
     found = beside_of([old, told(0.4)])
     assert [bucket.of for bucket in found.buckets["test"]] == ["seen", "seen"]
     assert ("test", "gini", 10) not in found.lists
+
+
+def test_diversity_is_of_one_space():
+    """Results of before there was a name for it are in own vectors; seeds of several spaces have no mean."""
+    for spaces, expected in (((None, "own vectors"), "own vectors"), (("a.h5 1", "a.h5 1"), "a.h5 1")):
+        found = beside_of([told_in(space, value) for space, value in zip(spaces, (0.4, 0.6), strict=True)])
+        assert (found.space, found.lists["test", "diversity", 10]) == (expected, pytest.approx(0.5))
+        assert found.as_dict()["diversity_in"] == expected
+    mixed = beside_of([told_in(None, 0.4), told_in("a.h5 1", 0.6)])
+    assert mixed.space == "a.h5 1 and own vectors"
+    assert ("test", "diversity", 10) not in mixed.lists and ("test", "gini", 10) in mixed.lists

@@ -58,9 +58,22 @@ def test_buckets_and_lists_are_those_of_the_runs(suites, table):
     assert found["all"] == f"{told['metrics']['hit_rate@2']['value']:.4f}"
     lists = named(table, "lists")
     assert lists["NFM"]["Gini@4"] == f"{told['gini']['4']:.3f}"
-    assert lists["popularity"]["diversity@2"] == "-"
+    assert lists["popularity"]["diversity@2 in own vectors"] == "-"
+    assert lists["NFM"]["diversity@2 in own vectors"] == f"{told['diversity']['2']:.3f}"
     two = [results(suites.table_out, f"idrec-cf-dssm/seed-{seed}")["coverage"]["2"] for seed in (1, 2)]
     assert lists["DSSM"]["coverage@2"] == f"{sum(two) / 2:.4f}"
+
+
+def test_where_rows_are_in_several_spaces_each_says_which(table):
+    line = table.lines[0]
+    assert line.row.name == "popularity"
+    lists = line.beside.lists | {("test", "diversity", 2): 0.5}
+    over_file = dataclasses.replace(line, beside=dataclasses.replace(line.beside, lists=lists, space="titles.h5 01234567"))
+    found = named(dataclasses.replace(table, lines=(over_file, *table.lines[1:])), "lists")
+    assert (found["popularity"]["diversity@2"], found["popularity"]["diversity in"]) == ("0.500", "titles.h5 01234567")
+    assert (found["NFM"]["diversity in"], "diversity@2 in own vectors" in found["NFM"]) == ("own vectors", False)
+    one = named(dataclasses.replace(table, lines=(over_file,)), "lists")
+    assert one["popularity"]["diversity@2 in titles.h5 01234567"] == "0.500"
 
 
 def test_what_counts_has_a_line_of_cost_too(table):

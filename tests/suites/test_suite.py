@@ -18,6 +18,8 @@ def test_every_suite_that_comes_along_can_be_read(name):
         config = found.config_of(row)
         build.resolved(config, has_vectors=row.vectors is not None)
         assert build.needs_vectors(config.items) == (row.vectors is not None), row.name
+    names = {row.vectors for row in found.rows} - {None}
+    assert found.diversity_in in names if len(names) > 1 else found.diversity_in is None  # one file is enough to be the only one
 
 
 SEQUENCE_MODELS = {"nextitnet", "gru4rec", "sasrec", "youtube", "mamba"}
