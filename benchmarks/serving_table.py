@@ -46,7 +46,8 @@ def of_times(result: dict[str, Any]) -> list[str]:
         *_table(rows),
         "",
         f"The floor in the same run: `fdatasync` of 16 KiB {sync['p50']:.1f} ms (p99 {sync['p99']:.1f}), reading all item vectors once "
-        f"{reading:.2f} ms." + (f" Largest resident memory of the server: {small['peak_rss_mib']:,} MiB." if "peak_rss_mib" in small else ""),
+        f"{reading:.2f} ms."
+        + (f" Largest resident memory of the server: {small['peak_rss_mib']:,} MiB." if "peak_rss_mib" in small else ""),
         "",
     ]
     steps = [["history", "one more event, ms", "whole history anew, ms", "ratio"]]
