@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
 from ..recommend.recommender import UserState
+from ..store import memory
 from .answers import Answer, HistoryEntry, Ranked, Reason, Took
 from .catalogue import ItemCatalogue, ItemInfo
 from .config import ServeConfig
@@ -212,6 +213,8 @@ class Service:
             self.catalogue.show([*before, *(snapshot.recommender.items.ids for snapshot in prepared.values())])
             changed = [name for name, run in self.runs.items() if run.swap(prepared[name])]
             self._look_again()
+            if changed:
+                memory.give_back()
             return changed
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """How much memory there is, and how much this process holds; bytes, None where the system does not say."""
 
+import ctypes
 import os
 import resource
 from contextlib import suppress
@@ -44,6 +45,14 @@ def begin_peak_anew() -> None:
     """On Linux, where it is allowed, the peak begins anew at what is held now; else it stays that of the whole process."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def give_back() -> None:
+    """What was freed goes back to the system: glibc keeps it for the thread that had asked for it, however many others ask for more. Other
+    C libraries have no such call, and nothing happens."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _limit_bytes() -> int | None:

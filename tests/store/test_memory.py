@@ -1,5 +1,6 @@
 """What this process holds."""
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -30,3 +31,20 @@ def test_a_peak_that_was_held_is_told():
     held = bytearray(200 * MIB)
     held[::4096] = b"x" * len(held[::4096])
     assert memory.peak_mb() >= 200
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="this C library has no malloc_trim")
+def test_what_was_freed_goes_back_though_something_behind_it_is_held():
+    program = """
+from vivim.store import memory
+def held(): return int(open("/proc/self/statm").read().split()[1]) * 4096 // 2**20
+blocks = [bytearray(b"x") * 60_000 for _ in range(3000)]
+behind = bytearray(b"x") * 60_000
+del blocks
+before = held()
+memory.give_back()
+print(before, held())
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=child_environment(), capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before - after > 100
