@@ -207,7 +207,14 @@ def test_a_checkpoint_of_another_catalogue(capsys: pytest.CaptureFixture[str]) -
     assert "another catalogue" in message
     assert "Give the interactions it was trained on" in message
     shutil.copy("two/catalogue.parquet", "one/catalogue.parquet")
-    assert "mapping hash differs" in refused(capsys, "recommend", "--run", "one", "--history", "b", "--k", "2")
+    assert "catalogue.parquet is not the file that the training left" in refused(
+        capsys, "recommend", "--run", "one", "--history", "b", "--k", "2"
+    )
+    # A run of before there were hashes of files:
+    info = json.loads(Path("one/run.json").read_text())
+    del info["files_sha256"]
+    Path("one/run.json").write_text(json.dumps(info))
+    assert "mapping hash differs" in refused(capsys, *ask)
 
 
 def test_a_run_that_is_remembered_and_gone(capsys: pytest.CaptureFixture[str]) -> None:

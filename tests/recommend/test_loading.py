@@ -110,8 +110,8 @@ def put(name, of):
 @pytest.mark.parametrize(
     ("kind", "tamper", "message"),
     [
-        ("mamba", pickled, r"model\.safetensors is damaged"),
-        ("mamba", zipped, r"model\.safetensors is damaged"),
+        ("mamba", pickled, r"model\.safetensors is no safetensors file: it is a pickle"),
+        ("mamba", zipped, r"model\.safetensors is no safetensors file: it is a zip archive"),
         ("mamba", huge_header, r"model\.safetensors is damaged"),
         ("mamba", cut, r"model\.safetensors is damaged"),
         ("mamba", overlapping, r"model\.safetensors is damaged"),

@@ -158,15 +158,18 @@ def test_the_same_state_looks_the_same_however_it_was_reached(visit, server):
         one.settle()
     other = visit(f"#user={quote(one.page.locator('#who-name').inner_text())}", reduced_motion="reduce")
     other.settle()
-    shots = []
     for each in (one, other):
         each.page.mouse.move(0, 0)
         each.page.evaluate("document.activeElement.blur(), document.getElementById('latency').replaceChildren()")
         each.page.wait_for_function("() => [...document.images].every(image => image.complete || image.loading === 'lazy')")
-        each.page.wait_for_timeout(200)
-        shots.append(pixels(each.page.screenshot()))
-    # Edges of round corners are drawn in tiles, in more than one way.
-    assert (abs(shots[0] - shots[1]).max(axis=2) > 60).mean() < 1e-4
+    for _ in range(20):  # a busy machine draws a picture some time after it has come
+        one.page.wait_for_timeout(200)
+        shots = [pixels(each.page.screenshot()) for each in (one, other)]
+        # Edges of round corners are drawn in tiles, in more than one way.
+        apart = (abs(shots[0] - shots[1]).max(axis=2) > 60).mean()
+        if apart < 1e-4:
+            break
+    assert apart < 1e-4
     one.page.locator("#chips .chip").nth(2).click()
     one.settle()
     assert (abs(pixels(one.page.screenshot()) - shots[0]).max(axis=2) > 60).mean() > 1e-2  # another viewer does look different
