@@ -207,12 +207,10 @@ def test_a_checkpoint_of_another_catalogue(capsys: pytest.CaptureFixture[str]) -
     assert "another catalogue" in message
     assert "Give the interactions it was trained on" in message
     shutil.copy("two/catalogue.parquet", "one/catalogue.parquet")
-    assert "catalogue.parquet is not the file that the training left" in refused(
-        capsys, "recommend", "--run", "one", "--history", "b", "--k", "2"
-    )
-    # A run of before there were hashes of files:
+    ask = ("recommend", "--run", "one", "--history", "b", "--k", "2")
+    assert "catalogue.parquet is not the file that the training left" in refused(capsys, *ask)
     info = json.loads(Path("one/run.json").read_text())
-    del info["files_sha256"]
+    del info["files_sha256"]  # as in a run of before there were hashes of files
     Path("one/run.json").write_text(json.dumps(info))
     assert "mapping hash differs" in refused(capsys, *ask)
 
