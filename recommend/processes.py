@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import lightning_fabric
 import torch
@@ -77,6 +77,13 @@ class Processes:
         """Until all are here."""
         if self.count > 1:
             dist.barrier()
+
+
+@runtime_checkable
+class SharesWork(Protocol):
+    """A part that the processes of a training compute together."""
+
+    processes: Processes
 
 
 class _Gather(torch.autograd.Function):

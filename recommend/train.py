@@ -21,12 +21,13 @@ from .batches import num_batches
 from .checkpoint import FORMAT, RunFolder
 from .config import RecommendConfig
 from .content import CatalogueVectors, lay_out
+from .epochs import EpochLog, FitResult
 from .initial import begin_with
 from .learner import PairLearner
 from .processes import Processes, start
 from .protocol import Split
 from .sequences import Interactions
-from .training import EpochLog, FitResult, Training
+from .training import Training
 
 
 @dataclass(frozen=True)

@@ -7,125 +7,30 @@ checkpoint therefore lets a resumed run end with the same weights as an uninterr
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import lightning_fabric
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import InputError, Interrupted, VivimError
 from ..progress import SILENT, Progress
 from ..store.metric_log import log_metrics
-from ..store.run_folder import pack_optimizer, unpack_optimizer
 from .batches import TrainBatch, num_batches, train_batches
 from .checkpoint import RunFolder
-from .config import Metric, TrainConfig
+from .config import TrainConfig
+from .epochs import Enough, EpochLog, FitResult, Progressed, validation_value
 from .forecast import forecast
-from .gradient_norms import GradientNorms, clip
 from .learner import Trainable
 from .metrics import hit_rate, ndcg
-from .processes import Processes
+from .optimisation import Optimisation, rate_at
+from .processes import Processes, SharesWork
 from .protocol import Split
 from .ranker import Ranks, rank_questions
 from .scorers import ItemScorer
 from .sequences import Questions
-
-
-@runtime_checkable
-class SharesWork(Protocol):
-    """A part that the processes of a training compute together."""
-
-    processes: Processes
-
-
-@dataclass(frozen=True)
-class EpochLog:
-    """One line of log.jsonl. What has a default is not in the logs of earlier versions.
-
-    Attributes:
-        epoch: counted from 1.
-        loss: mean over the positions of the epoch.
-        hit_rate_10: validation HR@10.
-        ndcg_10: validation NDCG@10.
-        train_seconds: of the epoch's steps.
-        validation_seconds: of its validation.
-        positions: predictions learned from.
-        lr: of the last step; parts of the model with a learning rate of their own rise and fall alike.
-        grad_norm_mean: Euclidean norm of all gradients before clipping, mean over the steps where it was finite; None: there are none.
-        grad_norm_max: the largest of them; None likewise.
-        grad_overflows: steps with gradients that were NaN or infinite, which ``precision: 16-mixed`` leaves out.
-    """
-
-    epoch: int
-    loss: float
-    hit_rate_10: float
-    ndcg_10: float
-    train_seconds: float
-    validation_seconds: float
-    positions: int
-    lr: float | None = None
-    grad_norm_mean: float | None = None
-    grad_norm_max: float | None = None
-    grad_overflows: int | None = None
-
-
-class Enough(Exception):
-    """Raised by ``after_epoch``: there will be no more epochs; the training ends as if these were all, and the message says why.
-
-    Raised by the progress it ends the epoch under way too, whose steps are lost, once one is finished. With several processes all must
-    decide the same.
-    """
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What the loop leaves.
-
-    Attributes:
-        epochs: that were trained.
-        best: the one that is in model.safetensors.
-        stopped_early: validation rose no more.
-        parameters: numbers that are trained.
-        stopped_by: what ``Enough`` said; empty where epochs or patience ended it.
-    """
-
-    epochs: tuple[EpochLog, ...]
-    best: EpochLog
-    stopped_early: bool
-    parameters: int
-    stopped_by: str = ""
-
-
-@dataclass
-class Progressed:
-    """How far a training has come; kept in every checkpoint.
-
-    Attributes:
-        epochs: that are finished.
-        step: steps done of the one after.
-        loss_sum: of its losses, each times its positions.
-        positions: of its steps.
-        seconds: that they took.
-    """
-
-    epochs: list[EpochLog] = field(default_factory=list)
-    step: int = 0
-    loss_sum: float = 0.0
-    positions: int = 0
-    seconds: float = 0.0
-
-    @property
-    def epoch(self) -> int:
-        """The one that is under way."""
-        return len(self.epochs) + 1
-
-
-def validation_value(log: EpochLog, metric: Metric) -> float:
-    """What decides between epochs."""
-    return log.ndcg_10 if metric == "ndcg@10" else log.hit_rate_10
 
 
 class Training:
@@ -160,29 +65,13 @@ class Training:
         for module in learner.modules():
             if isinstance(module, SharesWork):
                 module.processes = self.processes
-        optimizer_type = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        # One pass over the tables instead of eight. Fabric cannot clip the gradients of a fused optimizer that a loss scaler feeds.
-        fused = config.precision != "16-mixed"
-        self.optimizer = optimizer_type(learner.parameter_groups(config.lr, config.weight_decay), lr=config.lr, fused=fused)
-        scaled = fabric.setup_optimizers(self.optimizer)
-        assert not isinstance(scaled, tuple)
-        self.scaled = scaled
-        self.average = AveragedModel(self.learner, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
+        self.optimisation = Optimisation(fabric, self.learner, config, self.processes)
         self.scorer: ItemScorer | None = None
         self.done = Progressed()
-        self.norms = GradientNorms(fabric.device)
         self.asked = _drawn(split.validation, config.validation_questions, seed)
         if len(self.asked) < len(split.validation):
             self.progress.say(f"validation after each epoch asks {len(self.asked):,} of {len(split.validation):,} questions, drawn once")
         self.steps = num_batches(split.train, config.batch, max_len, learner.first_target)
-
-    @property
-    def judged(self) -> Trainable:
-        """What is validated and kept: the running mean of the weights where there is one."""
-        if self.average is None:
-            return self.learner
-        assert isinstance(self.average.module, Trainable)
-        return self.average.module
 
     def fit(self, *, resume: bool, after_epoch: Callable[[EpochLog], None] | None = None) -> FitResult:
         """Train until ``config.epochs``, or until validation's ``config.metric`` has not risen for ``config.patience`` epochs.
@@ -225,33 +114,36 @@ class Training:
         expected.require_room()
 
     def _run_epochs(self, after_epoch: Callable[[EpochLog], None] | None) -> FitResult:
-        epochs, enough = self.done.epochs, ""
-        while len(epochs) < self.config.epochs and not self._stale() and not enough:
-            try:
+        enough = ""
+        try:
+            while not self._is_over():
                 self._train()
-            except Enough as reason:
-                assert epochs, "an epoch must be finished before it is enough"
-                enough = str(reason)
-                break
-            log = self._validate()
-            epochs.append(log)
-            self.done, self.norms = Progressed(epochs), GradientNorms(self.fabric.device)
-            if self.processes.first:
-                if self._best() is log:
-                    assert self.scorer is not None
-                    self.judged.save(self.run, self.scorer)
-                self._save()
-                self._write_log()
-            self.scorer = None  # as large as the catalogue
-            log_metrics(self.fabric, asdict(log))
-            try:
+                log = self._finish_epoch()
                 if after_epoch is not None:
                     after_epoch(log)
-            except Enough as reason:
-                enough = str(reason)
-        cut_short = len(epochs) < self.config.epochs and not self._stale()
+        except Enough as reason:
+            assert self.done.epochs, "an epoch must be finished before it is enough"
+            enough = str(reason)
         parameters = sum(parameter.numel() for parameter in self.learner.parameters() if parameter.requires_grad)
-        return FitResult(tuple(epochs), self._best(), self._stale(), parameters, enough if cut_short else "")
+        return FitResult(tuple(self.done.epochs), self._best(), self._stale(), parameters, "" if self._is_over() else enough)
+
+    def _finish_epoch(self) -> EpochLog:
+        """Validate the epoch whose steps are done, and save it."""
+        log = self._validate()
+        self.done = Progressed([*self.done.epochs, log])
+        self.optimisation.begin_epoch()
+        if self.processes.first:
+            if self._best() is log:
+                assert self.scorer is not None
+                self.optimisation.judged.save(self.run, self.scorer)
+            self._save()
+            self._write_log()
+        self.scorer = None  # as large as the catalogue
+        log_metrics(self.fabric, asdict(log))
+        return log
+
+    def _is_over(self) -> bool:
+        return len(self.done.epochs) >= self.config.epochs or self._stale()
 
     def _best(self) -> EpochLog:
         return max(self.done.epochs, key=lambda log: validation_value(log, self.config.metric))
@@ -293,36 +185,22 @@ class Training:
     def _step(self, batch: TrainBatch) -> None:
         rank = self.processes.rank
         torch.manual_seed((batch.step_seed << 16) + rank)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * self._rate(self.done.step)
+        self.optimisation.set_rate(self._rate(self.done.step))
         # Not module(batch): with mixed precision Fabric would look for numbers to convert in the batch, and refuses it as it is frozen.
         with self.fabric.autocast():
             loss = self.learner(batch) * batch.share if len(batch.place_P) else self.learner.nothing(batch)
         value = self.processes.sum(loss.detach())
-        self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        self.processes.sum_gradients(self.learner.parameters())
-        norm = clip(self.fabric, self.learner, self.optimizer, self.config.clip_norm)
-        self.norms.add(norm)
+        norm = self.optimisation.backward(loss)
         # Both in one transfer: a GPU is waited for once in a step.
         loss_sum, norm_now = torch.stack([value.float(), norm.float()]).tolist()
         self._require_finite(loss_sum, norm_now)
-        self.scaled.step()
-        if self.average is not None:
-            self.average.update_parameters(self.learner)
+        self.optimisation.move()
         self.done.loss_sum += loss_sum * batch.positions
         self.done.positions += batch.positions
 
     def _rate(self, step: int) -> float:
         """Share of the learning rate's peak at a step of the epoch that is under way, counted from 0."""
-        total = self.config.epochs * self.steps
-        at = (self.done.epoch - 1) * self.steps + step
-        rising = math.ceil(self.config.warmup * total)
-        if at < rising:
-            return (at + 1) / rising
-        if self.config.schedule == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (at - rising) / max(total - rising, 1)))
+        return rate_at((self.done.epoch - 1) * self.steps + step, self.config.epochs * self.steps, self.config)
 
     def _require_finite(self, loss: float, gradient_norm: float) -> None:
         """All processes have the same numbers, and end together.
@@ -354,7 +232,7 @@ class Training:
 
     def _validate(self) -> EpochLog:
         done, began = self.done, time.monotonic()
-        ranks, norms = self._rank(self.asked), self.norms.fetch(done.step)
+        ranks, norms = self._rank(self.asked), self.optimisation.norms.fetch(done.step)
         log = EpochLog(
             epoch=done.epoch,
             loss=done.loss_sum / max(done.positions, 1),
@@ -377,7 +255,7 @@ class Training:
     def _rank(self, questions: Questions) -> Ranks:
         """Each process ranks its part."""
         mine = np.arange(self.processes.rank, len(questions), self.processes.count)
-        self.scorer = self.judged.scorer()
+        self.scorer = self.optimisation.judged.scorer()
         ranks = rank_questions(self.scorer, questions.take(mine), num_items=len(self.split.items))
         rank = torch.zeros(len(questions), dtype=torch.float64)
         rank[mine] = torch.from_numpy(ranks.rank)
@@ -385,21 +263,15 @@ class Training:
 
     def _save(self) -> None:
         """Weights, optimizer and how far it has come, in one file; the one before is kept until this is on disk."""
-        tensors = {f"learner.{k}": v for k, v in self.learner.state_dict().items()} | pack_optimizer(self.optimizer)
-        tensors["gradient_norms"] = self.norms.sums
-        if self.average is not None:
-            tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        # How far a loss scaler has come (16-mixed), which begins far too high.
-        scaler = self.fabric.strategy.precision.state_dict()
-        self.run.save_state(tensors, asdict(self.done) | ({"scaler": scaler} if scaler else {}))
+        scaler = self.optimisation.scaler()
+        self.run.save_state(self.optimisation.tensors(), asdict(self.done) | ({"scaler": scaler} if scaler else {}))
 
     def _write_log(self) -> None:
-        if self.processes.first:
-            self.run.write_log([asdict(line) for line in self.done.epochs])
+        self.run.write_log([asdict(line) for line in self.done.epochs])
 
     def _load(self) -> None:
         """Go on where the newest checkpoint that can be read was made; from the start where there is none."""
-        if self.run.load_state(self.progress, self._restore) is not None:
+        if self.run.load_state(self.progress, self._restore) is not None and self.processes.first:
             self._write_log()  # the end may have come between the last checkpoint and its line
 
     def _restore(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
@@ -408,18 +280,9 @@ class Training:
         Raises:
             InputError: it holds other things than this version keeps.
         """
-        state = dict(state)
         try:
-            scaler = state.pop("scaler", None)
-            done = Progressed(**(state | {"epochs": [EpochLog(**entry) for entry in state["epochs"]]}))
-            self.learner.load_state_dict(_under("learner.", tensors))
-            if self.average is not None:
-                self.average.load_state_dict(_under("average.", tensors))
-            unpack_optimizer(self.optimizer, tensors)
-            if "gradient_norms" in tensors:  # earlier versions did not look
-                self.norms.sums.copy_(tensors["gradient_norms"])
-            if scaler:
-                self.fabric.strategy.precision.load_state_dict(scaler)
+            done = Progressed.of({name: value for name, value in state.items() if name != "scaler"})
+            self.optimisation.restore(tensors, state.get("scaler"))
         except torch.OutOfMemoryError:
             raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -432,7 +295,3 @@ def _drawn(questions: Questions, count: int | None, seed: int) -> Questions:
     if count is None or count >= len(questions):
         return questions
     return questions.take(np.sort(np.random.default_rng(seed).permutation(len(questions))[:count]))
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

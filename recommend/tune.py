@@ -24,9 +24,9 @@ from ..progress import Progress, SilentProgress
 from ..store import EmbeddingStore
 from ..store.run_folder import write_atomically
 from .config import DEFAULT_SPACE, Metric, RecommendConfig, TuneConfig
+from .epochs import Enough, EpochLog, validation_value
 from .sequences import Interactions
 from .train import train_run
-from .training import Enough, EpochLog, validation_value
 
 SHORT: dict[Metric, str] = {"ndcg@10": "NDCG@10", "hit_rate@10": "HR@10"}
 

@@ -7,9 +7,9 @@ from typing import Any
 from ..progress import Progress
 from ..recommend.checkpoint import RunFolder
 from ..recommend.config import EvaluateConfig, RecommendConfig
+from ..recommend.epochs import Enough, EpochLog
 from ..recommend.evaluation import evaluate_run
 from ..recommend.train import train_run
-from ..recommend.training import Enough, EpochLog
 from ..settings import Settings
 from ..store import EmbeddingStore
 from .data import SuiteData

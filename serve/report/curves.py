@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ...recommend.config import RecommendConfig
-from ...recommend.training import EpochLog
+from ...recommend.epochs import EpochLog
 from .evidence import Evidence, Missing
 
 

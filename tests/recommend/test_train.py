@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from vivim.errors import InputError, Interrupted, VivimError
 from vivim.progress import SILENT, SilentProgress
-from vivim.recommend import training
+from vivim.recommend import optimisation, training
 from vivim.recommend.batches import num_batches, train_batches
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import EvaluateConfig, RecommendConfig
@@ -319,14 +319,12 @@ def test_an_embedding_file_that_lacks_items_is_counted_or_refused_with_examples(
 
 
 def test_the_learning_rate_rises_and_falls_as_configured(ring, tmp_path, monkeypatch):
-    from vivim.recommend import training
-
     seen = []
     original = training.Training._step
 
     def step(self, batch):
         original(self, batch)
-        seen.append(self.optimizer.param_groups[0]["lr"])
+        seen.append(self.optimisation.optimizer.param_groups[0]["lr"])
 
     monkeypatch.setattr(training.Training, "_step", step)
     run(ring, tmp_path / "run", config(epochs=4, schedule="cosine", warmup=0.25, lr=0.1))
@@ -344,14 +342,14 @@ def test_the_learning_rate_rises_and_falls_as_configured(ring, tmp_path, monkeyp
 @pytest.mark.parametrize("clip_norm", [0.0, 0.5], ids=["not clipped", "clipped"])
 def test_the_norms_of_the_gradients_are_logged_as_they_were_before_clipping(ring, tmp_path, monkeypatch, clip_norm):
     seen = []
-    original = training.clip
+    original = optimisation.clip
 
     def looked_at(fabric, module, optimizer, limit):
         flat = torch.cat([parameter.grad.flatten().double() for parameter in module.parameters() if parameter.grad is not None])
         seen.append(float(flat.square().sum().sqrt()))
         return original(fabric, module, optimizer, limit)
 
-    monkeypatch.setattr(training, "clip", looked_at)
+    monkeypatch.setattr(optimisation, "clip", looked_at)
     run(ring, tmp_path / "run", config(epochs=2, clip_norm=clip_norm))
     lines, steps = logged(tmp_path / "run"), len(seen) // 2
     assert steps > 2
@@ -387,8 +385,6 @@ def test_what_an_earlier_version_began_is_gone_on_with(ring, tmp_path):
 
 
 def test_the_mean_of_the_weights_is_kept_in_their_place(ring, tmp_path, monkeypatch):
-    from vivim.recommend import training
-
     history = []
     original = training.Training._step
 
@@ -495,8 +491,6 @@ def test_two_runs_in_one_folder_are_refused(ring, tmp_path):
 
 
 def test_too_little_memory_is_said_with_advice(ring, tmp_path, monkeypatch):
-    from vivim.recommend import training
-
     def step(self, batch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8 GiB")
 

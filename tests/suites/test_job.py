@@ -5,7 +5,7 @@ import json
 
 import pytest
 from vivim.progress import SILENT
-from vivim.recommend.training import Enough, EpochLog
+from vivim.recommend.epochs import Enough, EpochLog
 from vivim.suites.job import Budget, spent_seconds, train_and_measure
 from vivim.suites.sheets import sheets
 from vivim.suites.table import table_of
