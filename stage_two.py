@@ -64,7 +64,8 @@ def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None
 
 def run_tune(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None, out: Path | None) -> Summary:
     """Many short trainings; what the best of them chose."""
-    from .recommend.tune import SHORT, tune
+    from .recommend.epochs import LABELS, metric_field
+    from .recommend.tune import tune
 
     workspace = Workspace(pipeline.runs)
     config = recommend_config(pipeline, has_vectors=embeddings is not None or workspace.has_embeddings())
@@ -86,7 +87,7 @@ def run_tune(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None,
         data_location=location,
     )
     keys = list(pipeline.tune.space)
-    name, column = SHORT[found.metric], f"validation_{found.metric.replace('@', '_')}"
+    name, column = LABELS[found.metric], f"validation_{metric_field(found.metric)}"
     ranked = sorted(found.trials, key=lambda trial: -(trial.best or 0.0))
     rows = [
         (
@@ -327,11 +328,13 @@ def _run_name(config: "RecommendConfig") -> str:
 
 
 def _train_headline(config: "RecommendConfig", done: "TrainSummary") -> str:
+    from .recommend.epochs import LABELS
+
     name = config.model.kind
     if done.fit is None:
         return f"{name} counted over {len(done.split.train.items):,} training interactions of {len(done.split.items):,} items"
     best = done.fit.best
-    by = " by HR@10" if config.train.metric == "hit_rate@10" else ""
+    by = "" if config.train.metric == "ndcg@10" else f" by {LABELS[config.train.metric]}"
     return (
         f"{name} over {config.items.kind}: best epoch{by} {best.epoch} of {len(done.fit.epochs)}, "
         f"validation HR@10 {best.hit_rate_10:.4f}, NDCG@10 {best.ndcg_10:.4f}; {done.seconds_per_epoch():.1f} s per epoch, "

@@ -97,6 +97,15 @@ class Progressed:
         return len(self.epochs) + 1
 
 
+LABELS: dict[Metric, str] = {"ndcg@10": "NDCG@10", "hit_rate@10": "HR@10"}
+"""Names of metrics for people."""
+
+
+def metric_field(metric: Metric) -> str:
+    """Its name in ``EpochLog``, log.jsonl and tables."""
+    return metric.replace("@", "_")
+
+
 def validation_value(log: EpochLog, metric: Metric) -> float:
     """What decides between epochs."""
     return log.ndcg_10 if metric == "ndcg@10" else log.hit_rate_10

@@ -24,11 +24,9 @@ from ..progress import Progress, SilentProgress
 from ..store import EmbeddingStore
 from ..store.run_folder import write_atomically
 from .config import DEFAULT_SPACE, Metric, RecommendConfig, TuneConfig
-from .epochs import Enough, EpochLog, validation_value
+from .epochs import LABELS, Enough, EpochLog, metric_field, validation_value
 from .sequences import Interactions
 from .train import train_run
-
-SHORT: dict[Metric, str] = {"ndcg@10": "NDCG@10", "hit_rate@10": "HR@10"}
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def tune(
         trials = _trials(study, metric)
         _write_table(out / "trials.csv", trials, metric)
         done = _best(trials)
-        progress.advance(1, f"best {SHORT[metric]} {done.best:.4f}" if done else "")
+        progress.advance(1, f"best {LABELS[metric]} {done.best:.4f}" if done else "")
 
     progress.start("tune", search.trials, "trials")
     try:
@@ -175,7 +173,7 @@ class _Watch:
         self.best, self.epochs = max(self.best, validation_value(log, self.metric)), log.epoch
         self.trial.report(self.best, log.epoch)
         self.trial.set_user_attr("epochs", log.epoch)
-        self.trial.set_user_attr(_column(self.metric), self.best)
+        self.trial.set_user_attr(metric_field(self.metric), self.best)
         self.look_at_time()
         if self.trial.should_prune():
             raise optuna.TrialPruned
@@ -229,10 +227,6 @@ def _require_metric(study: Any, metric: Metric, out: Path) -> None:
     study.set_user_attr("metric", metric)
 
 
-def _column(metric: Metric) -> str:
-    return metric.replace("@", "_")
-
-
 def _trials(study: Any, metric: Metric) -> tuple[Trial, ...]:
     found = []
     for trial in study.get_trials(deepcopy=False):
@@ -242,7 +236,7 @@ def _trials(study: Any, metric: Metric) -> tuple[Trial, ...]:
             Trial(
                 trial.number,
                 trial.state.name.lower(),
-                told.get(_column(metric)),
+                told.get(metric_field(metric)),
                 told.get("epochs", 0),
                 round(seconds, 1),
                 dict(trial.params),
@@ -258,7 +252,7 @@ def _best(trials: tuple[Trial, ...]) -> Trial | None:
 
 def _write_table(path: Path, trials: tuple[Trial, ...], metric: Metric) -> None:
     rows = [
-        {"trial": t.number, "state": t.state, f"validation_{_column(metric)}": t.best, "epochs": t.epochs, "seconds": t.seconds, **t.chosen}
+        {"trial": t.number, "state": t.state, f"validation_{metric_field(metric)}": t.best, "epochs": t.epochs, "seconds": t.seconds, **t.chosen}
         for t in trials
     ]
     write_atomically(path, pl.DataFrame(rows, infer_schema_length=None).write_csv())
