@@ -252,7 +252,14 @@ def _best(trials: tuple[Trial, ...]) -> Trial | None:
 
 def _write_table(path: Path, trials: tuple[Trial, ...], metric: Metric) -> None:
     rows = [
-        {"trial": t.number, "state": t.state, f"validation_{metric_field(metric)}": t.best, "epochs": t.epochs, "seconds": t.seconds, **t.chosen}
+        {
+            "trial": t.number,
+            "state": t.state,
+            f"validation_{metric_field(metric)}": t.best,
+            "epochs": t.epochs,
+            "seconds": t.seconds,
+            **t.chosen,
+        }
         for t in trials
     ]
     write_atomically(path, pl.DataFrame(rows, infer_schema_length=None).write_csv())
