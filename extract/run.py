@@ -17,7 +17,7 @@ from .engines import Engine, LocalEngine, MakeEngine
 from .frame_writer import FrameCacheWriter
 from .ledger import Entry, Ledger
 from .merge import DamagedShardError, merge_if_new
-from .parts import WHOLE, Share, open_parts, part_of, parts_of, shard_files, take_over
+from .parts import WHOLE, Parts, Share, open_parts, part_of, parts_of, shard_files, take_over
 from .run_log import note_run
 from .schedule import Plan, make_plan
 from .shard_loop import ClipEncoder, Tally
@@ -67,54 +67,70 @@ def extract_catalogue(
         pool = DecodePool(source.reader, config.workers, config.timeout_seconds, ahead=2 * config.batch_clips)
         local = LocalEngine(pool, encoder, config.batch_clips, parts.ledger)
         engines = (local if engine is None else engine(pool, encoder, config.batch_clips), local)
-        tally, total, write_seconds = Tally(), len(catalogue), 0.0
-        while True:
-            entries = parts.ledger.entries()
-            if keep is not None:
-                entries = {id_: entry for id_, entry in entries.items() if entry.state == "failed" or keep.hashes.get(id_) == entry.sha256}
-            plan = make_plan(catalogue, entries, parts.ledger.suspects(), retry_failed=retry_failed)
-            writer = ShardWriter(
-                parts,
-                recipe,
-                encoder.dim,
-                hashes=plan.hashes,
-                stats=plan.stats,
-                clips=config.shard_clips,
-                seconds=config.commit_seconds,
-                keep=keep,
-                thumbnails=config.thumbnails,
-            )
+        tally, write_seconds = Tally(), 0.0
+        sha256: str | None = None
+        while sha256 is None:
+            plan = make_plan(catalogue, _entries(parts.ledger, keep), parts.ledger.suspects(), retry_failed=retry_failed)
+            writer = _writer(parts, recipe, encoder.dim, plan, config, keep)
             _follow(plan, engines, writer, tally, progress, out)
-            write_seconds += writer.write_seconds
+            merging = time.monotonic()
+            sha256 = _merge(out, parts, progress) if share.count == 1 else ""
+            write_seconds += writer.write_seconds + time.monotonic() - merging
             retry_failed = False
-            if share.count > 1:
-                sha256 = ""
-                break
-            try:
-                merging = time.monotonic()
-                sha256 = merge_if_new(out, parts, progress)
-                write_seconds += time.monotonic() - merging
-                break
-            except DamagedShardError as error:
-                progress.say(f"{error.shard.name} is damaged and put aside; its clips are done again")
-                parts.put_aside(error.shard)
-    failures = tuple(sorted(tally.failures, key=lambda failure: failure.id))
     seconds = time.monotonic() - started
     times = _stage_times(seconds, write_seconds, tally, pool.statistics, config, encoder.device.type)
-    done = ExtractSummary(
+    done = _summarise(len(catalogue), tally, sha256, times, told=engine is None)
+    note_run(parts_of(out) / share.folder, done, progress)
+    return done
+
+
+def _entries(ledger: Ledger, keep: FrameCacheWriter | None) -> dict[str, Entry]:
+    """What is done and what failed; without what has a vector and lacks the frames that are to be kept."""
+    entries = ledger.entries()
+    if keep is None:
+        return entries
+    return {id_: entry for id_, entry in entries.items() if entry.state == "failed" or keep.hashes.get(id_) == entry.sha256}
+
+
+def _writer(parts: Parts, recipe: Recipe, dim: int, plan: Plan, config: ExtractConfig, keep: FrameCacheWriter | None) -> ShardWriter:
+    return ShardWriter(
+        parts,
+        recipe,
+        dim,
+        hashes=plan.hashes,
+        stats=plan.stats,
+        clips=config.shard_clips,
+        seconds=config.commit_seconds,
+        keep=keep,
+        thumbnails=config.thumbnails,
+    )
+
+
+def _merge(out: Path, parts: Parts, progress: Progress) -> str | None:
+    """Hash of the file of all shards; None: one of them was damaged and put aside, so that its clips are to be done again."""
+    try:
+        return merge_if_new(out, parts, progress)
+    except DamagedShardError as error:
+        progress.say(f"{error.shard.name} is damaged and put aside; its clips are done again")
+        parts.put_aside(error.shard)
+        return None
+
+
+def _summarise(total: int, tally: Tally, sha256: str, times: StageTimes, *, told: bool) -> ExtractSummary:
+    """With a verdict if it can be told from the times, which are those of this machine."""
+    failures = tuple(sorted(tally.failures, key=lambda failure: failure.id))
+    return ExtractSummary(
         total=total,
         embedded=tally.embedded,
         unchanged=total - tally.embedded - len(failures),
         failures=failures,
-        seconds=seconds,
+        seconds=times.seconds,
         decode_wait_seconds=tally.decode_wait_seconds,
         encode_seconds=tally.encode_seconds,
         decoders=dict(tally.decoders),
         sha256=sha256,
-        verdict=verdict(times) if engine is None and tally.embedded else None,
+        verdict=verdict(times) if told and tally.embedded else None,
     )
-    note_run(parts_of(out) / share.folder, done, progress)
-    return done
 
 
 def _stage_times(
