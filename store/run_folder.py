@@ -204,9 +204,18 @@ class RunFolder:
         write_atomically(self.path / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
     def read_log(self) -> list[dict[str, Any]]:
-        """The lines of log.jsonl; none where there is no log."""
+        """The lines of log.jsonl; none where there is no log.
+
+        Raises:
+            InputError: it is damaged.
+        """
         path = self.path / "log.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+        if not path.is_file():
+            return []
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path} is damaged ({error}); train the run again, or delete the file to go without its curves.") from error
 
     def info(self) -> dict[str, Any]:
         """The content of run.json."""

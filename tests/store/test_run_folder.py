@@ -83,6 +83,17 @@ def test_one_of_an_earlier_version_without_a_hash_is_read(two):
     assert two.load_state(SILENT)[1] == {"step": 2}
 
 
+def test_a_log_is_read_as_it_was_written_and_a_damaged_one_is_named(two):
+    assert two.read_log() == []
+    lines = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": None}]
+    two.write_log(lines)
+    assert two.read_log() == lines
+    for spoilt in (b'{"epoch": 1}\n{"epo', b"\xff\n"):
+        (two.path / "log.jsonl").write_bytes(spoilt)
+        with pytest.raises(InputError, match=r"log\.jsonl is damaged .*; train the run again, or delete the file"):
+            two.read_log()
+
+
 def test_one_that_cannot_be_put_back_is_passed_over(two):
     restored = []
 
