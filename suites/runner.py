@@ -212,11 +212,12 @@ class _Schedule:
         """Is the run measured, was it trained as it would be now, and would it not go on?"""
         if not (job.folder / "run.json").exists() or not is_measured(job.folder):
             return False
-        info = RunFolder.open(job.folder).info()
+        run = RunFolder.open(job.folder)
+        info = run.info()
         if (info.get("fit") or {}).get("stopped_by") == BUDGET and spent_seconds(job.folder) < (job.budget_seconds or float("inf")):
             return False
         return (
-            _what_decides(RecommendConfig.model_validate(info["config"])) == _what_decides(job.config)
+            _what_decides(run.config()) == _what_decides(job.config)
             and info["card"]["dataset_sha256"] == self.dataset_sha256
             and (info["embeddings"] or {}).get("sha256") == _content_sha256(job)
         )

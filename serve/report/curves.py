@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from ...recommend.config import RecommendConfig
 from ...recommend.epochs import EpochLog
 from .evidence import Evidence, Missing
 
@@ -67,5 +66,5 @@ def look_at_training(evidence: Evidence) -> Curves | Missing:
     stopped = "validation stopped rising" if fit["stopped_early"] else f"all {fit['epochs']} epochs were done"
     if fit.get("stopped_by"):
         stopped = f"training was stopped by {fit['stopped_by']}"
-    clip_norm = RecommendConfig.model_validate(info["config"]).train.clip_norm
+    clip_norm = evidence.run.config().train.clip_norm
     return Curves(epochs, fit["best_epoch"], stopped, fit["parameters"], fit["seconds"], info.get("peak_memory_mb"), clip_norm)
