@@ -181,7 +181,7 @@ class MambaBlock(nn.Module):
         return MambaState(zeros(batch, self.conv_weight.shape[-1] - 1, self.d_inner), zeros(batch, self.d_inner, self.d_state))
 
     def step(self, x_BC: torch.Tensor, state: MambaState) -> tuple[torch.Tensor, MambaState]:
-        """Read one more token in constant time: ``step`` over a sequence equals ``forward`` over it.
+        """Read one more token in constant time: ``step`` over a sequence equals ``forward`` over it. For answering; it has no gradients.
 
         Args:
             x_BC: one token per sequence.

@@ -19,7 +19,7 @@ def selective_step(
     """The output (B, D) and the next state (B, D, N): dt = softplus(delta); h = exp(dt A) h + dt u B; y = <h, C> + D u.
 
     Source: Gu and Dao, "Mamba" (2023), Algorithm 2. As few operations as there can be: a step is so small that calling them is what it
-    costs.
+    costs; they work in place, so that no gradient leads back through the state.
 
     Args:
         u_BD: input.
