@@ -17,6 +17,21 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+@pytest.fixture
+def told():
+    """A ``Progress`` that keeps what is said to it, in ``told.lines``."""
+    from vivim.progress import SilentProgress
+
+    class Told(SilentProgress):
+        def __init__(self):
+            self.lines = []
+
+        def say(self, line):
+            self.lines.append(line)
+
+    return Told()
+
+
 @pytest.fixture(scope="session")
 def ring():
     """Forty viewers who all watch 30 items round in a circle: after item i comes item i + 1, so that the truth is known.

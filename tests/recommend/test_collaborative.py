@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from vivim.errors import InputError
-from vivim.progress import SILENT, SilentProgress
+from vivim.progress import SILENT
 from vivim.recommend import build
 from vivim.recommend.batches import TrainBatch, train_batches
 from vivim.recommend.build import resolved
@@ -239,17 +239,9 @@ def test_items_are_those_of_every_other_model():
     assert [resolved(free, has_vectors=there).items.kind for there in (True, False)] == ["ids+frozen", "ids"]
 
 
-class Told(SilentProgress):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, line):
-        self.lines.append(line)
-
-
 @pytest.mark.parametrize("kind", ["dssm", "lightgcn"])
-def test_another_run_begins_with_the_item_table_and_not_with_what_the_graph_made_of_it(tmp_path, kind, planted):
-    data, told = planted.blocks(), Told()
+def test_another_run_begins_with_the_item_table_and_not_with_what_the_graph_made_of_it(tmp_path, kind, planted, told):
+    data = planted.blocks()
     planted.fit(data, tmp_path / "one", config(kind, epochs=1))
     table = load_file(tmp_path / "one/items.safetensors")["table"]
     assert torch.equal(table, load_file(tmp_path / "one/model.safetensors")["items"]) == (kind == "dssm")

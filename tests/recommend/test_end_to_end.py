@@ -116,19 +116,13 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(frames, ring, tmp_path, ki
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
 
 
-def test_it_begins_with_the_weights_of_another_run(frames, ring, tmp_path):
-    class Told(SilentProgress):
-        lines: list[str] = []  # noqa: RUF012
-
-        def say(self, line):
-            self.lines.append(line)
-
+def test_it_begins_with_the_weights_of_another_run(frames, ring, tmp_path, told):
     run(ring, tmp_path / "first", config(frames))
     conf = config(frames, "ids+end-to-end", init=tmp_path / "first", lr=1e-9, epochs=1)
-    run(ring, tmp_path / "second", conf, progress=Told())
+    run(ring, tmp_path / "second", conf, progress=told)
     first, second = (load_file(tmp_path / name / "items.safetensors") for name in ("first", "second"))
     torch.testing.assert_close(second["content.project.0.weight"], first["project.0.weight"], atol=1e-4, rtol=0)
-    assert any("tensors of the user model" in line for line in Told.lines)
+    assert any("tensors of the user model" in line for line in told.lines)
     run(ring, tmp_path / "ids", config(frames, "ids"))
     other = config(frames, "ids", init=tmp_path / "ids")
     other = other.model_copy(update={"model": other.model.model_copy(update={"d_model": 24, "kind": "gru4rec"})})

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from vivim.progress import SilentProgress
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import EvaluateConfig
 from vivim.recommend.evaluation import evaluate_run
@@ -11,17 +10,15 @@ from vivim.store import EmbeddingStore
 POPULARITY = {"model": {"kind": "popularity"}}
 
 
-class Told(SilentProgress):
-    def __init__(self):
-        self.lines = []
+@pytest.fixture
+def measure(told):
+    """``measure(run, data, store=None)``: the report, and what was said."""
 
-    def say(self, line):
-        self.lines.append(line)
+    def measure(run, data, store=None):
+        told.lines.clear()
+        return evaluate_run(RunFolder.open(run), data, EvaluateConfig(k=(2,)), vectors=store, progress=told), list(told.lines)
 
-
-def measure(run, data, store=None, k=2):
-    told = Told()
-    return evaluate_run(RunFolder.open(run), data, EvaluateConfig(k=(k,)), vectors=store, progress=told), told.lines
+    return measure
 
 
 @pytest.fixture
@@ -32,7 +29,7 @@ def opposites(ring, write_vectors, tmp_path):
     return EmbeddingStore.open(tmp_path / "v.h5")
 
 
-def test_popularity_has_a_diversity_over_a_file(ring, planted, tmp_path, opposites):
+def test_popularity_has_a_diversity_over_a_file(ring, planted, tmp_path, opposites, measure):
     """Two items of a list are of cosine 1 or -1, so that the mean over lists is twice the share whose rows are of different parity."""
     planted.fit(ring, tmp_path / "run", POPULARITY)
     own, lines = measure(tmp_path / "run", ring)
@@ -53,7 +50,7 @@ def lists_of(run, data):
         yield [int(row) for row in np.lexsort((np.arange(30), -counts)) if row not in seen][:2]
 
 
-def test_a_run_with_vectors_is_measured_in_them_as_long_as_they_are_there(ring, planted, tmp_path, opposites, write_vectors):
+def test_a_run_with_vectors_is_measured_in_them_as_long_as_they_are_there(ring, planted, tmp_path, opposites, write_vectors, measure):
     """content-mean's own vectors are the standardised ones of the file: the same number under both names."""
     planted.fit(ring, tmp_path / "run", {"model": {"kind": "content-mean"}}, opposites)
     there, lines = measure(tmp_path / "run", ring)
@@ -67,7 +64,7 @@ def test_a_run_with_vectors_is_measured_in_them_as_long_as_they_are_there(ring, 
     assert there.splits[1].diversity[2] == pytest.approx(gone.splits[1].diversity[2])
 
 
-def test_a_file_of_too_few_items_is_not_taken(ring, planted, tmp_path, write_vectors):
+def test_a_file_of_too_few_items_is_not_taken(ring, planted, tmp_path, write_vectors, measure):
     planted.fit(ring, tmp_path / "run", {"model": {"kind": "dssm", "d_model": 8}, "train": {"epochs": 1}})
     own, _ = measure(tmp_path / "run", ring)
     write_vectors(tmp_path / "few.h5", ring.items.ids[:15])

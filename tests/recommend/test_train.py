@@ -417,21 +417,15 @@ def test_an_interrupted_run_with_everything_in_it_resumes_to_the_same_bytes(ring
     assert all(line["grad_norm_mean"] < line["grad_norm_max"] and line["grad_overflows"] == 0 for line in logged(tmp_path / "cut"))
 
 
-def test_the_newest_checkpoint_that_can_be_read_is_gone_on_from(ring, tmp_path):
-    class Told(SilentProgress):
-        lines: list[str] = []  # noqa: RUF012
-
-        def say(self, line):
-            self.lines.append(line)
-
+def test_the_newest_checkpoint_that_can_be_read_is_gone_on_from(ring, tmp_path, told):
     conf = config(epochs=3)
     run(ring, tmp_path / "whole", conf)
     with pytest.raises(Interrupted):
         run(ring, tmp_path / "cut", conf, progress=StopAfter(3))
     last = tmp_path / "cut" / "last.safetensors"
     last.write_bytes(last.read_bytes()[:-100])
-    run(ring, tmp_path / "cut", conf, resume=True, progress=Told())
-    assert any("cannot be read" in line and "previous.safetensors" in line for line in Told.lines)
+    run(ring, tmp_path / "cut", conf, resume=True, progress=told)
+    assert any("cannot be read" in line and "previous.safetensors" in line for line in told.lines)
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (tmp_path / "cut" / "model.safetensors").read_bytes()
     with pytest.raises(Interrupted):
         run(ring, tmp_path / "lost", conf, progress=StopAfter(3))

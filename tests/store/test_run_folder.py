@@ -11,17 +11,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from vivim.errors import InputError
-from vivim.progress import SILENT, SilentProgress
+from vivim.progress import SILENT
 from vivim.store import failpoints
 from vivim.store.run_folder import RunFolder
-
-
-class Told(SilentProgress):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, line):
-        self.lines.append(line)
 
 
 @pytest.fixture
@@ -40,8 +32,7 @@ def metadata(path):
         return dict(file.metadata())
 
 
-def test_the_newest_is_what_was_saved_last(two):
-    told = Told()
+def test_the_newest_is_what_was_saved_last(two, told):
     tensors, state = two.load_state(told)
     assert (tensors["a"].tolist(), int(tensors["b"]), state) == ([2.0] * 3, 2, {"step": 2})
     assert not told.lines
@@ -63,11 +54,10 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize(("spoil", "says"), TAMPERED.values(), ids=TAMPERED.keys())
-def test_what_was_not_saved_so_is_passed_over_for_the_one_before(two, spoil, says):
+def test_what_was_not_saved_so_is_passed_over_for_the_one_before(two, told, spoil, says):
     before = (two.path / "last.safetensors").read_bytes()
     spoil(two.path / "last.safetensors")
     assert (two.path / "last.safetensors").read_bytes() != before
-    told = Told()
     tensors, state = two.load_state(told)
     assert (tensors["a"].tolist(), state) == ([1.0] * 3, {"step": 1})
     (line,) = told.lines
@@ -94,7 +84,7 @@ def test_a_log_is_read_as_it_was_written_and_a_damaged_one_is_named(two):
             two.read_log()
 
 
-def test_one_that_cannot_be_put_back_is_passed_over(two):
+def test_one_that_cannot_be_put_back_is_passed_over(two, told):
     restored = []
 
     def restore(tensors, state):
@@ -102,7 +92,6 @@ def test_one_that_cannot_be_put_back_is_passed_over(two):
             raise InputError("of something else")
         restored.append(state)
 
-    told = Told()
     assert two.load_state(told, restore)[1] == {"step": 1}
     assert restored == [{"step": 1}]
     assert "of something else" in told.lines[0]

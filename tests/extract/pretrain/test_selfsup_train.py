@@ -59,14 +59,6 @@ class StopsAt(SilentProgress):
             raise KeyboardInterrupt
 
 
-class Told(SilentProgress):
-    def __init__(self):
-        self.lines = []
-
-    def say(self, line):
-        self.lines.append(line)
-
-
 def test_training_lowers_the_loss_and_leaves_weights_that_extraction_loads(folder, tmp_path):
     result = pretrain(folder, tmp_path / "run", settings(epochs=12))
     losses = [epoch.loss for epoch in result.epochs]
@@ -122,11 +114,10 @@ def test_mixed_precision_trains(folder, tmp_path, decoded):
     assert result.epochs[0].loss == pytest.approx(plain.epochs[0].loss, rel=0.05)
 
 
-def test_clips_that_all_look_alike_are_called_a_collapse(tmp_path, clips):
+def test_clips_that_all_look_alike_are_called_a_collapse(tmp_path, clips, told):
     (tmp_path / "clips").mkdir()
     for name in "abcd":
         clips.write(tmp_path / "clips" / f"{name}.mp4", 8)
-    told = Told()
     config = settings(epochs=1, views={"min_span": 1, "min_area": 1, "jitter": 0, "grey": 0})
     result = pretrain_on_clips(
         tmp_path / "clips",
@@ -159,8 +150,7 @@ def test_folders_without_enough_clips_are_refused(tmp_path, clips):
         pretrain(tmp_path / "clips", tmp_path / "run")
 
 
-def test_fewer_clips_than_a_batch_are_warned_of(folder, tmp_path, decoded):
-    told = Told()
+def test_fewer_clips_than_a_batch_are_warned_of(folder, tmp_path, decoded, told):
     pretrain(folder, tmp_path / "run", settings(epochs=1, batch=64), progress=told, frames=decoded)
     assert any("8 clips are fewer than a batch (64)" in line for line in told.lines)
 
