@@ -6,6 +6,7 @@ Legend: B histories, L positions, N items, R rows, D model width.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .item_encoders import EncodesNew, ItemEncoder, ItemParts
-from .models.vector_model import VectorModel
+from .models.vector_model import VectorModel, step_of
 
 _HIGHEST_SCALE = 100.0  # of logits of unit vectors; beyond it a softmax over them is a maximum
 
@@ -70,13 +71,27 @@ class ScaledUsers(nn.Module):
         user_BD, state = self._inner().step(item_BD, state)
         return self._scale(user_BD), state
 
+    def stepper(self) -> Callable[[torch.Tensor, Any], tuple[torch.Tensor, Any]]:
+        inner, factor = step_of(self._inner()), self._factor()
+
+        def step(item_BD: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+            user_BD, state = inner(item_BD, state)
+            return self._directed(user_BD) * factor, state
+
+        return step
+
     def read(self, items_BLD: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
         user_BD, state = self._inner().read(items_BLD, state)
         return self._scale(user_BD), state
 
     def _scale(self, users: torch.Tensor) -> torch.Tensor:
-        users = F.normalize(users, dim=-1) if self.unit else users
-        return users * self.log_scale.exp().clamp_max(_HIGHEST_SCALE)
+        return self._directed(users) * self._factor()
+
+    def _directed(self, users: torch.Tensor) -> torch.Tensor:
+        return F.normalize(users, dim=-1) if self.unit else users
+
+    def _factor(self) -> torch.Tensor:
+        return self.log_scale.exp().clamp_max(_HIGHEST_SCALE)
 
     def _inner(self) -> VectorModel[Any]:
         return cast(VectorModel[Any], self.model)

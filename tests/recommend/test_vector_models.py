@@ -10,6 +10,7 @@ from vivim.recommend.models.gru4rec import Gru4RecUserModel
 from vivim.recommend.models.mamba import MambaUserModel, mamba2
 from vivim.recommend.models.nextitnet import NextItNetUserModel
 from vivim.recommend.models.sasrec import SasRecUserModel
+from vivim.recommend.models.vector_model import Steps, step_of
 from vivim.recommend.models.youtube import YoutubeUserModel
 from vivim.recommend.similarity import ScaledUsers
 
@@ -72,6 +73,26 @@ def test_weights_from_a_file_make_the_same_model(tmp_path, name):
     assert torch.equal(fresh(items), saved(items))
     user, _ = fresh.read(items, fresh.initial_state(3))
     torch.testing.assert_close(user, saved(items)[:, -1], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_quickest_step_equals_the_whole_history(model):
+    items = torch.randn(2, 9, width(model))
+    step, state = step_of(model), model.initial_state(2)
+    for l, whole in enumerate(model(items).unbind(1)):  # noqa: E741
+        user, state = step(items[:, l], state)
+        torch.testing.assert_close(user, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_cosine_around_a_model_steps_as_quickly_as_the_model():
+    """The layers are taken out of the model once, so that a step that was made before they are gone needs them no more."""
+    model = MODELS["cosine"]().eval()
+    assert isinstance(model, Steps)
+    step, state = step_of(model), model.initial_state(1)
+    with torch.no_grad():
+        del model.model.layers[:]
+        user, _ = step(torch.randn(1, 16), state)
+    assert float(user.norm()) == pytest.approx(10, rel=1e-4)  # over the temperature of 0.1
 
 
 @given(length=st.integers(1, 12), batch=st.integers(1, 4), seed=st.integers(0, 1000))
