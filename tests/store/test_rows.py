@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from vivim.store import Rows, content_sha256, vector_faults
+from vivim.store import Rows, content_sha256, file_sha256, vector_faults
 
 
 def test_faults_are_found_and_named():
@@ -56,3 +56,9 @@ def test_columns_of_different_lengths_are_our_own_mistake(samples):
     rows = samples.rows("ab")
     with pytest.raises(AssertionError):
         Rows(rows.ids, rows.vectors_ND[:1], rows.sha256, rows.times_seconds_NT, rows.decoder, rows.short_N)
+
+
+def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path):
+    """The first example of FIPS 180-2."""
+    (tmp_path / "file").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
