@@ -16,6 +16,7 @@ from vivim.recommend.batches import num_batches, train_batches
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import EvaluateConfig, RecommendConfig
 from vivim.recommend.content import CatalogueVectors, lay_out
+from vivim.recommend.epochs import Enough
 from vivim.recommend.evaluation import evaluate_run
 from vivim.recommend.ranker import rank_questions
 from vivim.recommend.sequences import Interactions, Sequences
@@ -35,10 +36,10 @@ def config(model="mamba", items="ids", loss="full", **train):
     )
 
 
-def run(interactions, out, conf, *, seed=3, resume=False, progress=SILENT, store=None):
-    return train_run(
-        interactions, store, conf, out, seed=seed, device="cpu", resume=resume, progress=progress, data_location={"path": "made by a test"}
-    )
+def run(interactions, out, conf, *, seed=3, resume=False, progress=SILENT, store=None, after_epoch=None):
+    where = {"path": "made by a test"}
+    how = {"seed": seed, "device": "cpu", "resume": resume, "progress": progress, "data_location": where, "after_epoch": after_epoch}
+    return train_run(interactions, store, conf, out, **how)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,15 @@ def test_training_stops_when_validation_no_longer_rises(ring, tmp_path):
     summary = run(ring, tmp_path / "run", config(epochs=60, patience=2))
     assert summary.fit.stopped_early
     assert len(summary.fit.epochs) == summary.fit.best.epoch + 2
+
+
+@pytest.mark.parametrize("words", [(), ("a reason",)])
+def test_enough_ends_it_with_a_word_or_without(ring, tmp_path, words):
+    def enough(log):
+        raise Enough(*words)
+
+    done = run(ring, tmp_path / "run", config(epochs=3), after_epoch=enough).fit
+    assert (len(done.epochs), done.stopped_early, done.stopped_by) == (1, False, "".join(words))
 
 
 def test_the_metric_that_is_named_decides_which_epoch_is_kept_and_when_to_stop(ring, tmp_path, monkeypatch):
