@@ -8,6 +8,7 @@
 Source: Akiba et al., "Optuna" (KDD 2019); its tree-structured Parzen estimator chooses, trials behind the median are given up early.
 """
 
+import importlib.util
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,28 +92,11 @@ def tune(
         Interrupted: Ctrl-C; the table of finished trials is there.
         VivimError: no trial came through.
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingExtra("optuna", extra="tune", why="vivim tune") from error
-
+    if importlib.util.find_spec("optuna") is None:
+        raise MissingExtra("optuna", extra="tune", why="vivim tune")
     metric = config.train.metric
-    if "train.metric" in search.space:
-        raise InputError("tune.space: train.metric is what trials are compared by, and the same for all; set it outside of the space.")
-    for key, values in search.space.items():
-        for value in values:
-            changed(config, {key: value})
-    out.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name="vivim",
-        storage=f"sqlite:///{out / 'study.sqlite'}",
-        load_if_exists=True,
-        direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3),
-    )
-    _require_metric(study, metric, out)
+    _check_space(search, config)
+    study = _open_study(out, metric, seed)
     deadline = time.monotonic() + 60 * search.minutes
     train = partial(train_run, interactions, store, seed=seed, device=device, resume=False, data_location=data_location)
 
@@ -143,7 +127,9 @@ def tune(
     best = _best(trials)
     if best is None:
         raise VivimError(
-            f"no trial of {len(trials)} came through; see {out / 'trials.csv'}. Give more tune.minutes, or lower learning rates."
+            f"no trial of {len(trials)} came through; see {out / 'trials.csv'}. All diverged: lower the learning rates in tune.space."
+            if trials
+            else "the time was over before a trial began; give more tune.minutes."
         )
     write_atomically(out / "best.yaml", yaml.safe_dump(_tree(best.chosen), sort_keys=False))
     return TuneResult(out, metric, trials, best)
@@ -215,6 +201,33 @@ def changed(config: RecommendConfig, choices: Mapping[str, JsonValue]) -> Recomm
         return RecommendConfig.model_validate(tree)
     except ValueError as error:
         raise InputError(f"tune.space: {', '.join(f'{k}={v}' for k, v in choices.items())} is not allowed: {error}") from None
+
+
+def _check_space(search: TuneConfig, config: RecommendConfig) -> None:
+    """Raises ``InputError`` before any training, for what some trial could not be trained with."""
+    if "train.metric" in search.space:
+        raise InputError("tune.space: train.metric is what trials are compared by, and the same for all; set it outside of the space.")
+    for key, values in search.space.items():
+        for value in values:
+            changed(config, {key: value})
+
+
+def _open_study(out: Path, metric: Metric, seed: int) -> Any:
+    """Optuna's record of the search, which goes on where one in ``out`` ended."""
+    import optuna
+
+    out.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name="vivim",
+        storage=f"sqlite:///{out / 'study.sqlite'}",
+        load_if_exists=True,
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3),
+    )
+    _require_metric(study, metric, out)
+    return study
 
 
 def _require_metric(study: Any, metric: Metric, out: Path) -> None:
