@@ -32,7 +32,7 @@ def run_train(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None
     workspace = Workspace(pipeline.runs)
     config = recommend_config(pipeline, has_vectors=embeddings is not None or workspace.has_embeddings())
     path = find_interactions(pipeline).resolve()
-    location = {"path": str(path)} | {key: getattr(pipeline.data, key) for key in _COLUMNS}
+    location = _location(pipeline, path)
     interactions = read_again(location)
     config = _with_frames(pipeline, config, interactions, progress)
     store = _open_store(workspace, config, embeddings)
@@ -70,7 +70,7 @@ def run_tune(pipeline: Pipeline, progress: Progress, *, embeddings: Path | None,
     workspace = Workspace(pipeline.runs)
     config = recommend_config(pipeline, has_vectors=embeddings is not None or workspace.has_embeddings())
     path = find_interactions(pipeline).resolve()
-    location = {"path": str(path)} | {key: getattr(pipeline.data, key) for key in _COLUMNS}
+    location = _location(pipeline, path)
     interactions = read_again(location)
     config = _with_frames(pipeline, config, interactions, progress)
     store = _open_store(workspace, config, embeddings)
@@ -209,11 +209,16 @@ def interactions_of(pipeline: Pipeline, run: "RunFolder") -> "Interactions":
     if pipeline.data.interactions is None:
         location = run.data()
     else:
-        location = {"path": str(pipeline.data.interactions)} | {key: getattr(pipeline.data, key) for key in _COLUMNS}
+        location = _location(pipeline, pipeline.data.interactions)
     if not Path(location["path"]).is_file():
         moved = "--set data.interactions=FILE says where it is now."
         raise InputError(f"the interactions file of {run.path}, {location['path']}, is gone; {moved}")
     return read_again(location)
+
+
+def _location(pipeline: Pipeline, path: Path) -> dict[str, Any]:
+    """What ``read_again`` needs to read a file of interactions, as run.json keeps it."""
+    return {"path": str(path)} | {key: getattr(pipeline.data, key) for key in _COLUMNS}
 
 
 def folder_of_data(pipeline: Pipeline, run: "RunFolder") -> Path:
