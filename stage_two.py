@@ -206,10 +206,8 @@ def open_run(pipeline: Pipeline, run: Path | None, progress: Progress) -> "RunFo
 
 def interactions_of(pipeline: Pipeline, run: "RunFolder") -> "Interactions":
     """The interactions a run was trained on, or those given for this command."""
-    if pipeline.data.interactions is None:
-        location = run.data()
-    else:
-        location = _location(pipeline, pipeline.data.interactions)
+    given = pipeline.data.interactions
+    location = run.data() if given is None else _location(pipeline, given)
     if not Path(location["path"]).is_file():
         moved = "--set data.interactions=FILE says where it is now."
         raise InputError(f"the interactions file of {run.path}, {location['path']}, is gone; {moved}")
