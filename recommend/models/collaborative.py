@@ -45,7 +45,7 @@ class OverGraph(nn.Module):
         self.graph = PairGraph(train, items)
         self.new_share = NewShare(0.0) if new is None else new
 
-    def step(self, encoder: ItemEncoder) -> tuple[PairGraph, ItemParts]:
+    def graph_and_parts(self, encoder: ItemEncoder) -> tuple[PairGraph, ItemParts]:
         """The pairs and the items of a training step; all of them where it answers."""
         if not (self.training and self.new_share.ever):
             return self.graph, encoder.parts()
@@ -97,7 +97,7 @@ class LightGcn(OverGraph):
         self.layers = layers
 
     def forward(self, encoder: ItemEncoder, rows_R: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        graph, parts = self.step(encoder)
+        graph, parts = self.graph_and_parts(encoder)
         users_UD, items_ND = self.users.weight, parts.vectors_ND
         sum_users, sum_items = users_UD, items_ND
         for _ in range(self.layers):

@@ -52,7 +52,7 @@ class Grcn(OverGraph):
         self.layers, self.rounds = layers, rounds
 
     def forward(self, encoder: ItemEncoder, rows_R: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        graph, parts = self.step(encoder)
+        graph, parts = self.graph_and_parts(encoder)
         content_ND = F.normalize(parts.content_NC, dim=1)
         prototypes_UD = self._route(graph, content_ND)
         alike_E = graph.products(prototypes_UD, content_ND)

@@ -43,7 +43,7 @@ class Mmgcn(OverGraph):
         self.layers = nn.ModuleList(_Layer(width) for _ in range(layers))
 
     def forward(self, encoder: ItemEncoder, rows_R: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        graph, parts = self.step(encoder)
+        graph, parts = self.graph_and_parts(encoder)
         users_UD, items_ND = self.preferences.weight, parts.content_NC
         for layer in self.layers:
             users_UD, items_ND = layer(graph, (users_UD, items_ND), (self.users.weight, parts.ids_NC))

@@ -88,7 +88,7 @@ def test_graphs_take_items_for_new_as_often(kind, items):
         torch.nn.init.ones_(learner.encoder.delta.table)
     with torch.no_grad():
         for _ in range(draws):
-            graph, parts = learner.model.step(learner.encoder)
+            graph, parts = learner.model.graph_and_parts(learner.encoder)
             there = torch.bincount(graph.items_E, minlength=7) > 0
             missing[1:] += ~there[1:6]
             assert parts.ids_NC is None or torch.equal(parts.ids_NC.eq(0).all(1)[1:6], ~there[1:6])
