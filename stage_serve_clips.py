@@ -171,19 +171,21 @@ class NewClips:
         from .extract.failures import ClipError
         from .extract.sniff import HEAD_BYTES, container_of
         from .serve.errors import BadClip
+        from .store import file_sha256
+        from .store.durable import sync
 
         with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
             try:
                 suffix = _SUFFIXES.get(container_of(file.read(HEAD_BYTES)), ".clip")
             except ClipError as error:
                 raise BadClip(f"what was sent for {item!r} is no clip: {error}.") from None
         self.kept.mkdir(exist_ok=True)
-        target = self.kept / f"{hashlib.sha256(item.encode()).hexdigest()[:32]}-{content[:16]}{suffix}"
+        target = self.kept / f"{hashlib.sha256(item.encode()).hexdigest()[:32]}-{file_sha256(path)[:16]}{suffix}"
         temporary = target.with_name(f".{target.name}.tmp")
         shutil.copyfile(path, temporary)
+        sync(temporary)  # the row that names it is on disk before the sender hears of it, and so must the clip be
         os.replace(temporary, target)
+        sync(self.kept)
         return target
 
     def _add(self, item: str, file: Path) -> None:
