@@ -127,7 +127,8 @@ def tune(
     best = _best(trials)
     if best is None:
         raise VivimError(
-            f"no trial of {len(trials)} came through; see {out / 'trials.csv'}. All diverged: lower the learning rates in tune.space."
+            f"no trial of {len(trials)} came through; see {out / 'trials.csv'}, and above why each failed. Where the loss broke, lower the "
+            "learning rates in tune.space."
             if trials
             else "the time was over before a trial began; give more tune.minutes."
         )
