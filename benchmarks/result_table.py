@@ -46,7 +46,7 @@ def collect(folder: Path) -> Path:
             "model": line.row.name,
             "ours": line.row.ours,
             "seeds": line.seeds,
-            "metrics": {f"{split} {name}": cell.estimate.as_dict() | {"sd": cell.sd} for (split, name), cell in line.cells.items()},
+            "metrics": line.metrics_as_dict(),
             "cost": line.cost.numbers | {"on": line.cost.where, "seconds_of_all": line.cost.seconds_of_all},
         }
         | line.beside.as_dict()
