@@ -46,7 +46,7 @@ NOT_THE_SUITES = (
     *("device", "runs", "data.interactions", "data.user_column", "data.item_column", "data.time_column"),
     *("items.end_to_end.frames", "items.end_to_end.weights", "items.end_to_end.size"),
 )
-_THE_SUITES = ("protocol", "items", "model", "loss", "train", "evaluate")
+_THE_SUITES = ("seed", "protocol", "items", "model", "loss", "train", "evaluate")
 
 
 def list_suites() -> Summary:
@@ -250,6 +250,5 @@ def _cost_rows(table: "Table") -> list[tuple[str, ...]]:
 
 
 def _row_data(line: "Line") -> dict[str, Any]:
-    cells = {f"{split} {metric}": cell.estimate.as_dict() | {"sd": cell.sd} for (split, metric), cell in line.cells.items()}
     row = {"class": line.row.kind, "model": line.row.name, "seeds": line.seeds}
-    return row | cells | line.beside.as_dict() | {"cost": line.cost.numbers | {"stopped_by_budget": line.cost.stopped}}
+    return row | line.metrics_as_dict() | line.beside.as_dict() | {"cost": line.cost.numbers | {"stopped_by_budget": line.cost.stopped}}

@@ -24,6 +24,7 @@ from vivim.extract.clip import Clip
 from vivim.extract.frame_recipe import FrameRecipe
 from vivim.extract.frame_writer import FrameCacheWriter
 from vivim.progress import SILENT
+from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import RecommendConfig
 from vivim.recommend.sequences import Interactions
 from vivim.recommend.train import train_run
@@ -104,7 +105,7 @@ def launch(work: Path, processes: int) -> None:
 
 
 def losses(run: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [line["loss"] for line in RunFolder(run).read_log()]
 
 
 def compare(work: Path, items: str, loss: str) -> dict[str, Any]:

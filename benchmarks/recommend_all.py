@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from outcome import show_and_exit
 from served import make_run
 from vivim.allocator import keep_freed_memory
 from vivim.pipeline import Pipeline
@@ -119,10 +120,7 @@ def main() -> None:
         "bounded": max(grown.values()) < GROWTH_MIB,
         "provenance": where,
     }
-    print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    sys.exit(0 if result["bounded"] else 1)
+    show_and_exit(result, options.out, good=result["bounded"])
 
 
 if __name__ == "__main__":

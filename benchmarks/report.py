@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from outcome import show_and_exit
 from vivim.recommend.checkpoint import RunFolder
 from vivim.store.provenance import provenance
 
@@ -70,10 +71,7 @@ def main() -> None:
     runs = {"demo": demo / "runs" / "ids+video", "microlens-50k": options.microlens.resolve()}
     result: dict[str, Any] = {name: of_run(work, name, run) for name, run in runs.items()}
     result |= {"small": all(row["size_bytes"] < MOST_BYTES for row in result.values()), "provenance": where}
-    print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    sys.exit(0 if result["small"] else 1)
+    show_and_exit(result, options.out, good=result["small"])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,19 @@ README_SUITES = ("microlens-50k-id", "microlens-50k-text")
 DOCS_SUITES = (*README_SUITES, "demo")
 # Of result files from before these stood in them.
 TITLES = {"table": "", "compared": "Compared on the same users", "cost": "Cost, medians over seeds"}
+# Suite and commit of a result -> what is otherwise since it was measured. One that is collected anew has another commit, and no remark.
+_OLDER_PAGE = (
+    "The page of a suite was another then: printed numbers stood beside ours, rows were not compared with item-knn, and buckets, lists and "
+    "leakage were not told"
+)
+CHANGED_SINCE = {
+    ("microlens-50k-id", "8dda590e4279"): f"{_OLDER_PAGE}.",
+    ("demo", "3e7c1bbd1131"): (
+        "Measured before models of graphs with content took items for new in training, with `items.delta_dropout` 0.5 (0.1 is the default "
+        "now) and 25 epochs of YouTube (75 now): the rows with +V, Vivim-CF, and YouTube_ID would be others today. "
+        f"{_OLDER_PAGE}; those of MicroLens say nothing of this world."
+    ),
+}
 
 
 def collect(folder: Path) -> Path:
@@ -33,7 +46,7 @@ def collect(folder: Path) -> Path:
             "model": line.row.name,
             "ours": line.row.ours,
             "seeds": line.seeds,
-            "metrics": {f"{split} {name}": cell.estimate.as_dict() | {"sd": cell.sd} for (split, name), cell in line.cells.items()},
+            "metrics": line.metrics_as_dict(),
             "cost": line.cost.numbers | {"on": line.cost.where, "seconds_of_all": line.cost.seconds_of_all},
         }
         | line.beside.as_dict()
@@ -87,9 +100,11 @@ def whole(result: dict[str, Any]) -> list[str]:
     """Markdown lines for docs/benchmark.md: everything that the suite's own page says; what is printed stands there once for all."""
     pages, titles = result["pages"], TITLES | result.get("titles", {})
     chart = [f"![chart]({result['suite']['name']}.png)", ""] if (ROOT / "docs" / f"{result['suite']['name']}.png").exists() else []
+    changed = CHANGED_SINCE.get((result["suite"]["name"], result["provenance"]["commit"]))
+    remark = [f"**{changed}**", ""] if changed else []
     shown = [key for key in pages if key not in ("notes", "printed") and len(pages[key]) > 1]
     tables = [line for key in shown for line in (*([f"{titles[key]}:", ""] if titles[key] else []), *_markdown(pages[key]), "")]
-    return [*chart, *tables, *(f"- {note}" for note in pages["notes"]), "", _origin(result["provenance"])]
+    return [*remark, *chart, *tables, *(f"- {note}" for note in pages["notes"]), "", _origin(result["provenance"])]
 
 
 def printed() -> list[str]:

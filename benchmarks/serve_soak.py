@@ -17,7 +17,6 @@ of threads and open files there are not above those of the first third by more t
 import argparse
 import http.client
 import itertools
-import json
 import math
 import os
 import random
@@ -25,7 +24,6 @@ import re
 import shutil
 import signal
 import socket
-import sys
 import threading
 import time
 from collections import Counter, deque
@@ -34,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from outcome import show_and_exit
 from safetensors.torch import load_file, save_file
 from served import Client, Server, item_names, make_run, part
 from vivim.extract.thumbnails import thumbnail_path
@@ -358,11 +357,8 @@ def main() -> None:
         "load_average": [round(load, 1) for load in os.getloadavg()],
         "provenance": provenance() | {"command": f"serve_soak.py --minutes {options.minutes:g} --rate {options.rate:g}"},
     }
-    print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     right = counts.get("reload 200", 0) > 0 and said["state_checks"] > 0 and said["state_drift_max"] < DRIFT
-    sys.exit(0 if result["flat"] and right and not bad and not faults and ended == 130 else 1)
+    show_and_exit(result, options.out, good=result["flat"] and right and not bad and not faults and ended == 130)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from ..recommend.space import OWN
 
 SEEN, AFTER = "seen", "after"
 _GROUPS = {SEEN: ("groups", group_names), AFTER: ("history_groups", history_names)}  # what a bucket is of -> key, names in order
-# Key in results.json -> digits that are shown.
-LISTS = {"coverage": 4, "gini": 3, "mean_popularity": 1, "diversity": 3}
+# Key in results.json -> name for people, digits that are shown.
+LISTS = {"coverage": ("coverage", 4), "gini": ("Gini", 3), "mean_popularity": ("mean views", 1), "diversity": ("diversity", 3)}
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,10 @@ class Line:
         """Was it trained, and not only counted?"""
         return self.cost.epochs is not None
 
+    def metrics_as_dict(self) -> dict[str, dict[str, float | None]]:
+        """For JSON: ``test hit_rate@10`` -> value, low, high, sd."""
+        return {f"{split} {metric}": {**cell.estimate.as_dict(), "sd": cell.sd} for (split, metric), cell in self.cells.items()}
+
 
 def line_of(row: Row, ks: Sequence[int], runs: Sequence[Path], results: Sequence[dict[str, Any]]) -> Line:
     """From the runs of a row.

@@ -11,8 +11,6 @@ from .published import METRICS, PAPER, README, marked, printed_for
 from .table import Table
 
 PRINTED_HEADER = tuple(f"{source} {short_name(metric)}" for source in (README, PAPER) for metric in METRICS)
-_LISTS_NAMES = {"coverage": "coverage", "gini": "Gini", "mean_popularity": "mean views", "diversity": "diversity"}
-assert _LISTS_NAMES.keys() == LISTS.keys()
 
 
 @dataclass(frozen=True)
@@ -95,10 +93,10 @@ def _lists(table: Table) -> Sheet:
     for line in table.lines:
         numbers = [line.beside.lists.get(("test", name, k)) for name, k in columns]
         if any(number is not None for number in numbers):
-            cells = ["-" if n is None else f"{n:.{LISTS[name]}f}" for n, (name, _) in zip(numbers, columns, strict=True)]
+            cells = ["-" if n is None else f"{n:.{LISTS[name][1]}f}" for n, (name, _) in zip(numbers, columns, strict=True)]
             rows.append([line.row.kind, _name(line), *cells, *([line.beside.space] if several else [])])
     where = f" in {next(iter(spaces))}" if len(spaces) == 1 else ""
-    names = [f"{_LISTS_NAMES[name]}@{k}{where if name == 'diversity' else ''}" for name, k in columns]
+    names = [f"{LISTS[name][0]}@{k}{where if name == 'diversity' else ''}" for name, k in columns]
     return Sheet("lists", "What the lists are like", ["class", "model", *names, *(["diversity in"] if several else [])], rows)
 
 

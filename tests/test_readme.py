@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from vivim import cli
 from vivim.pipeline import load_pipeline
+from vivim.strict_yaml import read
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -60,7 +61,7 @@ def shipped_yaml() -> list[Path]:
 
 @pytest.mark.parametrize("path", shipped_yaml(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_shipped_yaml_is_read(path: Path) -> None:
-    load_pipeline(path)
+    assert load_pipeline(path).model_fields_set == read(path).keys()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

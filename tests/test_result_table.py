@@ -113,5 +113,32 @@ def test_the_page_of_a_result_shows_every_table_but_what_is_printed(result_table
     assert "| P |" not in lines
 
 
+def test_what_is_otherwise_since_stands_above_a_result_until_it_is_measured_anew(result_table: ModuleType) -> None:
+    provenance = {"date": "2026-11-26T00:00:00", "hardware": "two cores", "command": "vivim benchmark run demo"}
+    older, newer = (
+        result_table.whole({"suite": {"name": "demo"}, "pages": {"notes": []}, "provenance": provenance | {"commit": commit}})
+        for commit in ("3e7c1bbd1131", "abc")
+    )
+    assert "`items.delta_dropout` 0.5" in older[0] and older[2:-1] == newer[:-1]
+    for name, commit in result_table.CHANGED_SINCE:
+        found = json.loads((result_table.RESULTS / f"{name}.json").read_text())["provenance"]["commit"]
+        assert found == commit, f"{name} was measured anew: take its remark out of CHANGED_SINCE"
+
+
+def test_the_docs_say_what_twice_the_epochs_give(result_table: ModuleType) -> None:
+    twice = json.loads((result_table.RESULTS / "microlens-50k-id-24-epochs.json").read_text())
+    once = json.loads((result_table.RESULTS / "microlens-50k-id.json").read_text())
+    (of_24,), of_12 = twice["rows"], next(row for row in once["rows"] if row["model"] == "Mamba-ID")
+    assert (of_24["cost"]["epochs"], of_12["cost"]["epochs"]) == (24, 12)
+    said = " ".join((ROOT / "docs" / "benchmark.md").read_text().split())
+    for metric, words in (
+        ("validation ndcg@10", "in validation NDCG@10, where three of 12 epochs have"),
+        ("test hit_rate@10", "in HR@10, where they have"),
+    ):
+        more, few = of_24["metrics"][metric], of_12["metrics"][metric]
+        number = result_table._number
+        assert f"{number(more['value'])} {words} {number(few['value'])} ±{number(few['sd'])}" in said
+
+
 def test_paths_of_the_machine_are_not_published(result_table: ModuleType) -> None:
     assert result_table._without_paths({"command": "vivim benchmark run x --interactions /data/a.tsv"})["command"].endswith(" a.tsv")

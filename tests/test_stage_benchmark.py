@@ -113,10 +113,10 @@ def test_a_world_that_is_made_takes_no_encoder(typed):
 
 
 def test_a_configuration_file_is_for_other_commands_and_that_is_said(typed):
-    Path("pipeline.yaml").write_text("train: {epochs: 3}\nmodel: {kind: sasrec}\n")
+    Path("pipeline.yaml").write_text("seed: 3\ntrain: {epochs: 3}\nmodel: {kind: sasrec}\n")
     code, said = typed("run", "mine.yaml", "--interactions", "pairs.tsv", "--out", "done", "--rows", "popularity", "--device", "cpu")
     assert code == 0
-    assert "not read: model, train of the configuration file" in said
+    assert "not read: seed, model, train of the configuration file" in said
 
 
 @pytest.mark.parametrize(

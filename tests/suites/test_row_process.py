@@ -4,6 +4,7 @@ import io
 import json
 import os
 
+import pytest
 from vivim.suites import row_process
 from vivim.suites.row_process import Channel
 
@@ -32,6 +33,12 @@ def test_nobody_may_be_left_to_read():
     ours, theirs = os.pipe()
     channel = Channel(os.fdopen(theirs, "w"))
     os.close(ours)
-    channel.say("the work goes on")
+    with pytest.raises(BrokenPipeError):
+        os.write(theirs, b"a line")
+    channel.start("epoch 1", 9, "batches")
+    for count in (4, 1):
+        channel.say("the work goes on")
+        channel.advance(count)
+    assert channel.done == [5]
     os.dup2(os.open(os.devnull, os.O_WRONLY), theirs)  # or closing the stream would complain
     channel.stream.close()
