@@ -11,8 +11,9 @@ STAMP := $(VENV)/.installed
 demo: setup
 	$(BIN)/vivim demo
 
+# Two files at once, each with one thread of torch: a second thread spins while a server, browser or decoder of a test has its core.
 test: setup
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
