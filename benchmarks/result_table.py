@@ -1,15 +1,17 @@
 """Quality results as data, and the tables of README.md and docs/benchmark.md made from them.
 
-python benchmarks/result_table.py collect FOLDER   # a suite that was run -> benchmarks/results/NAME.json, docs/NAME.png
+python benchmarks/result_table.py keep FOLDER      # a suite that was run, or rows of it -> benchmarks/answers/SUITE
+python benchmarks/result_table.py collect SUITE    # benchmarks/answers/SUITE -> benchmarks/results/SUITE.json, docs/SUITE.png
 python benchmarks/result_table.py write            # benchmarks/results/*.json -> README.md and docs/benchmark.md
 """
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
+
+from answers import ANSWERS, keep
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -33,13 +35,13 @@ CHANGED_SINCE = {
 }
 
 
-def collect(folder: Path) -> Path:
+def collect(name: str) -> Path:
     """Gather the table of a suite into one result file, and its chart beside the page that shows it."""
-    from vivim.suites.pages import CHART, write_table
+    from vivim.suites.chart import draw
     from vivim.suites.sheets import sheets
+    from vivim.suites.table import table_of
 
-    written = write_table(folder)
-    table = written.table
+    table = table_of(ANSWERS / name)
     rows = [
         {
             "class": line.row.kind,
@@ -58,19 +60,12 @@ def collect(folder: Path) -> Path:
         "rows": rows,
         "pages": {sheet.key: [sheet.header, *sheet.rows] for sheet in sheets(table)} | {"notes": table.notes()},
         "titles": {sheet.key: sheet.title for sheet in sheets(table)},
-        "provenance": _without_paths(table.provenance),
+        "provenance": table.provenance,
     }
     path = RESULTS / f"{table.suite.name}.json"
     path.write_text(json.dumps(content, indent=1) + "\n")
-    if CHART in written.files:
-        shutil.copyfile(folder / CHART, ROOT / "docs" / f"{table.suite.name}.png")
+    (ROOT / "docs" / f"{table.suite.name}.png").write_bytes(draw(table))
     return path
-
-
-def _without_paths(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Paths of the machine that ran it say nothing to others: only the file name is kept."""
-    words = [Path(word).name if "/" in word else word for word in provenance["command"].split()]
-    return provenance | {"command": " ".join(words)}
 
 
 def short(result: dict[str, Any]) -> list[str]:
@@ -160,8 +155,11 @@ def _replace(page: Path, what: str, lines: list[str]) -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["collect", folder]:
-            print(collect(Path(folder)))
+        case ["keep", folder]:
+            run = Path(folder)
+            print("\n".join(keep(run, ANSWERS / json.loads((run / "suite.json").read_text())["name"])))
+        case ["collect", name]:
+            print(collect(name))
         case ["write"]:
             write()
         case _:

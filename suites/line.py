@@ -62,6 +62,7 @@ class Line:
         answers: by which rows are compared.
         beside: buckets, and what its lists are like.
         cost: of its trainings.
+        measured: day, commit and hardware of each measurement, in words; as a rule one.
     """
 
     row: Row
@@ -70,6 +71,7 @@ class Line:
     answers: Answers
     beside: Beside
     cost: Cost
+    measured: tuple[str, ...] = ()
 
     @property
     def learned(self) -> bool:
@@ -107,4 +109,6 @@ def line_of(row: Row, ks: Sequence[int], runs: Sequence[Path], results: Sequence
                 sd = statistics.stdev(float(v.mean()) for v in values) if len(values) > 1 else None
                 cells[split, metric] = Cell(estimate, sd)
                 gains[metric] = mean_U  # the test comes last
-    return Line(row, len(runs), cells, Answers(users, gains), beside_of(results), cost_of(runs, results))
+    origins = [result["provenance"] for result in results]
+    measured = tuple(dict.fromkeys(f"{origin['date'][:10]}, commit {origin['commit']}, {origin['hardware']}" for origin in origins))
+    return Line(row, len(runs), cells, Answers(users, gains), beside_of(results), cost_of(runs, results), measured)

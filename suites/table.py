@@ -71,8 +71,17 @@ class Table:
                 if any(line.cost.stopped for line in self.lines)
                 else []
             ),
+            *self._measured(),
             *(f"{line.row.name}: {line.row.note}" for line in self.lines if line.row.note),
         ]
+
+    def _measured(self) -> list[str]:
+        """Which rows are of which day and commit, where they are of several."""
+        rows: dict[str, list[str]] = {}
+        for line in self.lines:
+            for when in line.measured:
+                rows.setdefault(when, []).append(line.row.name)
+        return [f"Measured {when}: {', '.join(names)}." for when, names in sorted(rows.items())] if len(rows) > 1 else []
 
 
 def table_of(out: Path) -> Table:
