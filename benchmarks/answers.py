@@ -2,8 +2,8 @@
 
 A suite takes hours, a session has fewer, and a row of another day can only be compared on the same users if its answers are still there.
 ``benchmarks/answers/SUITE`` is a folder of results as ``vivim benchmark run`` leaves one, without weights and without paths:
-``vivim benchmark table`` reads it. Ranks behind the longest list are one number, and users are counted, not named: what is of a data set
-stays with it.
+``vivim benchmark table`` reads it. Ranks behind the longest list are one number, and users have no names, only the order of the
+questions: what is of a data set stays with it.
 """
 
 import json
@@ -80,9 +80,7 @@ def _keep_run(run: Path, kept: Path, *, longest: int) -> None:
     if log.exists():
         write_atomically(kept / "log.jsonl", log.read_text(encoding="utf-8"))
     ranks = pl.read_parquet(run / "ranks.parquet").select(
-        pl.col("split").cast(pl.Categorical),
-        pl.int_range(pl.len(), dtype=pl.Int32).over("split").alias("user"),
-        pl.col("rank").clip(upper_bound=longest + 1),
+        pl.col("split").cast(pl.Categorical), pl.col("rank").clip(upper_bound=longest + 1)
     )
     ranks.write_parquet(kept / "ranks.parquet", compression="zstd", compression_level=19)
 

@@ -88,15 +88,16 @@ def line_of(row: Row, ks: Sequence[int], runs: Sequence[Path], results: Sequence
 
     Args:
         ks: list lengths.
-        runs: of its seeds; each holds ranks.parquet.
+        runs: of its seeds; each holds ranks.parquet. One without names of users has them in the order of the questions.
         results: their results.json.
     """
     ranks = [pl.read_parquet(run / "ranks.parquet") for run in runs]
     cells, gains = {}, {}
     for split in SPLITS:
         of_split = [table.filter(pl.col("split") == split) for table in ranks]
-        users = of_split[0]["user"]
-        assert all(table["user"].equals(users) for table in of_split), "the seeds of a row answered different users"
+        by_name = [table.get_column("user", default=pl.int_range(table.height, eager=True).alias("user")) for table in of_split]
+        users = by_name[0]
+        assert all(other.equals(users) for other in by_name), "the seeds of a row answered different users"
         by_seed = [table["rank"].to_numpy() for table in of_split]
         for k in sorted(ks):
             for metric, values in (
