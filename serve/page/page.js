@@ -23,6 +23,7 @@ let waiting = 0; // how many such changes are on their way
 let changed = -Infinity; // when the list last changed
 const told = new Set(); // pairs of model and index that answers have named
 const sending = new Set(); // items whose click is on its way
+let listing = false; // a list was asked for and is not there
 
 // ---- what is asked for ----
 
@@ -38,13 +39,15 @@ async function recommend() {
   const mine = (asked = new AbortController());
   const [me, started] = [who, performance.now()];
   if (!hasCards()) showSkeletons(options().k);
-  $("cards").setAttribute("aria-busy", "true");
+  listing = true;
+  tellBusy();
   await guarded(async () => {
     const answer = await me.recommend(options(), mine.signal);
     if (me === who && !mine.signal.aborted) show(answer, performance.now() - started);
   });
   if (asked !== mine) return;
-  $("cards").removeAttribute("aria-busy");
+  listing = false;
+  tellBusy();
   await popular();
 }
 
@@ -89,6 +92,7 @@ function undo() {
 /** Do what changes a history, after what was begun before it, and show what comes of it. */
 function change(me, said, action) {
   waiting += 1;
+  tellBusy();
   $("undo").disabled = true;
   queue = queue.then(async () => {
     if (me === who) asked?.abort(); // a list of the history as it was
@@ -98,6 +102,7 @@ function change(me, said, action) {
       if (me === who) show(answer, performance.now() - started, said);
     });
     waiting -= 1;
+    tellBusy();
     $("undo").disabled = waiting > 0;
     if (me !== who) return;
     showWatched(who);
@@ -117,10 +122,15 @@ async function popular() {
 
 // ---- what is shown ----
 
+/** The list is about to be another: it was asked for, or a change to the history is on its way. */
+function tellBusy() {
+  if (listing || waiting) $("cards").setAttribute("aria-busy", "true");
+  else $("cards").removeAttribute("aria-busy");
+}
+
 function show(answer, tookMs, said = "") {
   trouble(null);
   showNext(answer, who, tookMs, watch);
-  $("cards").removeAttribute("aria-busy");
   $("said").textContent = `${said} ${count(answer.items.length, "recommendation")}.`;
   changed = performance.now();
   if (isNews(answer)) guarded(() => lookAround());

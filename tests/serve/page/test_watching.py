@@ -98,6 +98,22 @@ def test_a_key_held_down_is_one_event(visit, server, new_viewer):
     assert len(sent) == 1
 
 
+def test_while_a_click_is_on_its_way_the_list_says_that_it_will_change(visit, new_viewer):
+    one = visit(f"#user={quote(new_viewer)}")
+    one.settle()
+    on_their_way = []
+    one.page.route("**/events*", lambda route: on_their_way.append(route))
+    one.page.locator("#cards .watch").first.click()
+    one.page.locator("#cards[aria-busy=true]").wait_for()
+    while not on_their_way:
+        one.page.wait_for_timeout(20)
+    assert one.items("#strip") == []
+    on_their_way[0].continue_()
+    one.page.locator("#strip .card").wait_for()
+    one.settle()
+    assert len(on_their_way) == 1
+
+
 def test_two_clicks_on_different_clips_are_two_events_in_their_order(visit, server, new_viewer):
     one = visit(f"#user={quote(new_viewer)}")
     one.settle()
