@@ -1,9 +1,12 @@
 """Every call over a real socket: what it answers, and what it refuses (items 74 and 79 of the list of faults)."""
 
+import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 ODD = "a/b %2F ?#&é漢🎬 ..;"
@@ -135,6 +138,30 @@ def test_the_server_says_how_it_is(live):
     api.desk.opened.clear()
     assert api.code(api.get("/readyz")) == (503, "not_ready")
     assert api.get("/healthz").status_code == 200
+
+
+def test_the_time_of_an_append_ends_on_the_disk_and_not_when_the_model_has_time(live):
+    api = live()
+    api.desk.model.submit(time.sleep, 2)
+    began = time.monotonic()
+    assert api.post("/v1/users/ada/events?k=3", json={"item": "i01", "event_id": "e"}).status_code == 201
+    assert time.monotonic() - began > 1, "the answer waited for the model"
+    page = api.get("/metrics").text
+    [seconds] = re.findall(r'^vivim_phase_seconds_sum\{phase="append"\} (\S+)$', page, re.MULTILINE)
+    assert 0 < float(seconds) < 1
+
+
+def test_an_event_that_nobody_waits_for_any_more_is_counted(live):
+    api = live()
+    hold = threading.Event()
+    api.desk.model.submit(hold.wait, 10)
+    with pytest.raises(httpx.ReadTimeout):
+        api.post("/v1/users/ada/events?k=3", json={"item": "i01", "event_id": "e"}, timeout=0.5)
+    api.service.log.append("somebody else", "e", "i01")  # what was sent before it is on the disk too
+    assert api.service.log.head("ada").events == 1
+    counted = 'vivim_events_total{kind="new"} 1.0' in api.get("/metrics").text
+    hold.set()
+    assert counted
 
 
 @pytest.mark.parametrize(
