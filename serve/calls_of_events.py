@@ -71,6 +71,8 @@ def router(desk: Desk) -> APIRouter:
                 content["recommendations"] = list_of(desk, user, k, exclude_seen, search, run)
             return Response(desk.as_json(content), 201 if added.new else 200, media_type="application/json")
 
+        if k is not None:
+            desk.service.require_list(search, run)
         kept = desk.service.submit_event(user, event.item, event.event_id, event.time)
         _when_kept(kept, note)
         step = None if k is None else desk.model.submit(desk.service.foresee, user, event.item, run)

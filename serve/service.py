@@ -133,6 +133,14 @@ class Service:
         ranking = snapshot.rank(folded.state, k, exclude_seen=exclude_seen, search=search)
         return self._answer(name, snapshot, ranking, folded.state, folded.skipped, begun - found.ahead_seconds, made)
 
+    def require_list(self, search: Search, run: str | None = None) -> None:
+        """Refuse a list that no waiting would bring: before an event is recorded along with which it is asked for.
+
+        Raises:
+            UnknownRun, SearchUnavailable.
+        """
+        self._run(run).snapshot.require(search)
+
     def foresee(self, user: str, item: str, run: str | None = None) -> None:
         """Begin with the list after an event that is on its way to the disk; ``recommend_user`` then has less to do.
 

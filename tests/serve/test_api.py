@@ -261,6 +261,22 @@ def test_events_that_are_refused_and_leave_nothing(live, event, status, code):
     assert not api.get("/v1/users/ada/history").json()["known"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "code"),
+    [
+        ("k=3&run=other", 404, "unknown_run"),
+        ("k=3&search=ann", 422, "search_unavailable"),
+        ("k=3&search=both", 422, "invalid_request"),
+        ("k=0", 422, "invalid_request"),
+    ],
+)
+def test_an_event_along_with_a_list_that_cannot_be_made_is_refused_and_leaves_nothing(live, asked, status, code):
+    api = live()
+    answer = api.post(f"/v1/users/ada/events?{asked}", json={"item": "i01", "event_id": "e"})
+    assert api.code(answer) == (status, code)
+    assert not api.get("/v1/users/ada/history").json()["known"]
+
+
 def test_concurrent_late_and_replayed_events_give_the_state_of_their_order_in_time(live):
     api = live()
     items = [f"i{(3 + n) % 30:02d}" for n in range(24)]
