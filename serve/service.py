@@ -213,9 +213,9 @@ class Service:
         """
         with self._reloading:
             prepared = {name: run.prepared() for name, run in self.runs.items()}
-            for snapshot in prepared.values():
-                if snapshot.ann is not None:
-                    snapshot.ann.wait()
+            for name, snapshot in prepared.items():
+                if snapshot.ann is not None and snapshot.ann is not self.runs[name].snapshot.ann:
+                    snapshot.ann.wait()  # or the approximate lists of a run that has them would be refused for a while
             before = [run.snapshot.recommender.items.ids for run in self.runs.values()]
             # Whatever an answer holds has a number: what comes, before it comes, and what goes, until it is gone.
             self.catalogue.show([*before, *(snapshot.recommender.items.ids for snapshot in prepared.values())])

@@ -228,7 +228,9 @@ def _ann(kind: Ann, exported: Path | None, scorer: Scorer, trained: int, model_h
         vectors_ND = item_vectors(scorer)
         width = 0 if vectors_ND is None else vectors_ND.shape[1]
         index = load_index(exported, model_hash, shape=(trained, width))
-        return AnnSearch(lambda: index)
+        given = AnnSearch(lambda: index)
+        given.wait()  # nothing is to be made: whoever asks first has an answer
+        return given
     if kind == "none" or not isinstance(scorer, VectorScorer | TableScorer):
         return None
     items_MD = scorer.items_ND[:trained]
