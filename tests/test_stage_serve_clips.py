@@ -118,6 +118,18 @@ def test_what_cannot_be_added_is_refused_and_leaves_nothing(work, open_served):
     assert not list((work / "runs/frozen/clips").iterdir())
 
 
+def test_a_clip_for_which_there_is_no_room_leaves_nothing_and_comes_in_when_there_is(work, open_served, no_file_beyond):
+    desk, _ = open_served("frozen")
+    assert desk.add("first", work / "like4.mp4") is False
+    kept = work / "runs/frozen/clips"
+    [first] = kept.iterdir()
+    with no_file_beyond(first.stat().st_size - 1), pytest.raises(OSError, match="File too large"):
+        desk.add("new", work / "like4.mp4")
+    assert list(kept.iterdir()) == [first]
+    assert desk.add("new", work / "like4.mp4") is False
+    assert len(list(kept.iterdir())) == 2
+
+
 def test_clips_are_added_only_where_there_is_an_operator_and_a_run_that_looks_at_clips(open_served):
     assert open_served("ids")[0].add is None
     assert open_served("frozen", tokens=Tokens())[0].add is None
