@@ -135,7 +135,7 @@ class NewClips:
         try:
             self._add(item, file)
         except BaseException:
-            if before != file:
+            if file not in (before, self._file_before(item)):  # a run that took it before another failed needs it until it is sent again
                 file.unlink(missing_ok=True)
             raise
         self.reload()
