@@ -10,7 +10,7 @@ const OWN = "vivim-own-history";
 /** A viewer whom the service knows, or who begins now: what is watched is an event that the service keeps. */
 export class Viewer {
   constructor(api, user) {
-    Object.assign(this, { api, user, known: true, watched: [], posted: new Set() });
+    Object.assign(this, { api, user, known: true, watched: [] });
     this.path = `v1/users/${encodeURIComponent(user)}`;
   }
 
@@ -32,7 +32,6 @@ export class Viewer {
   async watch(clip, options) {
     const event = { item: clip.item, event_id: crypto.randomUUID() };
     const answer = await this.api.post(`${this.path}/events`, event, options);
-    this.posted.add(answer.event_id);
     if (answer.late) await this.load();
     else this.watched = [...this.watched, { ...clip, time: answer.time, event_id: answer.event_id }];
     return answer.recommendations ?? this.recommend(options);

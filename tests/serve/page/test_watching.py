@@ -110,6 +110,27 @@ def test_two_clicks_on_different_clips_are_two_events_in_their_order(visit, serv
     assert [entry["item"] for entry in ask(server, f"v1/users/{quote(new_viewer)}/history")["history"]] == clips
 
 
+def test_a_click_that_the_browser_has_no_room_for_holds_up_no_other(visit, server):
+    one = visit()
+    one.page.evaluate(
+        """() => {
+            const keeps = Storage.prototype.setItem;
+            Storage.prototype.setItem = () => {
+                Storage.prototype.setItem = keeps;
+                throw new DOMException("no room", "QuotaExceededError");
+            };
+        }"""
+    )
+    one.page.locator("#catalogue .watch").nth(3).click()
+    one.page.wait_for_function("() => document.querySelectorAll('.sending').length === 0")
+    assert any("no room" in complaint for complaint in one.console)
+    one.page.wait_for_timeout(400)
+    one.page.locator("#catalogue .watch").nth(4).click()
+    one.page.wait_for_function("() => document.querySelectorAll('#strip .card').length > 0")
+    one.settle()
+    assert one.page.locator("#undo").is_enabled()
+
+
 def test_a_history_of_ones_own_is_sent_whole_and_never_recorded(visit, server):
     one = visit()
     one.page.locator("#catalogue .watch").nth(3).click()
