@@ -1,6 +1,7 @@
 """Choosing somebody, watching, taking back: the page shows what the service says, and tells it what was clicked."""
 
 import json
+import re
 import urllib.request
 from urllib.parse import quote
 
@@ -108,6 +109,21 @@ def test_two_clicks_on_different_clips_are_two_events_in_their_order(visit, serv
     one.page.wait_for_function("() => document.querySelectorAll('#strip .card').length === 2")
     assert one.items("#strip") == clips
     assert [entry["item"] for entry in ask(server, f"v1/users/{quote(new_viewer)}/history")["history"]] == clips
+
+
+def test_a_page_from_another_machine_without_tls_records_clicks_too(visit, server, new_viewer):
+    """There browsers have no ``crypto.randomUUID``; on this machine they do, whatever the protocol, so it is taken away."""
+    one = visit(f"#user={quote(new_viewer)}", before=lambda page: page.add_init_script("delete Crypto.prototype.randomUUID"))
+    one.settle()
+    assert one.page.evaluate("typeof crypto.randomUUID") == "undefined"
+    watched = one.watch_first()
+    one.settle()
+    again = one.watch_first()
+    found = ask(server, f"v1/users/{quote(new_viewer)}/history")["history"]
+    assert [entry["item"] for entry in found] == [watched, again]
+    assert all(re.fullmatch("[0-9a-f]{32}", entry["event_id"]) for entry in found)
+    assert found[0]["event_id"] != found[1]["event_id"]
+    assert one.complaints == []
 
 
 def test_a_click_that_the_browser_has_no_room_for_holds_up_no_other(visit, server):
