@@ -40,21 +40,36 @@ def run_report(pipeline: Pipeline, progress: Progress, *, run: Path | None, out:
     started = time.monotonic()
     folder = open_run(pipeline, run, progress)
     target = out or folder.path / NAME
-    if target.is_dir():
-        raise InputError(f"{target} is a folder; --out needs a file, as in --out {target / NAME}.")
+    _require_place(target)
     evidence = _gather(pipeline, folder, embeddings, progress)
     facts = measure(evidence, pipeline.report, pipeline.seed, progress)
     shown = list(dict.fromkeys(facts.ids_shown(evidence.items.ids)))
     pictures = _pictures(pipeline, evidence, shown, facts.sheet(), progress)
     album = Album(pictures, pipeline.report.size_mb)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, page(evidence, facts, album))
+    text = page(evidence, facts, album)
+    try:
+        write_atomically(target, text)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written: {error.strerror}. Make room there, or choose another --out.") from error
     size, seconds = target.stat().st_size, time.monotonic() - started
     return Summary(
         headline=f"{target} written: {size / 1e6:.1f} MB, {len(album):,} clips with a picture; {seconds:.0f} s",
         data={"out": str(target), "run": str(folder.path), "size_bytes": size, "pictures": len(album), "seconds": round(seconds, 3)},
         notes=[facts.accuracy.verdict, *([album.words] if album.words else [])],
     )
+
+
+def _require_place(target: Path) -> None:
+    """Refuse a place for the report that nothing can be written to, before any work is done."""
+    from .store.durable import require_writable
+
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; --out needs a file, as in --out {target / NAME}.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{target.parent} cannot be a folder for the report ({error.strerror}); choose another --out.") from error
+    require_writable(target.parent)
 
 
 def _gather(pipeline: Pipeline, folder: "RunFolder", embeddings: Path | None, progress: Progress) -> "Evidence":

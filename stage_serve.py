@@ -115,12 +115,14 @@ def open_desk(pipeline: Pipeline, progress: Progress, options: ServeOptions, tok
         runs.append(_served(name, folder, histories, pipeline.serve, None if runs else options.index))
     beside = folder_of_data(pipeline, folders[0])
     titles = find_titles(pipeline, beside)
+    by_id = read_titles(titles).by_id if titles else {}
     files, of_files = find_media(pipeline, beside, folders, progress)
-    events = options.events or folders[0].path / "events.sqlite"
-    service = Service(runs, EventLog(events), pipeline.serve, read_titles(titles).by_id if titles else {})
-    media = MediaTable(service.catalogue, files, tokens.user)
     takers = runs_that_take_clips(folders, progress) if tokens.operator else []
     pictures = thumbnail_folder(pipeline, beside)
+    events = options.events or folders[0].path / "events.sqlite"
+    # Last of what may be refused: nobody else would let go of it.
+    service = Service(runs, EventLog(events), pipeline.serve, by_id)
+    media = MediaTable(service.catalogue, files, tokens.user)
     add = NewClips(takers, pipeline, progress, pictures, media, service.reload) if takers else None
     desk = Desk(service, media, Meters(numbers_of(service)), pipeline.serve.http, add, model=model_thread(pipeline.serve.cores))
     words = [_run_words(run, default=run is runs[0]) for run in runs]

@@ -135,7 +135,7 @@ class NewClips:
         try:
             self._add(item, file)
         except BaseException:
-            if before != file:
+            if file not in (before, self._file_before(item)):  # a run that took it before another failed needs it until it is sent again
                 file.unlink(missing_ok=True)
             raise
         self.reload()
@@ -182,9 +182,13 @@ class NewClips:
         self.kept.mkdir(exist_ok=True)
         target = self.kept / f"{hashlib.sha256(item.encode()).hexdigest()[:32]}-{file_sha256(path)[:16]}{suffix}"
         temporary = target.with_name(f".{target.name}.tmp")
-        shutil.copyfile(path, temporary)
-        sync(temporary)  # the row that names it is on disk before the sender hears of it, and so must the clip be
-        os.replace(temporary, target)
+        try:
+            shutil.copyfile(path, temporary)
+            sync(temporary)  # the row that names it is on disk before the sender hears of it, and so must the clip be
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         sync(self.kept)
         return target
 

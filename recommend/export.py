@@ -79,25 +79,41 @@ def export_run(run: RunFolder, out: Path, kind: Kind = "flat") -> Exported:
             f"{EXPORTABLE}."
         )
     vectors_ND = np.ascontiguousarray(scorer.items_ND.cpu().numpy())
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
-        folder = Path(temporary) / "export"
-        folder.mkdir()
-        step = write_step(scorer.model, vectors_ND.shape[1], folder / "user_model.onnx")
-        _write_items(folder, recommender.items.ids, vectors_ND)
-        write_index(folder / INDEX, FaissIndex(kind, scorer.items_ND), recommender.items.ids, vectors_ND, model_sha256)
-        _write_texts(folder, run, step, model_sha256, recommender, vectors_ND.shape[1])
-        for file in folder.iterdir():
-            sync(file)
-        sync(folder)
-        os.replace(folder, out)
-    sync(out.parent)
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+            folder = Path(temporary) / "export"
+            folder.mkdir()
+            step = write_step(scorer.model, vectors_ND.shape[1], folder / "user_model.onnx")
+            _write_items(folder, recommender.items.ids, vectors_ND)
+            write_index(folder / INDEX, FaissIndex(kind, scorer.items_ND), recommender.items.ids, vectors_ND, model_sha256)
+            _write_texts(folder, run, step, model_sha256, recommender, vectors_ND.shape[1])
+            for file in folder.iterdir():
+                sync(file)
+            sync(folder)
+            os.replace(folder, out)
+        sync(out.parent)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror or error}. Make room there, or choose another --out.") from error
     files = {file.name: file.stat().st_size for file in sorted(out.iterdir())}
     return Exported(out, files, len(vectors_ND), vectors_ND.shape[1], step, model_sha256)
 
 
 def write_index(path: Path, index: FaissIndex, ids: tuple[str, ...], vectors_ND: npt.NDArray[np.float32], model_sha256: str) -> None:
-    """A FAISS index, and beside it (``.json``) what it is of: model, items, and the hash of the file itself."""
-    faiss.write_index(index.index, str(path))
+    """A FAISS index, and beside it (``.json``) what it is of: model, items, and the hash of the file itself.
+
+    Each of the two is written whole or not at all; an index whose description is still that of the one before is refused by ``load_index``.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        # FAISS itself says nothing if the last bytes of a file do not fit on the disk. The types that it ships lack this name.
+        with temporary.open("wb") as file:
+            faiss.write_index(index.index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+        sync(temporary)
+        hash_ = file_sha256(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     write_atomically(
         _beside(path),
         json.dumps(
@@ -108,7 +124,7 @@ def write_index(path: Path, index: FaissIndex, ids: tuple[str, ...], vectors_ND:
                 "items_sha256": content_sha256(ids, vectors_ND),
                 "items": len(ids),
                 "width": vectors_ND.shape[1],
-                "file_sha256": file_sha256(path),
+                "file_sha256": hash_,
             },
             indent=2,
         )

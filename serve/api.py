@@ -1,5 +1,6 @@
 """The application: every call of the API, with the layers around it that keep its limits."""
 
+import errno
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -84,7 +85,7 @@ def _api(desk: Desk, tokens: Tokens) -> FastAPI:
 
     async def answer(request: Request, error: Exception) -> Response:
         refusal = _refusal(error)
-        if refusal.code in ("refused", "internal"):
+        if refusal.code in ("refused", "internal", "no_room"):
             LOG.error("%s %s: %s", request_id(request.scope), type(error).__name__, error)
         return Response(error_body(request.scope, refusal.code, refusal.message), refusal.status, dict(refusal.headers), "application/json")
 
@@ -97,6 +98,8 @@ def _refusal(error: Exception) -> Refusal:
     """How an error is told to whoever asked."""
     if isinstance(error, Refusal):
         return error
+    if _is_full(error) or _is_full(error.__cause__):
+        return Refusal(507, "no_room", "the disk of the server is full; send this again when there is room.")
     if isinstance(error, VivimError):
         return of_error(error)
     if isinstance(error, RequestValidationError):
@@ -106,6 +109,10 @@ def _refusal(error: Exception) -> Refusal:
         code = {400: "malformed_json", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
         return Refusal(error.status_code, code, f"{str(error.detail).lower()}; /docs says what can be asked, and how.", error.headers or {})
     return Refusal(500, "internal", "something went wrong here; the log of the server has this request's id.")
+
+
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _kind(scope: Scope) -> str | None:

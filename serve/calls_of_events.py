@@ -2,17 +2,21 @@
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from .calls_of_lists import Run, list_of
 from .desk import Desk
-from .event_store import Added
+from .event_store import Added, Removed
 from .schemas import MOST_ENTRIES, EventIn, EventOut, History, PathId, RemovedOut, Users, time_text
 from .snapshot import Search
 from .statuses import BODY, errors
+
+Kept = TypeVar("Kept", Added, Removed)
 
 
 def router(desk: Desk) -> APIRouter:
@@ -56,16 +60,21 @@ def router(desk: Desk) -> APIRouter:
         """Record that a user watched something. 201: it is on the disk. 200: it was there already."""
         began = time.perf_counter()
 
-        def acknowledgement(added: Added) -> Response:
+        def note(added: Added) -> None:
             desk.meters.phase("append", time.perf_counter() - began)
             desk.meters.event("late" if added.late else "new" if added.new else "replayed")
+
+        def acknowledgement(added: Added) -> Response:
             content = _as_event(added)
             if k is not None and step is not None:
                 step.result()  # it has ended: the thread that asks models does one thing after the other
                 content["recommendations"] = list_of(desk, user, k, exclude_seen, search, run)
             return Response(desk.as_json(content), 201 if added.new else 200, media_type="application/json")
 
+        if k is not None:
+            desk.service.require_list(search, run)
         kept = desk.service.submit_event(user, event.item, event.event_id, event.time)
+        _when_kept(kept, note)
         step = None if k is None else desk.model.submit(desk.service.foresee, user, event.item, run)
         if k is None:
             return acknowledgement(await asyncio.wrap_future(kept))
@@ -74,12 +83,23 @@ def router(desk: Desk) -> APIRouter:
     @calls.delete("/users/{user}/events/{event_id}", response_model=RemovedOut, responses=errors(404))
     async def remove_event(user: PathId, event_id: PathId) -> Response:
         """Take an event back. Its id is not used again."""
-        removed = await asyncio.wrap_future(desk.service.submit_removal(user, event_id))
-        desk.meters.event("removed" if removed.new else "replayed")
+        kept = desk.service.submit_removal(user, event_id)
+        _when_kept(kept, lambda removed: desk.meters.event("removed" if removed.new else "replayed"))
+        removed = await asyncio.wrap_future(kept)
         content = {"user": user, "event_id": event_id, "item": removed.event.item, "events": removed.events}
         return Response(desk.as_json(content), media_type="application/json")
 
     return calls
+
+
+def _when_kept(kept: "Future[Kept]", note: Callable[[Kept], None]) -> None:
+    """Call ``note`` as soon as something is on the disk, whatever else an answer waits for, and whether or not anybody still waits."""
+
+    def end(done: "Future[Kept]") -> None:
+        if not done.cancelled() and done.exception() is None:
+            note(done.result())
+
+    kept.add_done_callback(end)
 
 
 def _as_event(added: Added) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Calls that change what is served: for who holds the operator's token."""
 
 import asyncio
-import os
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -48,7 +47,7 @@ def router(desk: Desk) -> APIRouter:
         "/items/{item}",
         response_model=ItemAdded,
         status_code=201,
-        responses={200: {"model": ItemAdded}, **errors(408, 409, 413)},
+        responses={200: {"model": ItemAdded}, **errors(408, 409, 413, 507)},
         openapi_extra={
             "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"format": "binary", "type": "string"}}}}
         },
@@ -69,7 +68,7 @@ def router(desk: Desk) -> APIRouter:
 
 
 async def _keep(request: Request, path: Path, most_bytes: int, seconds: float) -> None:
-    """Write the body of a request to a file, as it comes."""
+    """Write the body of a request to a file, as it comes. It need not outlive us: who keeps it makes a copy that does."""
     size = 0
     try:
         async with asyncio.timeout(seconds):
@@ -79,7 +78,6 @@ async def _keep(request: Request, path: Path, most_bytes: int, seconds: float) -
                     if size > most_bytes:
                         raise too_large(most_bytes)
                     await asyncio.to_thread(file.write, part)
-                await asyncio.to_thread(os.fsync, file.fileno())
     except TimeoutError:
         raise too_slow(seconds) from None
     except ClientDisconnect:

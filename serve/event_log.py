@@ -4,13 +4,14 @@ One thread writes. Everything that waits when it comes round is one transaction,
 an event hears of it only after that transaction is on disk. Reading goes on meanwhile, on a connection of its own.
 """
 
+import logging
 import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,6 +20,8 @@ from ..store.locks import locked
 from . import event_store
 from .errors import LogUnavailable, RequestError
 from .event_store import Added, Event, Head, Removed
+
+LOG = logging.getLogger("vivim.serve")
 
 _GROUP = 512  # events of one transaction at most
 _STOPPED = "the event log has stopped; start the service again, then send the event again with the same id."
@@ -174,27 +177,29 @@ class EventLog:
         return request.future
 
     def _write(self) -> None:
+        group: list[_Request[Any]] = []
         ended = False
-        while not ended:
-            group, ended = self._next_group()
-            group = [request for request in group if request.future.set_running_or_notify_cancel()]
-            try:
+        try:
+            while not ended:
+                group, ended = self._next_group()
+                group = [request for request in group if request.future.set_running_or_notify_cancel()]
                 self._commit(group)
-            except BaseException:
-                self._stop(group)
-                raise
-            self._unchecked += len(group)
-            if self._unchecked >= _CHECKPOINT:
-                self._unchecked = 0
-                event_store.checkpoint(self._writer)
+                self._unchecked += len(group)
+                if self._unchecked >= _CHECKPOINT:
+                    self._unchecked = 0
+                    event_store.checkpoint(self._writer)
+        except BaseException:
+            self._stop(group)
+            raise
 
     def _stop(self, group: list[_Request[Any]]) -> None:
-        """The writer ends of a fault of ours: nobody waits for it for ever."""
+        """The writer ends of a fault of ours outside of a transaction: nobody waits for it for ever."""
         with self._closing:
             self._stopped = True
             while not self._waiting.empty():
                 request = self._waiting.get()
-                group += [] if request is None else [request]
+                if request is not None and request.future.set_running_or_notify_cancel():
+                    group = [*group, request]
         for request in group:
             if not request.future.done():
                 request.future.set_exception(LogUnavailable(_STOPPED))
@@ -219,6 +224,8 @@ class EventLog:
         if not group:
             return
         try:
+            if self._writer.in_transaction:  # the one before could not be taken back
+                self._writer.rollback()
             self._writer.execute("BEGIN IMMEDIATE")
             for request in group:
                 try:
@@ -226,7 +233,7 @@ class EventLog:
                 except RequestError as error:  # before anything of it was written
                     answers.append((request, None, error))
             self._writer.execute("COMMIT")
-        except sqlite3.Error as failed:
+        except Exception as failed:  # of SQLite, or a fault of ours: the writer goes on with the next
             self._give_up(group, failed)
             return
         self.commits += 1
@@ -236,17 +243,22 @@ class EventLog:
             else:
                 request.future.set_exception(refused)
 
-    def _give_up(self, group: list[_Request[Any]], error: sqlite3.Error) -> None:
-        if self._writer.in_transaction:
+    def _give_up(self, group: list[_Request[Any]], error: Exception) -> None:
+        """Nothing of a group is kept, and each of it hears so."""
+        with suppress(sqlite3.Error):  # the next group tries it again, before anything else
             self._writer.rollback()
-        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-        why = "the disk of the event log is full, and the server needs more room there" if full else str(error)
+        if isinstance(error, sqlite3.Error):
+            full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            why = "the disk of the event log is full, and the server needs more room there" if full else str(error)
+        else:
+            LOG.error("a transaction of the event log was given up", exc_info=error)
+            why = "something went wrong here, which the log of the server describes"
         for request in group:
             request.future.set_exception(LogUnavailable(f"the event was not kept: {why}. Send it again later, with the same event id."))
 
 
 def _require_text(*ids: str) -> None:
-    """Found out here, where it harms nobody else: the writer must not end."""
+    """Found out here, where it harms nobody else."""
     for id_ in ids:
         id_.encode()
 

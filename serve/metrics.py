@@ -95,7 +95,7 @@ def numbers_of(service: Service) -> Callable[[], Numbers]:
             "state_checks": ("Kept states compared with ones made from the whole history.", True, counts.checks),
             "state_drift_max": ("Largest difference of a score that a check has found.", False, counts.drift_max),
             "states": ("States that are kept.", False, len(states)),
-            "states_bytes": ("What their tensors take.", False, states.size_bytes),
+            "states_bytes": ("Bytes of these: their tensors, and the rows of what was watched.", False, states.size_bytes),
             "log_commits": ("Transactions of the log of events.", True, service.log.commits),
             "items": ("Items of the run that answers unless another is named.", False, _items(service)),
         }

@@ -133,6 +133,14 @@ class Service:
         ranking = snapshot.rank(folded.state, k, exclude_seen=exclude_seen, search=search)
         return self._answer(name, snapshot, ranking, folded.state, folded.skipped, begun - found.ahead_seconds, made)
 
+    def require_list(self, search: Search, run: str | None = None) -> None:
+        """Refuse a list that no waiting would bring: before an event is recorded along with which it is asked for.
+
+        Raises:
+            UnknownRun, SearchUnavailable.
+        """
+        self._run(run).snapshot.require(search)
+
     def foresee(self, user: str, item: str, run: str | None = None) -> None:
         """Begin with the list after an event that is on its way to the disk; ``recommend_user`` then has less to do.
 
@@ -205,9 +213,9 @@ class Service:
         """
         with self._reloading:
             prepared = {name: run.prepared() for name, run in self.runs.items()}
-            for snapshot in prepared.values():
-                if snapshot.ann is not None:
-                    snapshot.ann.wait()
+            for name, snapshot in prepared.items():
+                if snapshot.ann is not None and snapshot.ann is not self.runs[name].snapshot.ann:
+                    snapshot.ann.wait()  # or the approximate lists of a run that has them would be refused for a while
             before = [run.snapshot.recommender.items.ids for run in self.runs.values()]
             # Whatever an answer holds has a number: what comes, before it comes, and what goes, until it is gone.
             self.catalogue.show([*before, *(snapshot.recommender.items.ids for snapshot in prepared.values())])

@@ -150,6 +150,15 @@ class Snapshot:
         """How this model's lists can be searched."""
         return ["exact"] if self.ann is None else ["exact", "ann"]
 
+    def require(self, search: Search) -> None:
+        """Refuse a search of a kind that this model has not.
+
+        Raises:
+            SearchUnavailable: an approximate list of a model without an index.
+        """
+        if search == "ann" and self.ann is None:
+            raise SearchUnavailable(f"{self.kind} has no approximate index here; ask with search=exact.")
+
     def rank(self, state: UserState, k: int, *, exclude_seen: bool, search: Search) -> Ranking:
         """The ``k`` best items, fewer if the catalogue has no more.
 
@@ -159,8 +168,7 @@ class Snapshot:
             SearchUnavailable: an approximate list of a model without an index.
             NotReady: the index is still being made.
         """
-        if search == "ann" and self.ann is None:
-            raise SearchUnavailable(f"{self.kind} has no approximate index here; ask with search=exact.")
+        self.require(search)
         left_out = state.watched if exclude_seen else ()
         if not self.answers(state):
             return self._fallback(state, k, left_out)
@@ -220,7 +228,9 @@ def _ann(kind: Ann, exported: Path | None, scorer: Scorer, trained: int, model_h
         vectors_ND = item_vectors(scorer)
         width = 0 if vectors_ND is None else vectors_ND.shape[1]
         index = load_index(exported, model_hash, shape=(trained, width))
-        return AnnSearch(lambda: index)
+        given = AnnSearch(lambda: index)
+        given.wait()  # nothing is to be made: whoever asks first has an answer
+        return given
     if kind == "none" or not isinstance(scorer, VectorScorer | TableScorer):
         return None
     items_MD = scorer.items_ND[:trained]

@@ -121,7 +121,10 @@ class UserStates:
             found = None if kept is None else self._continued(kept, snapshot, user, log)
             if found is None:
                 found = Found(self.whole(snapshot, user, log), "rebuilt")
-            self._keep(key, found)
+            with self._lock:
+                setattr(self.counts, found.how, getattr(self.counts, found.how) + 1)
+            if found.how != "kept":
+                self._keep(key, found.folded)
         return found
 
     def foresee(self, snapshot: Snapshot, user: str, item: str) -> None:
@@ -170,7 +173,7 @@ class UserStates:
                 with self._lock:
                     self.counts.checks += 1
                     self.counts.drift_max = max(self.counts.drift_max, float(apart.abs().max()))
-            self._keep(key, Found(whole, "rebuilt"))
+            self._keep(key, whole)
         return whole
 
     def _continued(self, kept: Folded, snapshot: Snapshot, user: str, log: EventLog) -> Found | None:
@@ -204,15 +207,12 @@ class UserStates:
             folded, _ = self._kept[key]
         return folded if folded.index_hash in (None, snapshot.index_hash) else None
 
-    def _keep(self, key: Key, found: Found) -> None:
+    def _keep(self, key: Key, folded: Folded) -> None:
         with self._lock:
-            setattr(self.counts, found.how, getattr(self.counts, found.how) + 1)
-            if found.how == "kept":
-                return
             before = self._kept.pop(key, None)
-            state = found.folded.state
+            state = folded.state
             size = size_bytes((state.memory, state.user_1D)) + _ROW_BYTES * len(state.watched)
-            self._kept[key] = (found.folded, size)
+            self._kept[key] = (folded, size)
             self._bytes += size - (0 if before is None else before[1])
             while len(self._kept) > self.max_users:
                 _, (_, gone) = self._kept.popitem(last=False)

@@ -33,6 +33,7 @@ _WORDS = {
     429: "Too many requests; Retry-After says when.",
     431: "The head is too large.",
     503: "Too much to do, or not ready; Retry-After says when.",
+    507: "The disk of the server is full.",
 }
 
 _ALWAYS = (400, 401, 403, 421, 422, 429, 431, 503)

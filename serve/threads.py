@@ -10,6 +10,10 @@ from typing import TypeVar
 import faiss
 import torch
 
+from .errors import NotReady
+
+_CLOSED = "the service is stopping; ask again when it is back."
+
 First = TypeVar("First")
 Result = TypeVar("Result")
 
@@ -44,22 +48,36 @@ def settled() -> Iterator[None]:
 
 
 def chained(first: "Future[First]", pool: ThreadPoolExecutor, work: Callable[[First], Result]) -> "Future[Result]":
-    """What ``work`` makes of the result of ``first``, in a thread of ``pool``. Nothing is worked on if nobody waits for it any more."""
+    """What ``work`` makes of the result of ``first``, in a thread of ``pool``. Nothing is worked on if nobody waits for it any more.
+
+    Its errors:
+        NotReady: the pool was closed before the turn of ``work`` came.
+        whatever ``first`` or ``work`` raises.
+    """
     last: Future[Result] = Future()
 
     def begin(done: "Future[First]") -> None:
         if not last.set_running_or_notify_cancel():
             return
         try:
-            pool.submit(finish, done.result())
-        except BaseException as error:  # of the first, or the pool is closed: whoever waits is told
+            value = done.result()
+        except BaseException as error:
             last.set_exception(error)
+            return
+        try:
+            pool.submit(finish, value).add_done_callback(end)
+        except RuntimeError:  # it is closed
+            last.set_exception(NotReady(_CLOSED))
 
     def finish(value: First) -> None:
         try:
             last.set_result(work(value))
         except BaseException as error:
             last.set_exception(error)
+
+    def end(turn: "Future[None]") -> None:
+        if turn.cancelled():  # as the pool was closed: ``finish`` will not be called
+            last.set_exception(NotReady(_CLOSED))
 
     first.add_done_callback(begin)
     return last

@@ -230,14 +230,18 @@ def _hash_state(tensors: Mapping[str, torch.Tensor], text: str) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write to a temporary name, flush to disk, rename."""
+    """Write to a temporary name, flush to disk, rename; of what could not be written nothing is left."""
     temporary = path.with_name(path.name + ".tmp")
-    # A name that is no UTF-8 becomes \udcxx, which JSON reads back as the same name.
-    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        # A name that is no UTF-8 becomes \udcxx, which JSON reads back as the same name.
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

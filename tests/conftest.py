@@ -1,5 +1,7 @@
 """Fixtures that every test file may use."""
 
+import contextlib
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +32,23 @@ def told():
             self.lines.append(line)
 
     return Told()
+
+
+@pytest.fixture
+def no_file_beyond():
+    """``with no_file_beyond(size_bytes)``: what this process writes to a file behind that place is refused by the system, as a full disk
+    refuses it (RLIMIT_FSIZE)."""
+
+    @contextlib.contextmanager
+    def limited(size_bytes):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

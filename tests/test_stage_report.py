@@ -117,6 +117,7 @@ def test_the_map_is_drawn_by_umap_if_that_is_asked_for(trained, monkeypatch, cap
     [
         (["--run", "nowhere"], "not a run"),
         (["--run", "ids", "--out", "data"], "is a folder"),
+        (["--run", "ids", "--out", "other.h5/report.html"], "cannot be a folder for the report"),
         (["--run", "both", "--embeddings", "other.h5"], "does not hold the vectors"),
         (["--run", "ids", "--embeddings", "other.h5"], "was not trained on a file of vectors"),
         (["--run", "ids", "--interactions", "few_pairs.tsv"], "another catalogue"),
@@ -133,3 +134,13 @@ def test_what_does_not_fit_is_refused(trained, monkeypatch, capsys, write_vector
     code, _, err = run(capsys, "report", "--device", "cpu", *args)
     assert code == 2
     assert words in err
+
+
+def test_a_report_for_which_there_is_no_room_is_told_and_leaves_nothing(trained, monkeypatch, capsys, no_file_beyond):
+    monkeypatch.chdir(trained)
+    asked = ["--out", "none/none.html", "--device", "cpu", "--set", "report.viewers=0", "report.sheet=0", "report.decode=0"]
+    with no_file_beyond(100_000):  # the map's own script is more
+        code, _, err = run(capsys, "report", "--run", "ids", *asked)
+    assert code == 2
+    assert "none.html cannot be written: File too large. Make room there" in " ".join(err.split())
+    assert list((trained / "none").iterdir()) == []

@@ -23,7 +23,7 @@ from vivim.recommend.recommender import Recommender
 from vivim.recommend.retrieval import FaissIndex
 from vivim.serve.doors import Tokens
 from vivim.serve.event_log import EventLog
-from vivim.stage_serve import ServeOptions, _tokens, run_serve
+from vivim.stage_serve import ServeOptions, _tokens, open_desk, run_serve
 
 TOKEN = "t" * 24
 
@@ -248,6 +248,15 @@ def test_an_index_of_another_model_is_refused_at_the_start(tmp_path, capsys):
     for run in ("runs/mamba", "runs/popularity"):
         assert cli.main(["serve", "--run", run, "--port", "0", "--index", str(index)]) == 2
         assert "was made for another model" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.usefixtures("_in_world")
+def test_what_is_refused_as_it_is_opened_lets_go_of_the_log(tmp_path):
+    (tmp_path / "titles.csv").write_bytes(b"item,title\ni01,\xff\xfe\n")
+    options = ServeOptions((Path("runs/popularity"),), tmp_path / "events.sqlite")
+    with pytest.raises(InputError, match=r"titles\.csv: line 2 is not UTF-8"):
+        open_desk(load_pipeline(None, [f"data.titles={tmp_path / 'titles.csv'}"]), SILENT, options, Tokens())
+    EventLog(tmp_path / "events.sqlite").close()
 
 
 @pytest.mark.usefixtures("_in_world")

@@ -1,11 +1,15 @@
 """Clips of the service: their files, their thumbnails, and new ones that can be recommended at once."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from vivim import cli
+from vivim.errors import InputError
 from vivim.pipeline import load_pipeline
 from vivim.progress import SILENT
+from vivim.recommend.additions import all_additions
+from vivim.recommend.checkpoint import RunFolder
 from vivim.serve.doors import Tokens
 from vivim.serve.errors import BadClip, BadId, ItemTaken
 from vivim.stage_serve import ServeOptions, open_desk
@@ -116,6 +120,32 @@ def test_what_cannot_be_added_is_refused_and_leaves_nothing(work, open_served):
         assert str(work) not in str(told.value)
     assert desk.service.runs["frozen"].snapshot is before
     assert not list((work / "runs/frozen/clips").iterdir())
+
+
+def test_a_clip_for_which_there_is_no_room_leaves_nothing_and_comes_in_when_there_is(work, open_served, no_file_beyond):
+    desk, _ = open_served("frozen")
+    assert desk.add("first", work / "like4.mp4") is False
+    kept = work / "runs/frozen/clips"
+    [first] = kept.iterdir()
+    with no_file_beyond(first.stat().st_size - 1), pytest.raises(OSError, match="File too large"):
+        desk.add("new", work / "like4.mp4")
+    assert list(kept.iterdir()) == [first]
+    assert desk.add("new", work / "like4.mp4") is False
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_a_run_that_took_a_clip_keeps_it_though_another_run_could_not_take_it(work, open_served):
+    shutil.copytree(work / "runs/frozen", work / "runs/again")
+    desk, _ = open_served("frozen", "again")
+    runs = [RunFolder.open(work / "runs" / name) for name in ("frozen", "again")]
+    with runs[1].locked(), pytest.raises(InputError, match="another run is writing"):
+        desk.add("new", work / "like4.mp4")
+    assert [len(all_additions(run)) for run in runs] == [1, 0]
+    [file] = all_additions(runs[0]).files
+    assert Path(file).read_bytes() == (work / "like4.mp4").read_bytes()
+    assert desk.add("new", work / "like4.mp4") is True, "it is sent again, and the first run had it"
+    assert [all_additions(run).files for run in runs] == [(file,), (file,)]
+    assert desk.media.file("6", "clip") == Path(file)
 
 
 def test_clips_are_added_only_where_there_is_an_operator_and_a_run_that_looks_at_clips(open_served):

@@ -94,20 +94,24 @@ function change(me, said, action) {
   waiting += 1;
   tellBusy();
   $("undo").disabled = true;
-  queue = queue.then(async () => {
+  const step = async () => {
     if (me === who) asked?.abort(); // a list of the history as it was
     const started = performance.now();
-    await guarded(async () => {
-      const answer = await action();
-      if (me === who) show(answer, performance.now() - started, said);
-    });
-    waiting -= 1;
-    tellBusy();
-    $("undo").disabled = waiting > 0;
+    try {
+      await guarded(async () => {
+        const answer = await action();
+        if (me === who) show(answer, performance.now() - started, said);
+      });
+    } finally {
+      waiting -= 1;
+      tellBusy();
+      $("undo").disabled = waiting > 0;
+    }
     if (me !== who) return;
     showWatched(who);
     popular();
-  });
+  };
+  queue = queue.then(step).catch(reportError); // what comes after a fault of ours does not wait for it for ever
   return queue;
 }
 

@@ -7,10 +7,13 @@ const HISTORY_LIMIT = 200;
 const MOST_SENT = 1000; // of one history, which is what the service takes
 const OWN = "vivim-own-history";
 
+/** 128 random bits. `crypto.randomUUID` is not there for a page that comes from another machine without TLS. */
+const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
 /** A viewer whom the service knows, or who begins now: what is watched is an event that the service keeps. */
 export class Viewer {
   constructor(api, user) {
-    Object.assign(this, { api, user, known: true, watched: [], posted: new Set() });
+    Object.assign(this, { api, user, known: true, watched: [] });
     this.path = `v1/users/${encodeURIComponent(user)}`;
   }
 
@@ -30,9 +33,8 @@ export class Viewer {
 
   /** Watch a clip. The event id is made once, so that a request that is sent again is not a second event. */
   async watch(clip, options) {
-    const event = { item: clip.item, event_id: crypto.randomUUID() };
+    const event = { item: clip.item, event_id: newId() };
     const answer = await this.api.post(`${this.path}/events`, event, options);
-    this.posted.add(answer.event_id);
     if (answer.late) await this.load();
     else this.watched = [...this.watched, { ...clip, time: answer.time, event_id: answer.event_id }];
     return answer.recommendations ?? this.recommend(options);

@@ -104,6 +104,13 @@ def test_what_is_there_is_not_written_over(exported, tmp_path):
         export_run(run, tmp_path / "absent" / "out")
 
 
+def test_an_export_for_which_there_is_no_room_is_told_and_leaves_nothing(exported, tmp_path, no_file_beyond):
+    run, done = exported
+    with no_file_beyond(done.files["index.faiss"] - 1), pytest.raises(InputError, match=r"out cannot be written: .* Make room there"):
+        export_run(run, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def folder(exported, tmp_path):
     """A copy that may be spoilt."""
@@ -124,6 +131,21 @@ def test_an_index_serves_its_own_model_and_items_only(exported, folder, ring):
     with pytest.raises(InputError, match="holds other items"):
         load_index(path, model, content_sha256(ring.items.ids, vectors[:30].numpy()))
     assert read_additions(run)[0] == (ADDED,)
+
+
+@pytest.mark.parametrize("lacks_bytes", [1, 100, 5000, 20_000])
+def test_an_index_for_which_there_is_no_room_leaves_the_one_that_was_there(folder, no_file_beyond, lacks_bytes):
+    import torch
+
+    vectors = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
+    ids = tuple(map(str, range(400)))
+    path = folder / "other.faiss"
+    write_index(path, FaissIndex("flat", torch.from_numpy(vectors)), ids, vectors, "a" * 64)
+    there, size_bytes = {file.name: file.read_bytes() for file in folder.iterdir()}, path.stat().st_size
+    with no_file_beyond(size_bytes - lacks_bytes), pytest.raises(OSError, match="File too large"):
+        write_index(path, FaissIndex("flat", torch.from_numpy(-vectors)), ids, -vectors, "b" * 64)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == there
+    assert load_index(path, "a" * 64).num_items == 400
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])

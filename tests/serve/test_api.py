@@ -1,9 +1,12 @@
 """Every call over a real socket: what it answers, and what it refuses (items 74 and 79 of the list of faults)."""
 
+import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 ODD = "a/b %2F ?#&é漢🎬 ..;"
@@ -137,6 +140,30 @@ def test_the_server_says_how_it_is(live):
     assert api.get("/healthz").status_code == 200
 
 
+def test_the_time_of_an_append_ends_on_the_disk_and_not_when_the_model_has_time(live):
+    api = live()
+    api.desk.model.submit(time.sleep, 2)
+    began = time.monotonic()
+    assert api.post("/v1/users/ada/events?k=3", json={"item": "i01", "event_id": "e"}).status_code == 201
+    assert time.monotonic() - began > 1, "the answer waited for the model"
+    page = api.get("/metrics").text
+    [seconds] = re.findall(r'^vivim_phase_seconds_sum\{phase="append"\} (\S+)$', page, re.MULTILINE)
+    assert 0 < float(seconds) < 1
+
+
+def test_an_event_that_nobody_waits_for_any_more_is_counted(live):
+    api = live()
+    hold = threading.Event()
+    api.desk.model.submit(hold.wait, 10)
+    with pytest.raises(httpx.ReadTimeout):
+        api.post("/v1/users/ada/events?k=3", json={"item": "i01", "event_id": "e"}, timeout=0.5)
+    api.service.log.append("somebody else", "e", "i01")  # what was sent before it is on the disk too
+    assert api.service.log.head("ada").events == 1
+    counted = 'vivim_events_total{kind="new"} 1.0' in api.get("/metrics").text
+    hold.set()
+    assert counted
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -231,6 +258,22 @@ def test_events_that_are_refused_and_leave_nothing(live, event, status, code):
     api = live()
     assert api.code(api.post("/v1/users/ada/events", json=event)) == (status, code)
     assert api.code(api.delete("/v1/users/ada/events/e")) == (404, "unknown_event")
+    assert not api.get("/v1/users/ada/history").json()["known"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "code"),
+    [
+        ("k=3&run=other", 404, "unknown_run"),
+        ("k=3&search=ann", 422, "search_unavailable"),
+        ("k=3&search=both", 422, "invalid_request"),
+        ("k=0", 422, "invalid_request"),
+    ],
+)
+def test_an_event_along_with_a_list_that_cannot_be_made_is_refused_and_leaves_nothing(live, asked, status, code):
+    api = live()
+    answer = api.post(f"/v1/users/ada/events?{asked}", json={"item": "i01", "event_id": "e"})
+    assert api.code(answer) == (status, code)
     assert not api.get("/v1/users/ada/history").json()["known"]
 
 

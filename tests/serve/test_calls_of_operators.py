@@ -1,5 +1,6 @@
 """New clips over HTTP: they go to a file as they come, and to a function that the shell hands in."""
 
+import errno
 import tempfile
 import threading
 import time
@@ -68,6 +69,30 @@ def test_an_error_of_ours_that_names_a_path_does_not_reach_whoever_asked(live):
     answer = api.put("/v1/items/new", content=b"film", headers=OPERATOR)
     assert api.code(answer) == (422, "refused")
     assert "full disk" not in answer.text
+
+
+@pytest.mark.parametrize("size_bytes", [1 << 20, 100_001])
+def test_a_clip_for_which_the_server_has_no_room_is_refused_and_leaves_nothing(
+    api, added, tmp_path, monkeypatch, no_file_beyond, size_bytes
+):
+    """The last byte of the smaller one alone has no room: that is found out as the file is closed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with no_file_beyond(100_000):
+        answer = api.put("/v1/items/new", content=b"f" * size_bytes, headers=OPERATOR)
+    assert api.code(answer) == (507, "no_room")
+    assert str(tmp_path) not in answer.text
+    assert added == {}
+    assert not list(Path(tmp_path).glob("vivim-clip-*"))
+
+
+def test_a_full_disk_behind_an_error_of_ours_is_told_as_one(live):
+    def add(item, path):
+        raise InputError(f"{path} cannot be written") from OSError(errno.ENOSPC, "No space left on device")
+
+    api = live(tokens=Tokens(operator="o" * 24), add=add)
+    answer = api.put("/v1/items/new", content=b"film", headers=OPERATOR)
+    assert api.code(answer) == (507, "no_room")
+    assert "/tmp" not in answer.text
 
 
 def test_a_clip_beyond_the_limit_is_refused_whether_its_length_is_told_or_not(api, added):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from vivim.errors import InputError
@@ -219,23 +220,95 @@ def test_a_full_disk_keeps_nothing_of_a_transaction_and_the_log_lives_on(log):
     assert log.append("u", f"big {kept - 1}", "x" * 3000, 2 + kept - 1).events == kept + 1
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_fault_of_ours_ends_the_writer_and_nobody_waits_for_it(log, monkeypatch):
-    two_wait = threading.Event()
+def test_a_fault_of_ours_keeps_nothing_of_its_transaction_is_logged_and_the_log_lives_on(log, monkeypatch, caplog):
+    at_work, two_wait, add = threading.Event(), threading.Event(), event_store.add
 
-    def fail(*_):
-        two_wait.wait(10)
-        raise RuntimeError("a fault")
+    def fail(connection, user, event_id, *more):
+        at_work.set()
+        assert two_wait.wait(10)
+        done = add(connection, user, event_id, *more)
+        if event_id == "b":
+            raise RuntimeError("a fault")
+        return done
 
     monkeypatch.setattr(event_store, "add", fail)
-    futures = [log.submit("u", event_id, "x") for event_id in "ab"]
+    first = log.submit("u", "first", "x")
+    assert at_work.wait(10)
+    futures = [log.submit("u", event_id, "x") for event_id in "ab"]  # one transaction, since the writer is at the first
     two_wait.set()
+    assert first.result(10).new
     for future in futures:
-        with pytest.raises(LogUnavailable, match="has stopped"):
+        with pytest.raises(LogUnavailable, match="the event was not kept: something went wrong here"):
             future.result(10)
-    with pytest.raises(LogUnavailable, match="has stopped"):
-        log.append("u", "c", "x")
+    assert ids(log, "u") == ["first"]
+    assert log.submit("u", "a", "x").result(10).events == 2
+    assert "RuntimeError: a fault" in caplog.text
+
+
+def test_a_transaction_that_cannot_be_taken_back_yet_stands_in_nobodys_way_afterwards(log, monkeypatch):
+    """A disk that fails twice: at the event, and as it is taken back."""
+
+    class Failing:
+        """A connection whose disk is away. SQLite itself mostly takes a transaction back without one."""
+
+        def __init__(self, connection):
+            self.connection, self.away = connection, True
+
+        @property
+        def in_transaction(self):
+            return self.connection.in_transaction
+
+        def execute(self, statement, *more):
+            if self.away and statement.startswith("INSERT INTO users"):
+                raise sqlite3.OperationalError("disk I/O error")
+            return self.connection.execute(statement, *more)
+
+        def rollback(self):
+            if self.away:
+                raise sqlite3.OperationalError("disk I/O error")
+            self.connection.rollback()
+
+    failing = Failing(log._writer)
+    monkeypatch.setattr(log, "_writer", failing)
+    for event_id in "ab":
+        with pytest.raises(LogUnavailable, match="the event was not kept"):
+            log.submit("u", event_id, "x").result(10)
     assert log.head("u") == NOBODY
+    failing.away = False
+    assert log.submit("u", "b", "x").result(10).events == 1
+    assert ids(log, "u") == ["b"]
+
+
+def test_a_file_that_another_program_holds_refuses_the_event_and_takes_it_later(log, tmp_path):
+    log._writer.execute("PRAGMA busy_timeout = 50")
+    with closing(sqlite3.connect(tmp_path / "events.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LogUnavailable, match="the event was not kept: database is locked"):
+            log.submit("u", "a", "x").result(10)
+        assert log.head("u") == NOBODY
+        other.execute("ROLLBACK")
+    assert log.submit("u", "a", "x").result(10).new
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_writer_that_has_ended(log, monkeypatch):
+    def fail(_):
+        more.extend(log.submit("u", event_id, "x") for event_id in "bc")
+        more[1].cancel()
+        raise MemoryError
+
+    more = []
+    monkeypatch.setattr(event_log, "_CHECKPOINT", 1)
+    monkeypatch.setattr(event_store, "checkpoint", fail)
+    assert log.submit("u", "a", "x").result(10).new
+    log._thread.join(10)
+    assert not log._thread.is_alive()
+    with pytest.raises(LogUnavailable, match="has stopped"):
+        more[0].result(10)
+    assert more[1].cancelled()
+    with pytest.raises(LogUnavailable, match="has stopped"):
+        log.append("u", "d", "x")
+    assert ids(log, "u") == ["a"]
 
 
 def test_a_closed_log_takes_nothing_more_and_has_written_what_waited(tmp_path):

@@ -10,10 +10,12 @@ import pytest
 import torch
 from vivim.recommend import additions
 from vivim.recommend.checkpoint import RunFolder
+from vivim.recommend.retrieval import FaissIndex
 from vivim.serve import errors
 from vivim.serve.config import ServeConfig
 from vivim.serve.event_log import EventLog
 from vivim.serve.histories import BaseHistories
+from vivim.serve.search import AnnSearch
 from vivim.serve.served_run import ServedRun
 from vivim.serve.service import Service
 from vivim.serve.snapshot import Snapshot
@@ -189,8 +191,9 @@ def test_some_answers_are_compared_with_the_whole_history(service_of):
     for n in range(9):
         service.add_event("u03", f"i{n:02d}", str(n))
         service.recommend_user("u03", 1)
-    assert service.states.counts.checks == 3
-    assert 0 < service.states.counts.drift_max < 1e-4
+    counts = service.states.counts
+    assert (counts.rebuilt, counts.stepped, counts.kept, counts.checks) == (1, 9, 0, 3), "each answer once"
+    assert 0 < counts.drift_max < 1e-4
 
 
 def test_several_runs_are_served_and_each_answers_for_itself(service_of, snapshot_of):
@@ -283,6 +286,24 @@ def test_a_clip_that_is_added_to_the_run_is_recommended_after_a_reload_and_gone_
     assert service.items("new", 0, 9)[0] == 0
     with pytest.raises(errors.UnknownItem):
         service.add_event("u", "new clip", "4")
+
+
+def test_a_reload_waits_for_an_index_that_is_new_and_not_for_one_that_answers_already(log, snapshot_of):
+    hold, old, new = threading.Event(), snapshot_of(), snapshot_of(seed=1)
+    old.ann = AnnSearch(lambda: hold.wait(60) and FaissIndex("flat", old.nearness.items_ND))
+    turns = [old, old, new]
+    service = Service([ServedRun("run", lambda _: turns.pop(0))], log)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            assert pool.submit(service.reload).result(10) == [], "its index is still being made, with a reload as without"
+            new.ann = old.ann
+            old.ann = None
+            waits = pool.submit(service.reload)
+            with pytest.raises(TimeoutError):
+                waits.result(0.2)
+        finally:
+            hold.set()
+        assert waits.result(10) == ["run"]
 
 
 def test_a_run_that_cannot_be_read_leaves_all_as_they_are(log, snapshot_of):

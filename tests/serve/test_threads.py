@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import faiss
 import pytest
 import torch
+from vivim.serve.errors import NotReady
 from vivim.serve.threads import chained, model_thread, settled
 
 
@@ -51,8 +52,21 @@ def test_what_goes_wrong_first_or_last_is_told_to_who_waits(pool):
     with pytest.raises(ZeroDivisionError):
         chained(done, pool, lambda value: 1 // value).result(5)
     pool.shutdown()
-    with pytest.raises(RuntimeError, match="shutdown"):
+    with pytest.raises(NotReady, match="is stopping"):
         chained(done, pool, lambda value: value).result(5)
+
+
+def test_who_waits_for_a_turn_that_a_closed_pool_has_dropped_is_told(pool):
+    hold, first, worked = threading.Event(), Future(), []
+    busy = pool.submit(hold.wait, 10)
+    last = chained(first, pool, worked.append)
+    first.set_result(1)
+    pool.shutdown(wait=False, cancel_futures=True)
+    with pytest.raises(NotReady, match="is stopping"):
+        last.result(5)
+    hold.set()
+    assert busy.result(5)
+    assert worked == []
 
 
 def test_nothing_is_worked_on_for_who_does_not_wait(pool):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from vivim.errors import InputError
 from vivim.progress import SILENT
 from vivim.store import failpoints
-from vivim.store.run_folder import RunFolder
+from vivim.store.run_folder import RunFolder, write_atomically
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_death_after_one_was_passed_over_leaves_the_one_that_can_be_read(two, 
     program = f"""
 from pathlib import Path
 from vivim.progress import SILENT
-from vivim.store.run_folder import RunFolder
+from vivim.store.run_folder import RunFolder, write_atomically
 folder = RunFolder(Path({str(two.path)!r}))
 tensors, state = folder.load_state(SILENT)
 folder.save_state(tensors, {{"step": 3}})
@@ -115,3 +115,11 @@ folder.save_state(tensors, {{"step": 3}})
     assert RunFolder(two.path).load_state(SILENT)[1] == {"step": 1}
     subprocess.run([sys.executable, "-c", program], check=True)
     assert RunFolder(two.path).load_state(SILENT)[1] == {"step": 3}
+
+
+def test_a_text_for_which_there_is_no_room_leaves_the_one_that_was_there(tmp_path, no_file_beyond):
+    path = tmp_path / "told.json"
+    write_atomically(path, "before")
+    with no_file_beyond(100_000), pytest.raises(OSError, match="File too large"):
+        write_atomically(path, "x" * 100_001)
+    assert (os.listdir(tmp_path), path.read_text()) == (["told.json"], "before")

@@ -1,6 +1,7 @@
 """Choosing somebody, watching, taking back: the page shows what the service says, and tells it what was clicked."""
 
 import json
+import re
 import urllib.request
 from urllib.parse import quote
 
@@ -124,6 +125,42 @@ def test_two_clicks_on_different_clips_are_two_events_in_their_order(visit, serv
     one.page.wait_for_function("() => document.querySelectorAll('#strip .card').length === 2")
     assert one.items("#strip") == clips
     assert [entry["item"] for entry in ask(server, f"v1/users/{quote(new_viewer)}/history")["history"]] == clips
+
+
+def test_a_page_from_another_machine_without_tls_records_clicks_too(visit, server, new_viewer):
+    """There browsers have no ``crypto.randomUUID``; on this machine they do, whatever the protocol, so it is taken away."""
+    one = visit(f"#user={quote(new_viewer)}", before=lambda page: page.add_init_script("delete Crypto.prototype.randomUUID"))
+    one.settle()
+    assert one.page.evaluate("typeof crypto.randomUUID") == "undefined"
+    watched = one.watch_first()
+    one.settle()
+    again = one.watch_first()
+    found = ask(server, f"v1/users/{quote(new_viewer)}/history")["history"]
+    assert [entry["item"] for entry in found] == [watched, again]
+    assert all(re.fullmatch("[0-9a-f]{32}", entry["event_id"]) for entry in found)
+    assert found[0]["event_id"] != found[1]["event_id"]
+    assert one.complaints == []
+
+
+def test_a_click_that_the_browser_has_no_room_for_holds_up_no_other(visit, server):
+    one = visit()
+    one.page.evaluate(
+        """() => {
+            const keeps = Storage.prototype.setItem;
+            Storage.prototype.setItem = () => {
+                Storage.prototype.setItem = keeps;
+                throw new DOMException("no room", "QuotaExceededError");
+            };
+        }"""
+    )
+    one.page.locator("#catalogue .watch").nth(3).click()
+    one.page.wait_for_function("() => document.querySelectorAll('.sending').length === 0")
+    assert any("no room" in complaint for complaint in one.console)
+    one.page.wait_for_timeout(400)
+    one.page.locator("#catalogue .watch").nth(4).click()
+    one.page.wait_for_function("() => document.querySelectorAll('#strip .card').length > 0")
+    one.settle()
+    assert one.page.locator("#undo").is_enabled()
 
 
 def test_a_history_of_ones_own_is_sent_whole_and_never_recorded(visit, server):
