@@ -5,6 +5,10 @@ import re
 import time
 
 
+def told_by(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == "vivim.serve"]
+
+
 def test_a_line_for_each_request_without_people_items_or_histories(live, caplog):
     api = live(access_log=True)
     with caplog.at_level(logging.INFO, "vivim.serve"):
@@ -16,14 +20,9 @@ def test_a_line_for_each_request_without_people_items_or_histories(live, caplog)
             api.get("/v1/nothing/ada"),
             api.get("/v1/users/%ff/history"),
         ]
-
-    def lines_told():
-        return [record.getMessage() for record in caplog.records if record.name == "vivim.serve"]
-
-    deadline = time.monotonic() + 10  # an answer is here before its line is written
-    while len(lines_told()) < len(answers) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    lines = lines_told()
+        deadline = time.monotonic() + 10  # an answer is here before its line is written
+        while len(lines := told_by(caplog)) < len(answers) and time.monotonic() < deadline:
+            time.sleep(0.01)
     assert len(lines) == len(answers)
     for line, answer in zip(lines, answers, strict=True):
         assert re.fullmatch(r"[0-9a-f]{16} (GET|POST) (/v1/[a-z/{}_]+|-) \d{3} \d+\.\d ms", line), line

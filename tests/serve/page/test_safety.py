@@ -56,11 +56,14 @@ def test_one_clip_plays_at_a_time_and_a_broken_one_keeps_its_picture(visit, new_
     play.nth(1).click()
     one.page.wait_for_function("() => document.querySelectorAll('#cards li')[1].querySelector('video')?.currentTime > 0")
     assert one.page.locator("video").count() == 1
-    one.page.route("**/media/*/clip*", lambda route: route.fulfill(status=200, content_type="video/mp4", body="no clip"))
+    broken = one.page.locator("#cards .card").nth(3)
+    address = broken.evaluate("card => card.clip.media")
+    one.page.route(f"**{address}*", lambda route: route.fulfill(status=200, content_type="video/mp4", body="no clip"))
     play.nth(3).click()
-    one.page.locator("#cards .unplayable").wait_for()
+    one.page.wait_for_function("() => document.querySelectorAll('#cards .card')[3].classList.contains('unplayable')")
     assert one.page.locator("video").count() == 0
-    assert one.page.locator("#cards .unplayable img").count() == 1
+    assert broken.locator("img").count() == 1
+    assert one.page.locator(".unplayable").count() == 1
 
 
 def test_with_a_token_pictures_load_and_clips_play_by_the_key_in_their_address(visit, world, serving, tmp_path):
