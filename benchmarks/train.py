@@ -12,7 +12,8 @@ shipped (importing its models leaves torch's anomaly detection on) and with that
 that off, the models of ``--whole`` on the sets of ``--whole-sets`` are trained until validation no longer rises, and tested. Each is a
 process of its own.
 
-A file that is there already keeps what it has of other sets: each set stands with the provenance of its own measurement.
+A file that is there already keeps what it has of other sets: each set stands with the provenance of its own measurement. With
+``--resume`` it keeps the rows that it has of these sets too, and what is missing is measured: a set takes hours, most of them RecBole's.
 
 ``interactions_per_second``  training interactions (targets) over the seconds of an epoch's steps
 ``seconds_to_common_ndcg``   [x, seconds of training until validation NDCG@10 is x], x being what every model trained to its best reaches
@@ -28,6 +29,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +145,11 @@ def last_line(command: list[str], without: tuple[str, ...] = ()) -> dict[str, An
     return found
 
 
+def recbole_name(model: str, *, anomaly: bool) -> str:
+    """Of a row."""
+    return f"RecBole {model}" + (", anomaly detection on (as shipped)" if anomaly else "")
+
+
 def recbole(options: argparse.Namespace, file: Path, model: str, name: str, *, anomaly: bool, evaluate: bool) -> dict[str, Any]:
     script = Path(__file__).with_name("recbole_side.py")
     _, protocol, width = SETS[name]
@@ -164,7 +172,7 @@ def recbole(options: argparse.Namespace, file: Path, model: str, name: str, *, a
     seconds = times[len(times) // 2]
     best = max((e for e in found["epochs"] if "validation" in e), key=lambda e: e["validation"]["ndcg@10"], default=None)
     return {
-        "model": f"RecBole {model}" + (", anomaly detection on (as shipped)" if anomaly else ""),
+        "model": recbole_name(model, anomaly=anomaly),
         "seconds_per_epoch": round(seconds, 2),
         "interactions_per_second": round(found["train_rows"] / seconds),
         "epochs": len(found["epochs"]),
@@ -199,6 +207,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of --one")
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "SET"), help="train this one alone, and print what came of it")
+    parser.add_argument("--resume", action="store_true", help="rows that --out has are not measured again")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     keep_freed_memory()  # as the command line does
@@ -211,11 +220,19 @@ def main() -> None:
         f"train.py --sets {' '.join(options.sets)} --epochs {options.epochs} --patience {options.patience} --seeds {options.seeds} "
         f"--recbole-epochs {options.recbole_epochs} --whole {' '.join(options.whole)} --whole-sets {' '.join(options.whole_sets)}"
     )
-    measured = {name: {"rows": [], "provenance": record} for name in options.sets}
-    sets = kept(options.out) | measured
+    before = kept(options.out)
+    measured = {name: {"rows": [], "provenance": record} for name in options.sets if not (options.resume and name in before)}
+    sets = before | measured
+    for name in options.sets:
+        if name not in measured:
+            sets[name]["resumed"] = [*sets[name].get("resumed", []), record]
 
-    def add(name: str, row: dict[str, Any]) -> None:
+    def add(name: str, model: str, seed: int | None, measure: Callable[[], dict[str, Any]]) -> None:
         """Kept at once: what is measured is not lost with what comes after."""
+        if any((row["model"], row.get("seed")) == (model, seed) for row in sets[name]["rows"]):
+            return
+        row = measure()
+        assert (row["model"], row.get("seed")) == (model, seed)
         sets[name]["rows"].append(row)
         seconds_to_common(sets[name]["rows"])
         print(name, json.dumps(row), flush=True)
@@ -224,7 +241,7 @@ def main() -> None:
 
     for name in options.sets:
         for kind in OURS:
-            add(name, one(options, kind, name, 1))
+            add(name, kind, 1, partial(one, options, kind, name, 1))
         if options.recbole:
             file, protocol, _ = SETS[name]
             interactions = read_interactions(str(options.data / file))
@@ -234,10 +251,11 @@ def main() -> None:
             for model in THEIRS:
                 for anomaly in (False, True):
                     evaluate = name in options.whole_sets and model in options.whole and not anomaly
-                    add(name, recbole(options, inter, model, name, anomaly=anomaly, evaluate=evaluate))
+                    measure = partial(recbole, options, inter, model, name, anomaly=anomaly, evaluate=evaluate)
+                    add(name, recbole_name(model, anomaly=anomaly), None, measure)
         for seed in range(2, options.seeds + 1):
             for kind in ("mamba", "sasrec"):
-                add(name, one(options, kind, name, seed))
+                add(name, kind, seed, partial(one, options, kind, name, seed))
 
 
 if __name__ == "__main__":

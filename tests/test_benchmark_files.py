@@ -77,6 +77,12 @@ def test_a_set_that_is_measured_anew_leaves_the_others_as_they_were(tmp_path: Pa
         assert isinstance(part, dict)
         assert part["provenance"]["date"] == str(seconds)
         assert [(row["model"], row["seconds_per_epoch"]) for row in part["rows"]] == [(kind, seconds) for kind in train.OURS]
+    third = measure("--sets", "ml-100k", "--seeds", "2", "--resume", seconds=3.0)
+    part = third["ml-100k"]
+    assert isinstance(part, dict)
+    rows = [(row["model"], row["seed"], row["seconds_per_epoch"]) for row in part["rows"]]
+    assert rows == [*((kind, 1, 2.0) for kind in train.OURS), ("mamba", 2, 3.0), ("sasrec", 2, 3.0)]
+    assert (part["provenance"]["date"], [record["date"] for record in part["resumed"]]) == ("2.0", ["3.0"])
 
 
 @pytest.mark.parametrize(("whole", "expected"), [([], ["ml-100k"]), (["--whole-sets", "microlens-50k"], ["microlens-50k"])])
@@ -98,9 +104,9 @@ def test_recbole_is_trained_whole_where_it_is_asked_to(
         assert file.exists()
         if evaluate:
             asked.append((name, model, anomaly))
-        return {"model": model}
+        return {"model": train.recbole_name(model, anomaly=anomaly)}
 
-    monkeypatch.setattr(train, "one", lambda options, kind, name, seed: {"model": kind})
+    monkeypatch.setattr(train, "one", lambda options, kind, name, seed: {"model": kind, "seed": seed})
     monkeypatch.setattr(train, "recbole", recbole)
     monkeypatch.setattr(train, "keep_freed_memory", lambda: None)
     command = ["train.py", "--data", str(tmp_path), "--work", str(tmp_path / "work"), "--recbole", "python", "--whole", "GRU4Rec", *whole]
