@@ -166,6 +166,8 @@ def merged(before: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], record:
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    if row["items"] == "ids":  # nothing to leave out
+        return row["model"], "ids"
     return (*(row[name] for name in ("model", "items", "fusion", "delta_dropout")), row.get("delta_dropout_views", 0.0))
 
 

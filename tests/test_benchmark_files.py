@@ -174,7 +174,7 @@ def test_a_row_of_runs_has_the_numbers_of_their_results(tmp_path: Path, planted:
 
 
 def test_rows_of_a_result_that_are_not_measured_now_stay_with_their_provenance() -> None:
-    merged, key = script("buckets").merged, {"model": "mamba", "items": "ids", "fusion": "sum", "delta_dropout": 0.5}
+    merged, key = script("buckets").merged, {"model": "mamba", "items": "ids+frozen", "fusion": "sum", "delta_dropout": 0.5}
     old = {"rows": [key | {"all": 1}, key | {"model": "sasrec", "all": 2}], "provenance": {"date": "monday"}}
     new = merged(old, [key | {"delta_dropout_views": 0.0, "all": 3}], {"date": "friday"})
     assert [(row["model"], row["all"], new["provenance"][row["provenance"]]["date"]) for row in new["rows"]] == [
@@ -188,6 +188,11 @@ def test_rows_of_a_result_that_are_not_measured_now_stay_with_their_provenance()
         (3, "friday"),
     ]
     assert [record["date"] for record in other["provenance"]] == ["friday", "sunday"]
+    # Of ids alone nothing is left out, whatever the option says.
+    ids = merged(
+        {"rows": [key | {"items": "ids", "all": 6}], "provenance": {}}, [key | {"items": "ids", "delta_dropout": 0.1, "all": 7}], {}
+    )
+    assert [row["all"] for row in ids["rows"]] == [7]
 
 
 def test_the_buckets_of_the_docs_are_the_result_file() -> None:
