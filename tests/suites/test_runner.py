@@ -106,7 +106,9 @@ def test_a_process_that_is_killed_costs_its_row_alone_and_two_run_side_by_side(s
 def test_a_real_suite_that_is_ended_takes_its_processes_along(suites, tmp_path, how):
     suites.data(tmp_path)
     (tmp_path / "mine.yaml").write_text(json.dumps({"name": "mine", "rows": [ENDLESS], "config": FOR_EVER}))
-    code = "import sys; from vivim.cli import main; sys.exit(main())"
+    # Whoever runs these tests may ignore Ctrl-C, as a shell does for what it puts into the background; a program inherits that.
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = f"{heeds}import sys; from vivim.cli import main; sys.exit(main())"
     command = ["benchmark", "run", "mine.yaml", "--interactions", "made_pairs.tsv", "--out", "out", "--device", "cpu"]
     log = tmp_path / "out/x-endless/seed-1/log.jsonl"
     with subprocess.Popen([sys.executable, "-c", code, *command], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:

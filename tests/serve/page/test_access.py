@@ -162,7 +162,7 @@ def test_the_same_state_looks_the_same_however_it_was_reached(visit, server):
         each.page.mouse.move(0, 0)
         each.page.evaluate("document.activeElement.blur(), document.getElementById('latency').replaceChildren()")
         each.page.wait_for_function("() => [...document.images].every(image => image.complete || image.loading === 'lazy')")
-    for _ in range(20):  # a busy machine draws a picture some time after it has come
+    for _ in range(60):  # a busy machine draws a picture some time after it has come
         one.page.wait_for_timeout(200)
         shots = [pixels(each.page.screenshot()) for each in (one, other)]
         # Edges of round corners are drawn in tiles, in more than one way.
