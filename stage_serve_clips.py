@@ -1,7 +1,6 @@
 """Clips of ``vivim serve``: their files and thumbnails, and new ones that an operator sends."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -172,7 +171,7 @@ class NewClips:
         from .extract.sniff import HEAD_BYTES, container_of
         from .serve.errors import BadClip
         from .store import file_sha256
-        from .store.durable import sync
+        from .store.durable import replacing, sync
 
         with path.open("rb") as file:
             try:
@@ -181,14 +180,8 @@ class NewClips:
                 raise BadClip(f"what was sent for {item!r} is no clip: {error}.") from None
         self.kept.mkdir(exist_ok=True)
         target = self.kept / f"{hashlib.sha256(item.encode()).hexdigest()[:32]}-{file_sha256(path)[:16]}{suffix}"
-        temporary = target.with_name(f".{target.name}.tmp")
-        try:
+        with replacing(target) as temporary:  # the row that names it is on disk before the sender hears of it, and so must the clip be
             shutil.copyfile(path, temporary)
-            sync(temporary)  # the row that names it is on disk before the sender hears of it, and so must the clip be
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
         sync(self.kept)
         return target
 

@@ -35,16 +35,15 @@ def keep(folder: Path, kept: Path) -> list[str]:
         InputError: the runs of the two folders are of different interactions or protocols.
     """
     suite = Suite.model_validate_json((folder / "suite.json").read_text(encoding="utf-8"))
-    told = []
     before = kept / "suite.json"
-    if before.exists():
-        older = Suite.model_validate_json(before.read_text(encoding="utf-8"))
-        for row, runs in list(measured(older, kept)):
-            if not _still_in(suite, older, row):
-                told += [_drop(run) for run in runs]
-    cards = {_card(run) for where in (folder, kept) for _, runs in measured(suite, where) for run in runs}
-    if len(cards) > 1:
+    older = Suite.model_validate_json(before.read_text(encoding="utf-8")) if before.exists() else suite
+    there = [(row, run) for row, runs in measured(older, kept) for run in runs]
+    outdated = [run for row, run in there if not _still_in(suite, older, row)]
+    staying = [run for _, run in there if run not in outdated]
+    new = [run for _, runs in measured(suite, folder) for run in runs]
+    if len({_card(run) for run in (*staying, *new)}) > 1:
         raise InputError(f"{folder} and {kept} hold runs of different protocol cards; drop {kept} to begin anew.")
+    told = [_drop(run) for run in outdated]
     for row, runs in measured(suite, folder):
         for run in runs:
             _keep_run(run, kept / row.slug / run.name, longest=max(suite.k))

@@ -12,8 +12,8 @@ shipped (importing its models leaves torch's anomaly detection on) and with that
 that off, the models of ``--whole`` on the sets of ``--whole-sets`` are trained until validation no longer rises, and tested. Each is a
 process of its own.
 
-A file that is there already keeps what it has of other sets: each set stands with the provenance of its own measurement. With
-``--resume`` it keeps the rows that it has of these sets too, and what is missing is measured: a set takes hours, most of them RecBole's.
+A file that is there already keeps what it has of other sets. With ``--resume`` it keeps the rows that it has of these sets too, and what is
+missing is measured: a set takes hours, most of them RecBole's. ``provenance`` of a row is its place among those of its set.
 
 ``interactions_per_second``  training interactions (targets) over the seconds of an epoch's steps
 ``seconds_to_common_ndcg``   [x, seconds of training until validation NDCG@10 is x], x being what every model trained to its best reaches
@@ -186,7 +186,7 @@ def recbole(options: argparse.Namespace, file: Path, model: str, name: str, *, a
 
 
 def kept(path: Path | None) -> dict[str, Any]:
-    """What a result file holds, set by set: ``{set: {"rows": [...], "provenance": {...}}}``; nothing where there is none."""
+    """What a result file holds, set by set: ``{set: {"rows": [...], "provenance": [...]}}``; nothing where there is none."""
     if path is None or not path.exists():
         return {}
     sets: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["sets"]
@@ -220,18 +220,18 @@ def main() -> None:
         f"train.py --sets {' '.join(options.sets)} --epochs {options.epochs} --patience {options.patience} --seeds {options.seeds} "
         f"--recbole-epochs {options.recbole_epochs} --whole {' '.join(options.whole)} --whole-sets {' '.join(options.whole_sets)}"
     )
-    before = kept(options.out)
-    measured = {name: {"rows": [], "provenance": record} for name in options.sets if not (options.resume and name in before)}
-    sets = before | measured
+    sets = kept(options.out)
     for name in options.sets:
-        if name not in measured:
-            sets[name]["resumed"] = [*sets[name].get("resumed", []), record]
+        of_set = sets.setdefault(name, {"rows": [], "provenance": []})
+        if not options.resume:
+            of_set.update(rows=[], provenance=[])
+        of_set["provenance"].append(record)
 
     def add(name: str, model: str, seed: int | None, measure: Callable[[], dict[str, Any]]) -> None:
         """Kept at once: what is measured is not lost with what comes after."""
         if any((row["model"], row.get("seed")) == (model, seed) for row in sets[name]["rows"]):
             return
-        row = measure()
+        row = measure() | {"provenance": len(sets[name]["provenance"]) - 1}
         assert (row["model"], row.get("seed")) == (model, seed)
         sets[name]["rows"].append(row)
         seconds_to_common(sets[name]["rows"])

@@ -5,7 +5,6 @@ import os
 import shlex
 import stat
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import InputError
-from ..store.durable import sync
+from ..store.durable import replacing
 from ..store.tensor_files import Kind, kind_of
 
 _CONTAINERS = ("state_dict", "model")
@@ -38,16 +37,9 @@ def write_safetensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata:
     Raises:
         OSError, SafetensorError: the file cannot be written; nothing of it is left.
     """
-    temporary = path.with_name(path.name + ".tmp")
     kept = {_METADATA: json.dumps(dict(metadata), sort_keys=True)}
-    try:
+    with replacing(path) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, kept)
-        sync(temporary)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def read_safetensors(path: Path, option: str = "weights") -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import InputError
 from ..store import ItemIndex, vector_faults
-from ..store.durable import sync
+from ..store.durable import replacing, sync
 from ..store.failpoints import failpoint
 from .checkpoint import RunFolder
 from .tables import read_own
@@ -220,12 +220,11 @@ def _write(run: RunFolder, all_: Additions) -> None:
             "vector": pl.Series(all_.vectors_MD.astype(np.float32), dtype=pl.Array(pl.Float32, width)),
         }
     )
-    temporary = path.with_name(f"{path.name}.tmp")
     try:
-        table.write_parquet(temporary)
-        sync(temporary)
-        failpoint("additions.synced")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            table.write_parquet(temporary)
+            sync(temporary)
+            failpoint("additions.synced")
         failpoint("additions.renamed")
         sync(run.path)
     except OSError as error:

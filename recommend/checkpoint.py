@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from ..errors import InputError
 from ..store import file_sha256, run_folder
+from ..store.durable import replacing
 from ..store.item_index import ItemIndex
 from .config import RecommendConfig
 from .tables import read_own
@@ -108,9 +109,8 @@ class RunFolder(run_folder.RunFolder):
             )
 
     def write_catalogue(self, items: ItemIndex, train_counts_N: npt.NDArray[np.int64]) -> None:
-        temporary = self.path / "catalogue.parquet.tmp"
-        pl.DataFrame({"id": list(items.ids), "train_count": train_counts_N}).write_parquet(temporary)
-        temporary.replace(self.path / "catalogue.parquet")
+        with replacing(self.path / "catalogue.parquet") as temporary:
+            pl.DataFrame({"id": list(items.ids), "train_count": train_counts_N}).write_parquet(temporary)
 
     def model_sha256(self) -> str:
         """Hash of the bytes of model.safetensors: states, indexes and added items of one hash belong together.

@@ -1,7 +1,6 @@
 """From a run to its report: exact ranks for the numbers, FAISS for the lists."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +9,7 @@ import polars as pl
 from ..errors import InputError
 from ..progress import Progress
 from ..store import EmbeddingStore
+from ..store.durable import replacing
 from ..store.provenance import provenance
 from ..store.run_folder import write_atomically
 from . import build
@@ -74,7 +74,8 @@ def evaluate_run(
     )
     run.write_json("results.json", report.as_dict())
     write_atomically(run.path / "results.md", report.markdown())
-    _write_parquet(run.path / "ranks.parquet", pl.concat(tables))
+    with replacing(run.path / "ranks.parquet") as temporary:
+        pl.concat(tables).write_parquet(temporary)
     return report
 
 
@@ -160,9 +161,3 @@ def _rank_table(name: str, split: Split, questions: Questions, ranks: Ranks) -> 
             "rank": ranks.rank,
         }
     )
-
-
-def _write_parquet(path: Path, table: pl.DataFrame) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    table.write_parquet(temporary)
-    temporary.replace(path)

@@ -24,7 +24,7 @@ import polars as pl
 
 from ..errors import InputError
 from ..store import content_sha256, file_sha256
-from ..store.durable import require_writable, sync
+from ..store.durable import replacing, require_writable, sync
 from ..store.run_folder import write_atomically
 from .checkpoint import RunFolder
 from .recommender import Recommender
@@ -103,17 +103,9 @@ def write_index(path: Path, index: FaissIndex, ids: tuple[str, ...], vectors_ND:
 
     Each of the two is written whole or not at all; an index whose description is still that of the one before is refused by ``load_index``.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        # FAISS itself says nothing if the last bytes of a file do not fit on the disk. The types that it ships lack this name.
-        with temporary.open("wb") as file:
-            faiss.write_index(index.index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
-        sync(temporary)
-        hash_ = file_sha256(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    # FAISS itself says nothing if the last bytes of a file do not fit on the disk. The types that it ships lack this name.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        faiss.write_index(index.index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
     write_atomically(
         _beside(path),
         json.dumps(
@@ -124,7 +116,7 @@ def write_index(path: Path, index: FaissIndex, ids: tuple[str, ...], vectors_ND:
                 "items_sha256": content_sha256(ids, vectors_ND),
                 "items": len(ids),
                 "width": vectors_ND.shape[1],
-                "file_sha256": hash_,
+                "file_sha256": file_sha256(path),
             },
             indent=2,
         )

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
 from ..progress import Progress
-from .durable import sync
+from .durable import replacing, sync
 from .failpoints import failpoint
 from .locks import locked
 from .tensor_files import hash_tensors, kind_of
@@ -103,10 +103,8 @@ class RunFolder:
 
     def write_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Atomic safetensors file; CPU copies."""
-        temporary = self.path / f"{name}.tmp"
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary)
-        sync(temporary)
-        temporary.replace(self.path / name)
+        with replacing(self.path / name) as temporary:
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary)
 
     def read_tensors(self, name: str) -> dict[str, torch.Tensor]:
         path = self.path / name
@@ -231,17 +229,9 @@ def _hash_state(tensors: Mapping[str, torch.Tensor], text: str) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write to a temporary name, flush to disk, rename; of what could not be written nothing is left."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        # A name that is no UTF-8 becomes \udcxx, which JSON reads back as the same name.
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    # A name that is no UTF-8 becomes \udcxx, which JSON reads back as the same name.
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -157,14 +157,18 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_log_reader_that_left_does_not_stop_the_work() -> None:
+    tried = []
+
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
+            tried.append(text)
             raise BrokenPipeError
 
     progress = TerminalProgress(Gone())
     progress.start("extract", 2, "clips")
     progress.say("nobody listens")
     progress.finish()
+    assert tried == ["extract: 0/2 clips\n"], "it is tried once, and nothing is written after that"
 
 
 def test_a_summary_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,7 +105,7 @@ def test_a_death_after_one_was_passed_over_leaves_the_one_that_can_be_read(two, 
     program = f"""
 from pathlib import Path
 from vivim.progress import SILENT
-from vivim.store.run_folder import RunFolder, write_atomically
+from vivim.store.run_folder import RunFolder
 folder = RunFolder(Path({str(two.path)!r}))
 tensors, state = folder.load_state(SILENT)
 folder.save_state(tensors, {{"step": 3}})

@@ -104,10 +104,9 @@ def test_while_a_click_is_on_its_way_the_list_says_that_it_will_change(visit, ne
     one.settle()
     on_their_way = []
     one.page.route("**/events*", lambda route: on_their_way.append(route))
-    one.page.locator("#cards .watch").first.click()
+    with one.page.expect_request("**/events*"):
+        one.page.locator("#cards .watch").first.click()
     one.page.locator("#cards[aria-busy=true]").wait_for()
-    while not on_their_way:
-        one.page.wait_for_timeout(20)
     assert one.items("#strip") == []
     on_their_way[0].continue_()
     one.page.locator("#strip .card").wait_for()
