@@ -190,6 +190,43 @@ def ratios(seconds: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in found.items()}
 
 
+LINES = (
+    ("floor", "the products of users and items alone, the floor", None, ""),
+    ("ranks", "exact ranks", "ranks over floor", "times the floor"),
+    ("metrics", "HR, NDCG, MRR and their intervals", None, ""),
+    ("recbole", "RecBole: Hit, NDCG, MRR", "recbole over ranks and metrics", "times ranks and metrics"),
+    ("both", "exact ranks and top-20 lists at once", None, ""),
+    ("flat", "top-20 lists by FAISS, flat", None, ""),
+    ("beside", "coverage, Gini and mean views of the lists", None, ""),
+    ("diversity", "their diversity, which RecBole has not", None, ""),
+    (
+        "recbole with lists",
+        "RecBole: Hit, NDCG, MRR, coverage, Gini, average popularity",
+        "recbole with lists over ours with lists",
+        "times ours of the same",
+    ),
+)
+"""Of the table: key of the seconds, what it is, key of its ratio, against what."""
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """The table of docs/benchmark.md, and where it is from."""
+    seconds, ratios, origin = result["seconds"], result["ratios"], result["provenance"]
+    rows = [
+        f"| {what} | {seconds[key]:.2f} | {f'{ratios[ratio]:.2f} {words}' if ratio else ''} |"
+        for key, what, ratio, words in LINES
+        if key in seconds
+    ]
+    measured = f"{origin['date'][:10]}, commit {origin['commit']}, {origin['hardware']}"
+    return [
+        "| | seconds | against |",
+        "|---|---|---|",
+        *rows,
+        "",
+        f"Medians of {len(result['rounds'])} rounds; {measured} (`benchmarks/evaluation.py`).",
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=50_000)
@@ -208,7 +245,8 @@ def main() -> None:
     record["command"] = f"evaluation.py --users {options.users} --items {options.items} --width {options.width} --rounds {options.rounds}"
     sizes = {name: getattr(options, name) for name in ("users", "items", "width", "batch", "threads")}
     result = {"sizes": sizes, "k": list(KS), **measure(options), "provenance": record}
-    print(json.dumps({name: result[name] for name in ("seconds", "ratios", "metrics", "flat_equals_exact")}, indent=2))
+    print(json.dumps({name: result[name] for name in ("metrics", "flat_equals_exact")}, indent=2))
+    print("\n".join(table(result)))
     if options.out:
         options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

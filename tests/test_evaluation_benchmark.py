@@ -64,7 +64,16 @@ def test_what_is_measured_is_written_and_the_two_agree(script, tmp_path, monkeyp
     assert found["flat_equals_exact"] == 1
     assert 0.05 < found["metrics"]["hit@10"] < 1
     assert found["sizes"] == {"users": 300, "items": 200, "width": 16, "batch": 512, "threads": 1}
-    assert '"ratios"' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| RecBole: Hit, NDCG, MRR | 2.00 | " in printed
+    assert "\n".join(script.table(found)) in printed
+
+
+def test_the_table_of_the_docs_is_the_result_file(script):
+    found = json.loads((SCRIPT.parent / "results" / "evaluation.json").read_text())
+    lines = script.table(found)
+    assert len(lines) == 2 + len(script.LINES) + 2, "every line was measured, RecBole's too"
+    assert "\n".join(lines) in (SCRIPT.parents[1] / "docs" / "benchmark.md").read_text()
 
 
 def test_numbers_that_differ_stop_it(script, tmp_path, monkeypatch):
