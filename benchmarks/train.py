@@ -7,10 +7,10 @@
 ``microlens-50k``  the windows of MicroLens's protocol (last 13 kept), histories of 10
 
 Ours: Mamba, SASRec and GRU4Rec over ids, full softmax at every position of packed histories, trained until validation no longer
-rises, with ``--seeds`` seeds (GRU4Rec with one). RecBole, equally wide (64 on ml-100k, 128 on microlens-50k): SASRec and GRU4Rec as
-shipped (importing its models leaves torch's anomaly detection on) and with that off: ``--recbole-epochs`` epochs are timed, or, with
-that off, the models of ``--whole`` on the sets of ``--whole-sets`` are trained until validation no longer rises, and tested. Each is a
-process of its own.
+rises, with ``--seeds`` seeds (GRU4Rec with one), in each of ``--precisions``; RecBole computes in float32. RecBole, equally wide (64 on
+ml-100k, 128 on microlens-50k): SASRec and GRU4Rec as shipped (importing its models leaves torch's anomaly detection on) and with that
+off: ``--recbole-epochs`` epochs are timed, or, with that off, the models of ``--whole`` on the sets of ``--whole-sets`` are trained until
+validation no longer rises, and tested. Each is a process of its own.
 
 A file that is there already keeps what it has of other sets. With ``--resume`` it keeps the rows that it has of these sets too, and what is
 missing is measured: a set takes hours, most of them RecBole's. ``provenance`` of a row is its place among those of its set.
@@ -53,6 +53,7 @@ SETS = {
     "microlens-50k": ("microlens-50k/MicroLens-50k_pairs.tsv", ProtocolConfig(), 128),
 }
 OURS = ("mamba", "sasrec", "gru4rec")
+PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 THEIRS = ("SASRec", "GRU4Rec")
 
 
@@ -69,12 +70,13 @@ def write_inter(interactions: Interactions, protocol: ProtocolConfig, folder: Pa
     return path
 
 
-def ours(kind: str, name: str, data: Path, work: Path, epochs: int, patience: int, seed: int) -> dict[str, Any]:
+def ours(kind: str, name: str, data: Path, work: Path, epochs: int, patience: int, seed: int, precision: str = "32-true") -> dict[str, Any]:
     """Train and evaluate in this process."""
     file, protocol, width = SETS[name]
     interactions = read_interactions(str(data / file))
     model = {"kind": kind, "d_model": width, "layers": 1 if kind == "gru4rec" else 2, "dropout": 0.3}
-    train = {"epochs": epochs, "patience": patience, "batch": 256 if name != "ml-100k" else 64, "weight_decay": 0.01}
+    batch = 256 if name != "ml-100k" else 64
+    train = {"epochs": epochs, "patience": patience, "batch": batch, "weight_decay": 0.01, "precision": precision}
     config = RecommendConfig.model_validate({"protocol": protocol, "items": {"kind": "ids"}, "model": model, "train": train})
     run = work / f"{name}-{kind}-{seed}"
     shutil.rmtree(run, ignore_errors=True)
@@ -86,6 +88,7 @@ def ours(kind: str, name: str, data: Path, work: Path, epochs: int, patience: in
     row: dict[str, Any] = {
         "model": kind,
         "seed": seed,
+        "precision": precision,
         "seconds_per_epoch": round(seconds, 2),
         "interactions_per_second": round(positions / seconds),
         "epochs": len(done.fit.epochs),
@@ -100,7 +103,7 @@ def ours(kind: str, name: str, data: Path, work: Path, epochs: int, patience: in
             round(split.metrics["hit_rate@10"].low, 4),
             round(split.metrics["hit_rate@10"].high, 4),
         ]
-    row["floor_seconds"] = round(floor_seconds(positions, len(done.split.items), width), 2)
+    row["floor_seconds"] = round(floor_seconds(positions, len(done.split.items), width, PRECISIONS[precision]), 2)
     row["of_floor"] = round(row["floor_seconds"] / seconds, 3)
     return row
 
@@ -120,9 +123,9 @@ def seconds_to_common(rows: list[dict[str, Any]]) -> None:
             row["seconds_to_common_ndcg"] = [common, next(seconds for seconds, ndcg in row["curve"] if ndcg >= common)]
 
 
-def floor_seconds(positions: int, items: int, width: int) -> float:
+def floor_seconds(positions: int, items: int, width: int, dtype: torch.dtype) -> float:
     """Three products of (P, D) by (D, N), at the rate of a large square product."""
-    square = torch.randn(2048, 2048)
+    square = torch.randn(2048, 2048, dtype=dtype)
     square @ square
     began = time.perf_counter()
     for _ in range(5):
@@ -131,9 +134,10 @@ def floor_seconds(positions: int, items: int, width: int) -> float:
     return per_flop * 3 * 2 * positions * items * width
 
 
-def one(options: argparse.Namespace, kind: str, name: str, seed: int) -> dict[str, Any]:
+def one(options: argparse.Namespace, kind: str, name: str, seed: int, precision: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--data", str(options.data), "--work", str(options.work), "--one", kind, name]
-    return last_line([*command, "--epochs", str(options.epochs), "--patience", str(options.patience), "--seed", str(seed)])
+    command += ["--epochs", str(options.epochs), "--patience", str(options.patience), "--seed", str(seed)]
+    return last_line([*command, "--precisions", precision])
 
 
 def last_line(command: list[str], without: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -185,6 +189,11 @@ def recbole(options: argparse.Namespace, file: Path, model: str, name: str, *, a
     }
 
 
+def key_of(row: dict[str, Any]) -> tuple[str, int | None, str]:
+    """What there is one of in a set."""
+    return row["model"], row.get("seed"), row.get("precision", "32-true")
+
+
 def kept(path: Path | None) -> dict[str, Any]:
     """What a result file holds, set by set: ``{set: {"rows": [...], "provenance": [...]}}``; nothing where there is none."""
     if path is None or not path.exists():
@@ -206,6 +215,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1, help="of --one")
     parser.add_argument("--sets", nargs="+", default=list(SETS))
+    parser.add_argument("--precisions", nargs="+", default=["32-true"], choices=PRECISIONS, help="of ours")
     parser.add_argument("--one", nargs=2, metavar=("MODEL", "SET"), help="train this one alone, and print what came of it")
     parser.add_argument("--resume", action="store_true", help="rows that --out has are not measured again")
     parser.add_argument("--out", type=Path)
@@ -213,12 +223,14 @@ def main() -> None:
     keep_freed_memory()  # as the command line does
     options.work.mkdir(parents=True, exist_ok=True)
     if options.one:
-        print(json.dumps(ours(*options.one, options.data, options.work, options.epochs, options.patience, options.seed)))
+        settings = (options.epochs, options.patience, options.seed, *options.precisions)
+        print(json.dumps(ours(*options.one, options.data, options.work, *settings)))
         return
     record = provenance()
     record["command"] = (
         f"train.py --sets {' '.join(options.sets)} --epochs {options.epochs} --patience {options.patience} --seeds {options.seeds} "
-        f"--recbole-epochs {options.recbole_epochs} --whole {' '.join(options.whole)} --whole-sets {' '.join(options.whole_sets)}"
+        f"--precisions {' '.join(options.precisions)} --recbole-epochs {options.recbole_epochs} --whole {' '.join(options.whole)} "
+        f"--whole-sets {' '.join(options.whole_sets)}"
     )
     sets = kept(options.out)
     for name in options.sets:
@@ -227,12 +239,13 @@ def main() -> None:
             of_set.update(rows=[], provenance=[])
         of_set["provenance"].append(record)
 
-    def add(name: str, model: str, seed: int | None, measure: Callable[[], dict[str, Any]]) -> None:
+    def add(name: str, model: str, seed: int | None, precision: str, measure: Callable[[], dict[str, Any]]) -> None:
         """Kept at once: what is measured is not lost with what comes after."""
-        if any((row["model"], row.get("seed")) == (model, seed) for row in sets[name]["rows"]):
+        key = (model, seed, precision)
+        if any(key_of(row) == key for row in sets[name]["rows"]):
             return
         row = measure() | {"provenance": len(sets[name]["provenance"]) - 1}
-        assert (row["model"], row.get("seed")) == (model, seed)
+        assert key_of(row) == key
         sets[name]["rows"].append(row)
         seconds_to_common(sets[name]["rows"])
         print(name, json.dumps(row), flush=True)
@@ -240,8 +253,8 @@ def main() -> None:
             options.out.write_text(json.dumps({"sets": sets}, indent=2) + "\n", encoding="utf-8")
 
     for name in options.sets:
-        for kind in OURS:
-            add(name, kind, 1, partial(one, options, kind, name, 1))
+        for precision, kind in itertools.product(options.precisions, OURS):
+            add(name, kind, 1, precision, partial(one, options, kind, name, 1, precision))
         if options.recbole:
             file, protocol, _ = SETS[name]
             interactions = read_interactions(str(options.data / file))
@@ -252,10 +265,10 @@ def main() -> None:
                 for anomaly in (False, True):
                     evaluate = name in options.whole_sets and model in options.whole and not anomaly
                     measure = partial(recbole, options, inter, model, name, anomaly=anomaly, evaluate=evaluate)
-                    add(name, recbole_name(model, anomaly=anomaly), None, measure)
+                    add(name, recbole_name(model, anomaly=anomaly), None, "32-true", measure)
         for seed in range(2, options.seeds + 1):
-            for kind in ("mamba", "sasrec"):
-                add(name, kind, seed, partial(one, options, kind, name, seed))
+            for precision, kind in itertools.product(options.precisions, ("mamba", "sasrec")):
+                add(name, kind, seed, precision, partial(one, options, kind, name, seed, precision))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..config import ModelConfig
+from .dropout import Dropout
 from .rows import Rows
 
 
@@ -22,7 +23,7 @@ class Gru4RecUserModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         between = config.dropout if config.layers > 1 else 0.0
         self.gru = nn.GRU(config.d_model, config.d_model, config.layers, batch_first=True, dropout=between)
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from ...ssm import Mamba2Block, MambaBlock, MambaState, Step
 from ..config import ModelConfig
+from .dropout import Dropout
 
 
 class Mixer(Protocol):
@@ -46,8 +47,8 @@ class MambaLayer(nn.Module):
         self.norm1 = nn.LayerNorm(d)
         self.mixer: Mixer = mixer
         self.norm2 = nn.LayerNorm(d)
-        self.ffn = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * d, d))
-        self.dropout = nn.Dropout(config.dropout)
+        self.ffn = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), Dropout(config.dropout), nn.Linear(4 * d, d))
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BLD: torch.Tensor, seq_idx_BL: torch.Tensor | None) -> torch.Tensor:
         x_BLD = x_BLD + self.dropout(self.mixer(self.norm1(x_BLD), seq_idx=seq_idx_BL))
@@ -84,7 +85,7 @@ class MambaUserModel(nn.Module):
     def __init__(self, config: ModelConfig, mixer: Callable[[ModelConfig], MambaBlock | Mamba2Block] = mamba1) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(MambaLayer(config, mixer(config)) for _ in range(config.layers))
         self.norm_out = nn.LayerNorm(config.d_model)
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..config import ModelConfig
+from .dropout import Dropout
 from .rows import Rows
 
 _KERNEL = 3
@@ -41,7 +42,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv1, self.norm1 = CausalConv(width, dilation), nn.LayerNorm(width)
         self.conv2, self.norm2 = CausalConv(width, 2 * dilation), nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.past = self.conv1.past + self.conv2.past
 
     def forward(self, x_BLD: torch.Tensor) -> torch.Tensor:
@@ -59,7 +60,7 @@ class NextItNetUserModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.norm_in = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         dilations = _DILATIONS * config.layers
         self.blocks = nn.ModuleList(ConvBlock(config.d_model, dilation, config.dropout) for dilation in dilations)
         self.window = 1 + sum(block.past for block in self.blocks if isinstance(block, ConvBlock))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..config import ModelConfig
+from .dropout import Dropout
 
 
 class PairModel(Protocol):
@@ -50,7 +51,7 @@ class Nfm(nn.Module):
         self.norm = nn.BatchNorm1d(width)
         self.hidden = nn.Linear(width, width)
         self.out = nn.Linear(width, 1, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def read(self, items_BLD: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return self.pool.read(items_BLD, lengths_B)
@@ -79,7 +80,7 @@ class DeepFm(nn.Module):
         self.history = nn.Linear(max_len * width, width)
         self.candidate = nn.Linear(width, width, bias=False)
         self.out = nn.Linear(width, 1, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def read(self, items_BLD: torch.Tensor, lengths_B: torch.Tensor) -> tuple[torch.Tensor, ...]:
         length = items_BLD.shape[1]

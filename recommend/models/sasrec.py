@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..config import ModelConfig
+from .dropout import Dropout
 
 
 class AttentionLayer(nn.Module):
@@ -25,8 +26,8 @@ class AttentionLayer(nn.Module):
         self.qkv = nn.Linear(d, 3 * d, bias=False)
         self.out = nn.Linear(d, d, bias=False)
         self.norm2 = nn.LayerNorm(d)
-        self.ffn = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * d, d))
-        self.dropout = nn.Dropout(config.dropout)
+        self.ffn = nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), Dropout(config.dropout), nn.Linear(4 * d, d))
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BLD: torch.Tensor, mask_B1LL: torch.Tensor | None) -> torch.Tensor:
         q, k, v = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in self.qkv(self.norm1(x_BLD)).chunk(3, -1))
@@ -50,7 +51,7 @@ class SasRecUserModel(nn.Module):
         self.max_len = max_len
         self.positions_LD = nn.Parameter(torch.randn(max_len, config.d_model) * 0.02)
         self.norm_in = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(AttentionLayer(config) for _ in range(config.layers))
         self.norm_out = nn.LayerNorm(config.d_model)
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..config import ModelConfig
+from .dropout import Dropout
 from .rows import Rows
 
 State = tuple[torch.Tensor, torch.Tensor]
@@ -31,7 +32,7 @@ class YoutubeUserModel(nn.Module):
         widths = [width, *[hidden] * config.layers]
         parts: list[nn.Module] = []
         for before, after in pairwise(widths):
-            parts += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(config.dropout)]
+            parts += [nn.Linear(before, after), nn.ReLU(), Dropout(config.dropout)]
         self.tower = nn.Sequential(*parts, nn.Linear(widths[-1], width))
 
     def forward(self, items_BLD: torch.Tensor, seq_idx_BL: torch.Tensor | None = None) -> torch.Tensor:
