@@ -108,7 +108,10 @@ def printed() -> list[str]:
 
 
 def _origin(provenance: dict[str, Any]) -> str:
-    return f"{provenance['date'][:10]}, commit {provenance['commit']}, {provenance['hardware']}: `{provenance['command']}`"
+    """When, of what and how. Of a table made in parts: of its newest row, and the command that makes the whole of it."""
+    when = f"{provenance['date'][:10]}, commit {provenance['commit']}, {provenance['hardware']}"
+    command = re.sub(r" --rows( [^- ]\S*)+", "", provenance["command"])
+    return f"{when}: `{command}`" if command == provenance["command"] else f"Newest row: {when}. All of them: `{command}`"
 
 
 def _markdown(rows: list[list[str]]) -> list[str]:

@@ -100,6 +100,9 @@ def test_a_row_of_the_readme_says_what_was_measured(result_table: ModuleType) ->
     )
     assert lines[3].endswith("| - | - |")
     assert "2026-11-26, commit abc, two cores: `vivim benchmark run x`" in lines[-1]
+    provenance["command"] = "vivim benchmark run x --rows SASRec Mamba-ID --jobs 1"
+    lines = result_table.short({"rows": [row], "protocol_card": card, "provenance": provenance})
+    assert "Newest row: 2026-11-26, commit abc, two cores. All of them: `vivim benchmark run x --jobs 1`" in lines[-1]
 
 
 def test_the_page_of_a_result_shows_every_table_but_what_is_printed(result_table: ModuleType) -> None:
