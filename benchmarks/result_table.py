@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from answers import ANSWERS, keep
+from doc_pages import markdown_table, replace
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -79,7 +80,7 @@ def short(result: dict[str, Any]) -> list[str]:
         rows.append([name, str(row["seeds"]), both, *test, best + to_best, memory])
     card, origin = result["protocol_card"], result["provenance"]
     return [
-        *_markdown(rows),
+        *markdown_table(rows),
         "",
         f"Protocol {card['protocol']}: {card['users']:,} users, {card['items']:,} items ranked, last {card['keep_last']} kept, leave one "
         f"out, input {card['max_len']}, seen items of the window masked. Mean over seeds, ± their standard deviation; brackets are 95 % "
@@ -94,7 +95,7 @@ def whole(result: dict[str, Any]) -> list[str]:
     changed = CHANGED_SINCE.get((result["suite"]["name"], result["provenance"]["commit"]))
     remark = [f"**{changed}**", ""] if changed else []
     shown = [key for key in pages if key not in ("notes", "printed") and len(pages[key]) > 1]
-    tables = [line for key in shown for line in (*([f"{titles[key]}:", ""] if titles[key] else []), *_markdown(pages[key]), "")]
+    tables = [line for key in shown for line in (*([f"{titles[key]}:", ""] if titles[key] else []), *markdown_table(pages[key]), "")]
     return [*remark, *chart, *tables, *(f"- {note}" for note in pages["notes"]), "", _origin(result["provenance"])]
 
 
@@ -104,7 +105,7 @@ def printed() -> list[str]:
     from vivim.suites.sheets import PRINTED_HEADER, printed_cells
 
     names = dict.fromkeys((row.kind, row.row) for row in published())
-    return _markdown([["class", "model", *PRINTED_HEADER], *([kind, name, *printed_cells(kind, name)] for kind, name in names)])
+    return markdown_table([["class", "model", *PRINTED_HEADER], *([kind, name, *printed_cells(kind, name)] for kind, name in names)])
 
 
 def _origin(provenance: dict[str, Any]) -> str:
@@ -112,11 +113,6 @@ def _origin(provenance: dict[str, Any]) -> str:
     when = f"{provenance['date'][:10]}, commit {provenance['commit']}, {provenance['hardware']}"
     command = re.sub(r" --rows( [^- ]\S*)+", "", provenance["command"])
     return f"{when}: `{command}`" if command == provenance["command"] else f"Newest row: {when}. All of them: `{command}`"
-
-
-def _markdown(rows: list[list[str]]) -> list[str]:
-    header, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return [header, f"|{'---|' * len(rows[0])}", *body]
 
 
 def _number(value: float) -> str:
@@ -130,26 +126,15 @@ def _interval(cell: dict[str, float | None]) -> str:
 
 
 def write() -> None:
-    """Replace what stands between the markers ``results:begin`` and ``results:end``, ``printed:begin`` and ``printed:end``."""
+    """Replace what stands between the markers ``results`` and ``printed``."""
     for page, suites, lines_of in ((ROOT / "README.md", README_SUITES, short), (ROOT / "docs" / "benchmark.md", DOCS_SUITES, whole)):
         lines: list[str] = []
         for name in suites:
             file = RESULTS / f"{name}.json"
             if file.exists():
                 lines += [f"**{name}**", "", *lines_of(json.loads(file.read_text())), ""]
-        _replace(page, "results", lines)
-    _replace(ROOT / "docs" / "benchmark.md", "printed", [*printed(), ""])
-
-
-def _replace(page: Path, what: str, lines: list[str]) -> None:
-    text, count = re.subn(
-        rf"(?<=<!-- {what}:begin -->\n).*?(?=<!-- {what}:end -->)",
-        lambda _: "\n".join(lines),
-        page.read_text(),
-        flags=re.DOTALL,
-    )
-    assert count == 1, f"{page} has no markers"
-    page.write_text(text)
+        replace(page, "results", lines)
+    replace(ROOT / "docs" / "benchmark.md", "printed", [*printed(), ""])
 
 
 if __name__ == "__main__":

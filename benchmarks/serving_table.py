@@ -4,16 +4,16 @@ python benchmarks/serving_table.py    # benchmarks/results/{serving,serve_kills,
 """
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from doc_pages import markdown_table, replace
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = {"serve.md": ("serving", "serve_kills", "serve_soak"), "report.md": ("report",), "recommend.md": ("recommend_all",)}
 """Page of docs/ -> results that it shows, in this order."""
-MARKED = re.compile(r"(?<=<!-- cost:begin -->\n).*?(?=<!-- cost:end -->)", re.DOTALL)
 
 ASKED = {
     "health": "`GET /healthz`: HTTP alone",
@@ -43,7 +43,7 @@ def of_times(result: dict[str, Any]) -> list[str]:
         rows.append([words, *_times(row["ms"]), f"{row['share_over_target']:.2%}", f"{row['cpu_ms_each']:.1f}"])
     sync, reading = floor["fdatasync_ms"], floor["reading_small_ms"]
     text = [
-        *_table(rows),
+        *markdown_table(rows),
         "",
         f"The floor in the same run: `fdatasync` of 16 KiB {sync['p50']:.1f} ms (p99 {sync['p99']:.1f}), reading all item vectors once "
         f"{reading:.2f} ms."
@@ -55,7 +55,7 @@ def of_times(result: dict[str, Any]) -> list[str]:
         [f"{row['history']:,}", f"{row['step_ms']['p50']:.2f}", f"{row['whole_ms']['p50']:.2f}", f"{row['ratio']:.1f}"]
         for row in result.get("steps", ())
     ]
-    text += [*_table(steps), ""] if len(steps) > 1 else []
+    text += [*markdown_table(steps), ""] if len(steps) > 1 else []
     large = result.get("large")
     if large:
         rows = [
@@ -67,7 +67,7 @@ def of_times(result: dict[str, Any]) -> list[str]:
             rows.append(["exact, an event kept, and the new ten", *_times(large["event_to_exact"]["ms"]), "1"])
         rows.append(["IVF, an event kept, and the new ten", *_times(large["event_to_ann"]["ms"]), f"{large['recall@10']:.3f}"])
         text += [
-            *_table(rows),
+            *markdown_table(rows),
             "",
             "These vectors are made-up clusters: among real ones an approximate index may find less. "
             f"Reading them once takes {floor['reading_large_ms']:.0f} ms ({floor['reading_large_gb_per_s']:.1f} GB/s). The first "
@@ -94,7 +94,7 @@ def of_kills(result: dict[str, Any]) -> list[str]:
         [f"SIGKILL at a random instant; {trials['starts killed']} times again in the new start", str(trials["kills"]), *map(str, bad)]
     )
     return [
-        *_table(rows),
+        *markdown_table(rows),
         "",
         f"{said['events']:,} events and {said['removals']:,} removals were acknowledged; of those on their way at a kill "
         f"{trials['not acknowledged, kept']:,} were there and {trials['not acknowledged, not kept']:,} not, and sent again each was there "
@@ -142,7 +142,7 @@ def of_reports(result: dict[str, Any]) -> list[str]:
         counts = [f"{row[key]:,}" for key in ("items", "questions", "pictures")]
         rows.append([words, *counts, f"{row['size_bytes'] / 1e6:.1f}", f"{row['cpu_seconds']:.0f}", f"{row['seconds']:.0f}"])
         rows[-1].append(f"{row['load_average']:.0f}")
-    return [*_table(rows), "", _origin(result)]
+    return [*markdown_table(rows), "", _origin(result)]
 
 
 def of_everybody(result: dict[str, Any]) -> list[str]:
@@ -154,7 +154,7 @@ def of_everybody(result: dict[str, Any]) -> list[str]:
         rows.append([*counts, f"{row['file_mb']:,.0f}", f"{row['users_per_second']:,}", f"{row['loaded_mib']:,}", *above])
     loads = max(max(row["load_average"]) for row in result["rows"])
     return [
-        *_table(rows),
+        *markdown_table(rows),
         "",
         f"Made-up users and weights: a Mamba over {result['items']:,} items of {result['width']} numbers, k = {result['k']}. Loaded is "
         f"what is resident when run and interactions are there. The largest load of the machine meanwhile was {loads:.0f}.",
@@ -176,11 +176,6 @@ def _times(ms: dict[str, float]) -> list[str]:
     return [f"{ms[name]:.1f}" for name in ("p50", "p99", "max")]
 
 
-def _table(rows: list[list[str]]) -> list[str]:
-    header, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return [header, f"|{'---|' * len(rows[0])}", *body]
-
-
 def _origin(result: dict[str, Any]) -> str:
     origin = result["provenance"]
     note = f" ({origin['note']})" if "note" in origin else ""
@@ -189,11 +184,7 @@ def _origin(result: dict[str, Any]) -> str:
 
 def main() -> None:
     for name in PAGES:
-        page = ROOT / "docs" / name
-        shown = "\n".join(lines(name))
-        text, count = MARKED.subn(lambda _, shown=shown: shown, page.read_text("utf-8"))
-        assert count == 1, f"{page} has no markers"
-        page.write_text(text, encoding="utf-8")
+        replace(ROOT / "docs" / name, "cost", lines(name))
 
 
 if __name__ == "__main__":
