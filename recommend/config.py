@@ -184,9 +184,9 @@ class TrainConfig(Settings):
     ema: float = Field(0.0, ge=0, lt=1)
     weight_decay: float = Field(0.1, ge=0)
     batch: int = Field(256, ge=1)
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(100, ge=1)
     metric: Metric = "ndcg@10"
-    patience: int = Field(3, ge=1)
+    patience: int = Field(10, ge=1)
     validation_questions: int | None = Field(None, ge=1)
     clip_norm: float = Field(5.0, ge=0)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
