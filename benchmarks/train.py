@@ -56,6 +56,9 @@ SETS = {
     "microlens-50k-whole": MICROLENS,
 }
 MICROLENS_TRAIN = {"batch": 256, "lr": 2e-3, "schedule": "cosine", "warmup": 0.05, "weight_decay": 0.1}
+OURS = ("mamba", "sasrec", "gru4rec")
+PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
+THEIRS = ("SASRec", "GRU4Rec")
 
 
 def settings(name: str, kind: str) -> tuple[float, dict[str, Any]]:
@@ -63,11 +66,6 @@ def settings(name: str, kind: str) -> tuple[float, dict[str, Any]]:
     if name == "ml-100k":
         return 0.3, {"batch": 64, "weight_decay": 0.01}
     return (0.3, MICROLENS_TRAIN | {"lr": 4e-3}) if kind == "gru4rec" else (0.5, MICROLENS_TRAIN)
-
-
-OURS = ("mamba", "sasrec", "gru4rec")
-PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
-THEIRS = ("SASRec", "GRU4Rec")
 
 
 def write_inter(interactions: Interactions, protocol: ProtocolConfig, folder: Path, name: str) -> Path:

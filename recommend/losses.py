@@ -15,9 +15,9 @@ from .batches import EncodedItems, TrainBatch
 from .side_by_side import side_by_side
 
 _LOG2_E = 1 / math.log(2)
-# Logits of a tile on a CPU, per thread: 1 MiB of float32 stays in a core's second cache, and the products of such a tile are
+# Bytes of a tile's logits on a CPU, per thread: 1 MiB stays in a core's second cache, and the products of such a tile are
 # still fast. Threads wait for each other at every pass over a tile, so each gets as much as one thread alone.
-_TILE_LOGITS = 2**18
+_TILE_BYTES = 2**20
 # Positions of a thread, at least: each has a gradient of all items of its own.
 _LEAST_POSITIONS = 64
 
@@ -217,5 +217,5 @@ def _tile_items(users_PD: torch.Tensor, items_ND: torch.Tensor) -> int:
     """T: on a CPU a multiple of 64 where there is room, for which products are fastest; elsewhere N, to launch few kernels."""
     if users_PD.device.type != "cpu":
         return len(items_ND)
-    fitting = max(1, _TILE_LOGITS * torch.get_num_threads() // len(users_PD))
+    fitting = max(1, _TILE_BYTES * torch.get_num_threads() // (users_PD.element_size() * len(users_PD)))
     return fitting // 64 * 64 or fitting

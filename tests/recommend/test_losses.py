@@ -40,7 +40,7 @@ def plain_softmax(users, table, weight=1.0):
 @pytest.mark.parametrize("tile_logits", [1, 6, 18, 1000])
 @pytest.mark.parametrize("chunk_positions", [1, 2, 4, 100])
 def test_chunked_softmax_equals_the_plain_one_with_exact_gradients(monkeypatch, chunk_positions, tile_logits):
-    monkeypatch.setattr(losses, "_TILE_LOGITS", tile_logits)
+    monkeypatch.setattr(losses, "_TILE_BYTES", 4 * tile_logits)
     users, table = vectors()
     loss = FullSoftmax()
     loss.chunk_bytes = 4 * len(table) * chunk_positions
@@ -55,7 +55,7 @@ def test_chunked_softmax_equals_the_plain_one_with_exact_gradients(monkeypatch, 
 @pytest.mark.parametrize("rising", [True, False])
 def test_logits_far_beyond_what_an_exponential_holds(monkeypatch, rising):
     """Tile after tile the highest logit rises by 900 or falls by it; e**89 is infinite in single precision."""
-    monkeypatch.setattr(losses, "_TILE_LOGITS", 1)
+    monkeypatch.setattr(losses, "_TILE_BYTES", 4)
     users, table = vectors()
     scale = torch.arange(-3.0, 4) * 300
     table = torch.cat([(scale if rising else -scale)[:, None], table[:, 1:]], 1).detach().requires_grad_()
@@ -70,7 +70,7 @@ def test_logits_far_beyond_what_an_exponential_holds(monkeypatch, rising):
 @pytest.mark.parametrize("tile_logits", [18, 1000])
 def test_bf16_autocast_computes_the_products_in_bf16_and_the_rest_in_float32(monkeypatch, tile_logits):
     """Numbers of bf16 have 8 bits: a product is off by at most 2**-8 of its size, so are the gradients; the loss by less."""
-    monkeypatch.setattr(losses, "_TILE_LOGITS", tile_logits)
+    monkeypatch.setattr(losses, "_TILE_BYTES", 2 * tile_logits)
     users, table = vectors()
     with torch.autocast("cpu", torch.bfloat16):
         value = FullSoftmax()(users, BATCH, EncodedItems(table, None))
