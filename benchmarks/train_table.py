@@ -23,8 +23,8 @@ def lines(sets: dict[str, Any]) -> list[str]:
     found: list[str] = []
     for name, title, make in (
         ("microlens-50k", "Speed, MicroLens-50K, 189,511 targets, full softmax over 19,099 items, width 128", speed),
-        ("microlens-50k-whole", "The same, each trained to its best", quality),
-        ("ml-100k", "ml-100k, 943 users, histories of 50, width 64, each trained to its best", quality),
+        ("microlens-50k-whole", "The same, the best of at most 12 epochs", quality),
+        ("ml-100k", "ml-100k, 943 users, histories of 50, width 64, the best of at most 30 epochs", quality),
     ):
         if name in sets:
             found += [f"**{title}**", "", *markdown_table(make(sets[name]["rows"])), "", *_origins(sets[name]), ""]
