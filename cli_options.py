@@ -225,7 +225,7 @@ Loss = Annotated[
 ]
 Epochs = Annotated[
     str | None,
-    typer.Option(metavar="N", help="Passes over the data, at most; fewer if validation stops rising; default: 30."),
+    typer.Option(metavar="N", help="Passes over the data, at most; fewer if validation stops rising; default: 100."),
     Sets("train.epochs"),
 ]
 Minutes = Annotated[str | None, typer.Option(metavar="N", help="Budget of the search; default: 30.0 minutes."), Sets("tune.minutes")]

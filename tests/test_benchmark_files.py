@@ -61,7 +61,7 @@ def test_a_set_that_is_measured_anew_leaves_the_others_as_they_were(tmp_path: Pa
 
     def measure(*options: str, seconds: float) -> dict[str, object]:
         row = {"seconds_per_epoch": seconds, "curve": []}
-        monkeypatch.setattr(train, "one", lambda options, kind, name, seed: row | {"model": kind, "seed": seed})
+        monkeypatch.setattr(train, "one", lambda options, kind, name, seed, _: row | {"model": kind, "seed": seed})
         monkeypatch.setattr(train, "provenance", lambda: {"date": str(seconds)})
         monkeypatch.setattr(train, "keep_freed_memory", lambda: None)
         monkeypatch.setattr(sys, "argv", ["train.py", "--data", "none", "--work", str(tmp_path / "work"), "--out", str(out), *options])
@@ -91,7 +91,7 @@ def test_recbole_is_trained_whole_where_it_is_asked_to(
     train, asked = script("train"), []
     for name, (file, _, _) in train.SETS.items():
         path = tmp_path / file
-        path.parent.mkdir()
+        path.parent.mkdir(exist_ok=True)
         histories = [[f"{(user + place) % 9}" for place in range(6)] for user in range(12)]
         if name == "ml-100k":
             lines = [f"{user}\t{item}\t{place}" for user, history in enumerate(histories) for place, item in enumerate(history)]
@@ -105,7 +105,7 @@ def test_recbole_is_trained_whole_where_it_is_asked_to(
             asked.append((name, model, anomaly))
         return {"model": train.recbole_name(model, anomaly=anomaly)}
 
-    monkeypatch.setattr(train, "one", lambda options, kind, name, seed: {"model": kind, "seed": seed})
+    monkeypatch.setattr(train, "one", lambda options, kind, name, seed, _: {"model": kind, "seed": seed})
     monkeypatch.setattr(train, "recbole", recbole)
     monkeypatch.setattr(train, "keep_freed_memory", lambda: None)
     command = ["train.py", "--data", str(tmp_path), "--work", str(tmp_path / "work"), "--recbole", "python", "--whole", "GRU4Rec", *whole]
