@@ -78,6 +78,12 @@ class Processes:
         if self.count > 1:
             dist.barrier()
 
+    def part(self) -> None:
+        """Wait for all, then leave them, for good: a process that ends as a member can abort, as its threads still listen."""
+        if self.count > 1:
+            dist.barrier()
+            dist.destroy_process_group()
+
 
 @runtime_checkable
 class SharesWork(Protocol):

@@ -112,7 +112,7 @@ def train_run(
             told = {"fit": _describe_fit(result, fabric)} if result else {"counting": {"seconds": round(time.perf_counter() - begun, 3)}}
             hashes = {"files_sha256": run.files_sha256()}
             run.write_json("run.json", description | told | {"peak_memory_mb": peak_mb} | hashes | {"finished": True})
-        processes.wait()
+        processes.part()
     return TrainSummary(out, split, result, content.coverage if content else None, peak_mb)
 
 
