@@ -104,6 +104,7 @@ def main(folder: str, config: str, how: str = "", resume: str = "", vectors: str
         progress=SILENT,
         data_location={"path": "made by a test"},
     )
+    assert not torch.distributed.is_initialized(), "it ends as a member of a group"
     if write is not None:
         write()
 
