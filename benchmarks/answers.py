@@ -20,34 +20,39 @@ from vivim.suites.suite import Row, Suite
 ANSWERS = Path(__file__).resolve().parent / "answers"
 
 
-def keep(folder: Path, kept: Path) -> list[str]:
+def keep(folder: Path, kept: Path, today: Suite | None = None) -> list[str]:
     """Take over what was run into ``folder``.
 
-    Rows that were not run there stay as they are kept, unless the suite has configured them otherwise since.
+    Rows that were not run there stay as they are kept, unless the suite has configured them otherwise since. Nor is a row taken over that
+    the suite would train otherwise today.
 
     Args:
         kept: the suite's folder among ``ANSWERS``.
+        today: the suite as it is now; None: as it was run.
 
     Returns:
-        What was taken over, and what was dropped.
+        What was taken over, and what was not or was dropped.
 
     Raises:
         InputError: the runs of the two folders are of different interactions or protocols.
     """
-    suite = Suite.model_validate_json((folder / "suite.json").read_text(encoding="utf-8"))
+    run_as = Suite.model_validate_json((folder / "suite.json").read_text(encoding="utf-8"))
+    suite = run_as if today is None else today
     before = kept / "suite.json"
     older = Suite.model_validate_json(before.read_text(encoding="utf-8")) if before.exists() else suite
     there = [(row, run) for row, runs in measured(older, kept) for run in runs]
     outdated = [run for row, run in there if not _still_in(suite, older, row)]
     staying = [run for _, run in there if run not in outdated]
-    new = [run for _, runs in measured(suite, folder) for run in runs]
-    if len({_card(run) for run in (*staying, *new)}) > 1:
+    new = [(row, run) for row, runs in measured(run_as, folder) for run in runs]
+    if len({_card(run) for run in (*staying, *(run for _, run in new))}) > 1:
         raise InputError(f"{folder} and {kept} hold runs of different protocol cards; drop {kept} to begin anew.")
     told = [_drop(run) for run in outdated]
-    for row, runs in measured(suite, folder):
-        for run in runs:
+    for row, run in new:
+        if _still_in(suite, run_as, row):
             _keep_run(run, kept / row.slug / run.name, longest=max(suite.k))
             told.append(f"kept {row.name}, {run.name}")
+        else:
+            told.append(f"left {row.name}, {run.name}: the suite has configured it otherwise since")
     write_atomically(before, json.dumps(suite.model_dump(mode="json"), indent=1) + "\n")
     return told
 

@@ -32,6 +32,15 @@ CHANGED_SINCE = {
 }
 
 
+def take_over(folder: Path) -> list[str]:
+    """Keep what was run, as far as its suite would train it so today."""
+    from vivim.strict_yaml import read
+    from vivim.suites.suite import place_of, shipped, suite_of
+
+    name = json.loads((folder / "suite.json").read_text())["name"]
+    return keep(folder, ANSWERS / name, suite_of(read(place_of(name)), name) if name in shipped() else None)
+
+
 def collect(name: str) -> Path:
     """Gather the table of a suite into one result file, and its chart beside the page that shows it."""
     from vivim.suites.chart import draw
@@ -140,8 +149,7 @@ def write() -> None:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["keep", folder]:
-            run = Path(folder)
-            print("\n".join(keep(run, ANSWERS / json.loads((run / "suite.json").read_text())["name"])))
+            print("\n".join(take_over(Path(folder))))
         case ["collect", name]:
             print(collect(name))
         case ["write"]:

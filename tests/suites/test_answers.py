@@ -65,6 +65,26 @@ def test_rows_of_another_day_join_those_that_are_kept(suites, answers, kept, tmp
     assert sum(note.endswith(": NFM.") and "commit later" in note for note in measured) == 1
 
 
+def test_a_run_of_a_suite_that_is_another_now_takes_nothing_newer_away(suites, answers, kept):
+    """The folder is of yesterday's suite, what is kept of today's."""
+    yesterday = Suite.model_validate_json((suites.table_out / "suite.json").read_text())
+    changed = json.loads((kept / "suite.json").read_text())
+    changed["rows"][2]["config"]["model"]["d_model"] = 16
+    today = Suite.model_validate(changed)
+    (kept / "suite.json").write_text(today.model_dump_json())
+    was = (kept / "idrec-cf-dssm" / "seed-1" / "results.json").read_bytes()
+    told = answers.keep(suites.table_out, kept, today)
+    assert [line for line in told if not line.startswith("kept ")] == [
+        "left DSSM, seed-1: the suite has configured it otherwise since",
+        "left DSSM, seed-2: the suite has configured it otherwise since",
+    ]
+    assert (kept / "idrec-cf-dssm" / "seed-1" / "results.json").read_bytes() == was
+    assert Suite.model_validate_json((kept / "suite.json").read_text()) == today
+    assert (
+        answers.keep(suites.table_out, kept, yesterday)[0] == "dropped idrec-cf-dssm, seed-1: the suite has configured it otherwise since"
+    )
+
+
 def test_another_protocol_is_refused(suites, answers, kept, tmp_path):
     now = tmp_path / "now"
     suites.train_here(Suite.model_validate(suites.small(rows=suites.table_rows[:1], k=[2, 4])), suites.data(tmp_path, users=70), now)
