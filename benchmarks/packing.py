@@ -11,7 +11,8 @@ stand in histories, never padding. Medians over the batches. Everything is as tr
 both ways are compared on every batch without it, since it falls on other places.
 
 ``softmax`` is that loss alone, with its gradients, beside its floor: the three products it cannot do without, at the rate
-that torch reaches on a product of 1024 x 1024 x 1024 in the same precision, measured between the rounds.
+that torch reaches on a product of 1024 x 1024 x 1024 in the same precision, measured between the rounds. ``dropout``: the model's
+dropout beside torch's, forward and backward, on what the feed-forward of the largest batch holds.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from vivim.recommend import build
 from vivim.recommend.batches import TrainBatch, train_batches
 from vivim.recommend.config import ItemsConfig, LossConfig, ModelConfig, ProtocolConfig
 from vivim.recommend.learner import Learner
+from vivim.recommend.models.dropout import Dropout
 from vivim.recommend.protocol import Split
 from vivim.recommend.readers import read_interactions
 from vivim.store.provenance import provenance
@@ -115,6 +117,23 @@ def softmax_and_floor(split: Split, max_len: int, batch_size: int, rounds: int) 
     return rows
 
 
+def dropout(split: Split, max_len: int, batch_size: int, rounds: int) -> dict[str, float]:
+    """Milliseconds of ours and of torch's, taking turns; medians over ``rounds``."""
+    batch = max(train_batches(split.train, batch=batch_size, max_len=max_len, seed=0, epoch=1), key=lambda batch: batch.inputs_SW.numel())
+    inner_SWI = torch.randn(*batch.inputs_SW.shape, 4 * ModelConfig().d_model, requires_grad=True)
+    grad_SWI = torch.randn_like(inner_SWI)
+    layers = {"ours": Dropout(0.5), "torch": torch.nn.Dropout(0.5)}
+    milliseconds: dict[str, list[float]] = defaultdict(list)
+    for warm in range(rounds + 1):
+        for name, layer in layers.items():
+            started = time.process_time()
+            layer(inner_SWI).backward(grad_SWI)
+            if warm:
+                milliseconds[name].append(1e3 * (time.process_time() - started))
+    median = {name: statistics.median(times) for name, times in milliseconds.items()}
+    return {name: round(value, 2) for name, value in median.items()} | {"torch_over_ours": round(median["torch"] / median["ours"], 2)}
+
+
 def measure(split: Split, kind: str, max_len: int, batch_size: int, rounds: int) -> dict[str, Any]:
     """Medians over ``rounds`` batches, both ways of reading each taking turns."""
     learner, in_batch = (learner_of(split, kind, loss, max_len).train() for loss in ("full", "in-batch"))
@@ -168,12 +187,14 @@ def main() -> None:
     keep_freed_memory()  # as the command line does
     torch.set_num_threads(1)
     interactions = read_interactions(options.interactions)
-    results, softmax = [], {}
+    results, softmax, masks = [], {}, {}
     for window, config in WINDOWS.items():
         split = build.protocol_of(config).split(interactions)
         softmax[window] = softmax_and_floor(split, config.max_len, options.batch, options.rounds)
         for precision, values in softmax[window].items():
             print(f"{window}, softmax {precision}: {values['softmax']} ms, floor {values['floor']} ms", flush=True)
+        masks[window] = dropout(split, config.max_len, options.batch, options.rounds)
+        print(f"{window}, dropout: {masks[window]['ours']} ms, torch's {masks[window]['torch']} ms", flush=True)
         for kind in KINDS:
             row = {"window": window, "model": kind} | measure(split, kind, config.max_len, options.batch, options.rounds)
             results.append(row)
@@ -183,7 +204,7 @@ def main() -> None:
         run = provenance()
         run["command"] = f"packing.py --interactions {options.interactions.name} --batch {options.batch} --rounds {options.rounds}"
         options.out.write_text(
-            json.dumps({"batch": options.batch, "softmax": softmax, "rows": results, "provenance": run}, indent=2) + "\n"
+            json.dumps({"batch": options.batch, "softmax": softmax, "dropout": masks, "rows": results, "provenance": run}, indent=2) + "\n"
         )
 
 
