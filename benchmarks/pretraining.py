@@ -52,6 +52,7 @@ from vivim.extract.run import extract_catalogue
 from vivim.extract.sources import videos
 from vivim.extract.vivim import VivimConfig
 from vivim.extract.weights import load_weights
+from vivim.progress import SilentProgress
 from vivim.recommend.checkpoint import RunFolder
 from vivim.recommend.config import EvaluateConfig
 from vivim.recommend.evaluation import evaluate_run
@@ -67,17 +68,8 @@ VIEWERS = (150, 400, 2000)
 MASKS = PretrainConfig(pixels=64, clip_frames=8, batch=4, epochs=6, lr=1e-3, held_out=0.05, test_every=6, pictures_every=6)
 
 
-class Lines:
-    """Progress on standard output, without bars."""
-
-    def start(self, what: str, total: int, unit: str) -> None:
-        pass
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        pass
-
-    def finish(self) -> None:
-        pass
+class Lines(SilentProgress):
+    """What is said, on standard output."""
 
     def say(self, line: str) -> None:
         print("   ", line, flush=True)
