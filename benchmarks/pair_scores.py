@@ -21,7 +21,7 @@ import torch
 from torch.nn.functional import linear
 from vivim.recommend import scorers
 from vivim.recommend.config import ModelConfig
-from vivim.recommend.models.pairs import DeepFm, Nfm
+from vivim.recommend.models.pairs import DeepFm, Nfm, PairModel
 from vivim.recommend.scorers import PairScorer
 from vivim.recommend.sequences import SequenceBatch
 from vivim.store.provenance import provenance
@@ -45,7 +45,7 @@ def main() -> None:
     torch.manual_seed(0)
     items_ND = torch.randn(ITEMS, WIDTH)
     batch = SequenceBatch(torch.randint(ITEMS, (HISTORIES, LENGTH)), torch.full((HISTORIES,), LENGTH))
-    models = {
+    models: dict[str, PairModel] = {
         "nfm": Nfm(ModelConfig(kind="nfm", d_model=WIDTH, dropout=0.0)).eval(),
         "deepfm": DeepFm(ModelConfig(kind="deepfm", d_model=WIDTH, dropout=0.0), LENGTH).eval(),
     }
