@@ -12,7 +12,7 @@ from ..errors import InputError
 from .adapter import AdapterItems
 from .config import ItemsConfig, LossConfig, ModelConfig, ProtocolConfig, RecommendConfig
 from .content import CatalogueVectors
-from .item_encoders import ContentAndIdItems, ContentVectors, FrozenItems, Fusion, IdItems, concat
+from .item_encoders import ContentAndIdItems, ContentVectors, FrozenItems, Fusion, IdItems, StoredContent, concat
 from .learner import CollaborativeLearner, Learner, OverItems, PairLearner
 from .losses import FullSoftmax, InBatchSoftmax, Loss
 from .models.bm25 import Bm25
@@ -241,6 +241,10 @@ def learner(config: RecommendConfig, split: Split, content: "Content | None", se
     """What is trained, with fresh weights. Raises as ``item_encoder``."""
     new = NewShare(config.items.delta_dropout, train_counts(split), config.items.delta_dropout_views)
     encoder = item_encoder(config.items, config.model, len(split.items), content, seed, new)
+    if config.items.content_rate != 1:
+        for part in encoder.modules():
+            if isinstance(part, StoredContent):
+                part.training_options = {"lr": config.train.lr * config.items.content_rate, "weight_decay": config.train.weight_decay}
     if config.model.kind in _COLLABORATIVE:
         # Of an item that is known by its id alone nothing is left where it is taken for new.
         new_to_graph = new if has_content(config.items) else None

@@ -72,6 +72,8 @@ class ItemsConfig(Settings):
             without who watched them (all kinds with content).
         delta_dropout_views: h; an item that training sees n times has delta_dropout * n / (n + h) in its place, so that rarely watched
             ones keep what their ids learn. 0: all have the same.
+        content_rate: learning rate of what reads stored vectors, as a share of ``train.lr``. Its weights are shared by all items, so that a
+            step moves every item's content at once, and an id by what its own watchers say.
         adapter_layers: Mamba layers of the adapter.
         end_to_end: of kinds that train the video encoder.
         min_coverage: share of the catalogue that must have a stored vector; below it training is refused.
@@ -81,6 +83,7 @@ class ItemsConfig(Settings):
     fusion: Literal["sum", "concat"] = "sum"
     delta_dropout: float = Field(0.1, ge=0, lt=1)
     delta_dropout_views: float = Field(0.0, ge=0)
+    content_rate: float = Field(1.0, gt=0)
     adapter_layers: int = Field(1, ge=1)
     end_to_end: EndToEndConfig = EndToEndConfig()
     min_coverage: float = Field(0.9, ge=0, le=1)

@@ -128,6 +128,7 @@ class StoredContent(ContentVectors, ABC):
 
     stored_mean_V: torch.Tensor
     stored_std_V: torch.Tensor
+    training_options: dict[str, float]  # set where it is trained at a pace of its own
 
     def __init__(self, num_items: int, d_model: int, standard: Standardisation) -> None:
         super().__init__(num_items, d_model)
