@@ -36,7 +36,8 @@ def made(planted):
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
 @pytest.mark.parametrize(
-    ("kind", "items"), [("mamba", "ids+frozen"), ("dssm", "ids+frozen"), ("grcn", "frozen"), ("nfm", "ids+frozen"), ("sasrec", "ids+adapter")]
+    ("kind", "items"),
+    [("mamba", "ids+frozen"), ("dssm", "ids+frozen"), ("grcn", "frozen"), ("nfm", "ids+frozen"), ("sasrec", "ids+adapter")],
 )
 def test_what_reads_stored_vectors_has_its_own_rate_and_nothing_else_has(made, kind, items, similarity):
     learner = made(kind, items, similarity, content_rate=0.01)
