@@ -12,6 +12,7 @@ from ..errors import InputError
 from .adapter import AdapterItems
 from .config import ItemsConfig, LossConfig, ModelConfig, ProtocolConfig, RecommendConfig
 from .content import CatalogueVectors
+from .content_map import MappedItems
 from .item_encoders import ContentAndIdItems, ContentVectors, FrozenItems, Fusion, IdItems, StoredContent, concat
 from .learner import CollaborativeLearner, Learner, OverItems, PairLearner
 from .losses import FullSoftmax, InBatchSoftmax, Loss
@@ -201,6 +202,16 @@ def _require_fusion(items: ItemsConfig, model: ModelConfig) -> None:
             f"items.fusion concat gives half of model.d_model to the content and half to the ids: {model.d_model} is odd; take "
             f"{model.d_model + 1}, or items.fusion sum."
         )
+    if is_mapped(items) and not (knows_users_by_id(model) and model.kind not in _JOINS_ITSELF and items.kind == "ids+frozen"):
+        raise InputError(
+            "items.fusion map is of models that answer by a table of items and read none: --model dssm or lightgcn, with --items "
+            "ids+frozen. Others learn what content is worth as they are trained; leave items.fusion at sum."
+        )
+
+
+def is_mapped(config: ItemsConfig) -> bool:
+    """Is it trained by ids alone, and content places only what training never saw?"""
+    return config.kind.startswith("ids+") and config.fusion == "map"
 
 
 def joins_halves(config: ItemsConfig) -> bool:
@@ -240,14 +251,14 @@ def has_content(config: ItemsConfig) -> bool:
 def learner(config: RecommendConfig, split: Split, content: "Content | None", seed: int) -> OverItems:
     """What is trained, with fresh weights. Raises as ``item_encoder``."""
     new = NewShare(config.items.delta_dropout, train_counts(split), config.items.delta_dropout_views)
-    encoder = item_encoder(config.items, config.model, len(split.items), content, seed, new)
+    encoder = item_encoder(config.items, config.model, len(split.items), content, seed, new, train_counts(split))
     if config.items.content_rate != 1:
         for part in encoder.modules():
             if isinstance(part, StoredContent):
                 part.training_options = {"lr": config.train.lr * config.items.content_rate, "weight_decay": config.train.weight_decay}
     if config.model.kind in _COLLABORATIVE:
-        # Of an item that is known by its id alone nothing is left where it is taken for new.
-        new_to_graph = new if has_content(config.items) else None
+        # Of an item that training knows by its id alone nothing is left where it is taken for new.
+        new_to_graph = new if has_content(config.items) and not is_mapped(config.items) else None
         model = _COLLABORATIVE[config.model.kind](config.model, split.train, len(split.items), new_to_graph)
         known_U = torch.from_numpy(split.train.lengths > 0)
         return CollaborativeLearner(encoder, model, loss(config.loss, config.items, split), known_U)
@@ -282,7 +293,13 @@ def takes_new_items(config: ModelConfig) -> bool:
 
 
 def item_encoder(
-    config: ItemsConfig, model: ModelConfig, num_items: int, content: "Content | None", seed: int = 1, new: NewShare | None = None
+    config: ItemsConfig,
+    model: ModelConfig,
+    num_items: int,
+    content: "Content | None",
+    seed: int = 1,
+    new: NewShare | None = None,
+    views_N: torch.Tensor | None = None,
 ) -> nn.Module:
     """An ``ItemEncoder`` for a user model.
 
@@ -290,28 +307,43 @@ def item_encoder(
         content: stored vectors or frames, where the kind needs them.
         seed: of a video encoder with random weights.
         new: which items a training step takes for new; None: none, as where nothing is trained.
+        views_N: how often training sees each; None: never, as where nothing is trained.
 
     Raises:
         InputError: it needs stored vectors and there are none, or others.
     """
-    encoder = _item_encoder(config, model, num_items, content, seed, new)
+    encoder = _item_encoder(config, model, num_items, content, seed, new, views_N)
     return UnitItems(encoder) if model.similarity == "cosine" else encoder
 
 
 def _item_encoder(
-    config: ItemsConfig, model: ModelConfig, num_items: int, content: "Content | None", seed: int, new: NewShare | None
+    config: ItemsConfig,
+    model: ModelConfig,
+    num_items: int,
+    content: "Content | None",
+    seed: int,
+    new: NewShare | None,
+    views_N: torch.Tensor | None,
 ) -> nn.Module:
     if not has_content(config):
-        # Beside a table of users the table of items begins as that does: xavier.
-        std = (2 / (num_items + model.d_model)) ** 0.5 if knows_users_by_id(model) else 0.02
-        return IdItems(num_items, model.d_model, std)
+        return _ids(model, num_items)
     if content is None:
         raise InputError(f"--items {config.kind} needs stored vectors; give --embeddings FILE.h5, or run `vivim extract` first.")
     if not config.kind.startswith("ids+"):
         return _content_encoder(config, model, content, seed)
+    if is_mapped(config):
+        assert isinstance(content, CatalogueVectors)
+        views_N = torch.zeros(num_items, dtype=torch.int64) if views_N is None else views_N
+        return MappedItems(_ids(model, num_items), content.vectors_NV, content.present_N, views_N, content.standard)
     width = model.d_model // 2 if joins_halves(config) else model.d_model
     encoder = _content_encoder(config, model.model_copy(update={"d_model": width}), content, seed)
     return ContentAndIdItems(encoder, width, new, _FUSIONS[config.fusion])
+
+
+def _ids(model: ModelConfig, num_items: int) -> IdItems:
+    # Beside a table of users the table of items begins as that does: xavier.
+    std = (2 / (num_items + model.d_model)) ** 0.5 if knows_users_by_id(model) else 0.02
+    return IdItems(num_items, model.d_model, std)
 
 
 def _content_encoder(config: ItemsConfig, model: ModelConfig, content: "Content", seed: int) -> ContentVectors:

@@ -67,7 +67,8 @@ class ItemsConfig(Settings):
             clip through a small temporal Mamba), ``end-to-end`` (the clips' frames through the video encoder, which is trained along),
             and ``ids+frozen``, ``ids+adapter``, ``ids+end-to-end`` (that plus a zero-initialised id delta). ``auto``: ``ids+frozen`` if
             there is an embedding file, else ``ids``; the summary says which.
-        fusion: how content and ids become one vector (``ids+...``): ``sum``, or ``concat``: each has half of ``model.d_model``.
+        fusion: how content and ids become one vector (``ids+...``): ``sum``, or ``concat``: each has half of ``model.d_model``, or ``map``
+            (dssm, lightgcn): training is that of ids alone, and what it never saw is placed where items of similar content lie.
         delta_dropout: share of items that a training step takes for new: without their id delta (``ids+...``), and in models of graphs
             without who watched them (all kinds with content).
         delta_dropout_views: h; an item that training sees n times has delta_dropout * n / (n + h) in its place, so that rarely watched
@@ -80,7 +81,7 @@ class ItemsConfig(Settings):
     """
 
     kind: Literal["auto", "ids", "frozen", "ids+frozen", "adapter", "ids+adapter", "end-to-end", "ids+end-to-end"] = "auto"
-    fusion: Literal["sum", "concat"] = "sum"
+    fusion: Literal["sum", "concat", "map"] = "sum"
     delta_dropout: float = Field(0.1, ge=0, lt=1)
     delta_dropout_views: float = Field(0.0, ge=0)
     content_rate: float = Field(1.0, gt=0)

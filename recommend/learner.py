@@ -13,6 +13,7 @@ from torch import nn
 
 from ..store.run_folder import RunFolder
 from .batches import EncodedItems, TrainBatch
+from .content_map import MappedItems
 from .item_encoders import STANDARDISATION, IdItems, ItemEncoder
 from .losses import Loss
 from .models.pairs import PairModel
@@ -231,6 +232,8 @@ class CollaborativeLearner(OverItems):
     def scorer(self) -> TableScorer:
         self.eval()
         users_UD, items_ND = self.vectors()
+        if isinstance(self.encoder, MappedItems):
+            items_ND = self.encoder.place(items_ND)
         users_UD = users_UD.clone()
         if self.known_U is not None and not self.known_U.all():
             known_U = self.known_U.to(users_UD.device)
