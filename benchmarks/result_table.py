@@ -22,14 +22,7 @@ DOCS_SUITES = (*README_SUITES, "demo")
 # Of result files from before these stood in them.
 TITLES = {"table": "", "compared": "Compared on the same users", "cost": "Cost, medians over seeds"}
 # Suite and commit of a result -> what is otherwise since it was measured. One that is collected anew has another commit, and no remark.
-CHANGED_SINCE = {
-    ("demo", "3e7c1bbd1131"): (
-        "Measured before models of graphs with content took items for new in training, with `items.delta_dropout` 0.5 (0.1 is the default "
-        "now) and 25 epochs of YouTube (75 now): the rows with +V, Vivim-CF, and YouTube_ID would be others today. The page of a suite was "
-        "another then: rows were not compared with item-knn, and buckets, lists and leakage were not told; printed numbers, which stood "
-        "beside ours, say nothing of this world."
-    ),
-}
+CHANGED_SINCE: dict[tuple[str, str], str] = {}
 
 
 def take_over(folder: Path) -> list[str]:
