@@ -68,7 +68,7 @@ class ItemsConfig(Settings):
             and ``ids+frozen``, ``ids+adapter``, ``ids+end-to-end`` (that plus a zero-initialised id delta). ``auto``: ``ids+frozen`` if
             there is an embedding file, else ``ids``; the summary says which.
         fusion: how content and ids become one vector (``ids+...``): ``sum``, or ``concat``: each has half of ``model.d_model``, or ``map``
-            (dssm, lightgcn): training is that of ids alone, and what it never saw is placed where items of similar content lie.
+            (dssm, lightgcn): ids alone are trained, and what training never saw is placed where items of similar content lie.
         delta_dropout: share of items that a training step takes for new: without their id delta (``ids+...``), and in models of graphs
             without who watched them (all kinds with content).
         delta_dropout_views: h; an item that training sees n times has delta_dropout * n / (n + h) in its place, so that rarely watched

@@ -100,7 +100,7 @@ class _Moments:
 class MappedItems(nn.Module):
     """Items are their ids; one that training never saw is placed where its content says, once training has said where the others are.
 
-    Training is that of ids alone, and so are the vectors of all items that it saw. For models whose vectors of items are the answer and
+    Ids alone are trained, and the vectors of all items that training saw are theirs. For models whose vectors of items are the answer and
     no input (``CollaborativeLearner``).
 
     Args:
