@@ -2,8 +2,8 @@
 
     python benchmarks/new_clips.py --interactions MicroLens-50k_pairs.tsv [--suite microlens-50k-text] [--out FILE.json]
 
-From the answers that are kept of a suite (``benchmarks/answers``): of the test questions whose target training never saw, how many a row has
-in its first ten places, mean over seeds, and how many clips these are; ``most`` is the clip that is found most and its share of them.
+From the answers that are kept of a suite (``benchmarks/answers``): of the test questions whose target training never saw, how many a row
+has in its first ten places, mean over seeds, and how many clips these are; ``most`` is the clip that is found most and its share of them.
 """
 
 import argparse
