@@ -12,7 +12,6 @@ from ..errors import InputError
 from .adapter import AdapterItems
 from .config import ItemsConfig, LossConfig, ModelConfig, ProtocolConfig, RecommendConfig
 from .content import CatalogueVectors
-from .content_map import MappedItems
 from .item_encoders import ContentAndIdItems, ContentVectors, FrozenItems, Fusion, IdItems, StoredContent, concat
 from .learner import CollaborativeLearner, Learner, OverItems, PairLearner
 from .losses import FullSoftmax, InBatchSoftmax, Loss
@@ -30,6 +29,7 @@ from .models.popularity import Popularity
 from .models.sasrec import SasRecUserModel
 from .models.youtube import YoutubeUserModel
 from .negatives import ByPopularity, InBatch, Mixed, Negatives, Uniform
+from .neighbours import Placing
 from .new_share import NewShare
 from .protocol import LeaveOneOutProtocol, MicroLensProtocol, Protocol, Split
 from .sampled_losses import BinaryCrossEntropy, Bpr, GeneralisedBce, SampledSoftmax
@@ -202,16 +202,23 @@ def _require_fusion(items: ItemsConfig, model: ModelConfig) -> None:
             f"items.fusion concat gives half of model.d_model to the content and half to the ids: {model.d_model} is odd; take "
             f"{model.d_model + 1}, or items.fusion sum."
         )
-    if is_mapped(items) and not (knows_users_by_id(model) and model.kind not in _JOINS_ITSELF and items.kind == "ids+frozen"):
+    asked = "items.fusion map" if is_mapped(items) else "items.new neighbours"
+    if has_neighbours(items) and not (items.kind == "ids+frozen" and takes_new_items(model) and not scores_pairs(model)):
         raise InputError(
-            "items.fusion map is of models that answer by a table of items and read none: --model dssm or lightgcn, with --items "
-            "ids+frozen. Others learn what content is worth as they are trained; leave items.fusion at sum."
+            f"{asked} places what nobody watched amid watched items of similar stored vectors, which needs --items ids+frozen and a model "
+            f"whose scores are products of vectors; this is {model.kind} with {items.kind}. Leave items.fusion at sum and items.new at "
+            "content."
         )
 
 
 def is_mapped(config: ItemsConfig) -> bool:
     """Is it trained by ids alone, and content places only what training never saw?"""
     return config.kind.startswith("ids+") and config.fusion == "map"
+
+
+def has_neighbours(config: ItemsConfig) -> bool:
+    """Is an item that training never saw placed amid watched ones of similar content?"""
+    return is_mapped(config) or config.new == "neighbours"
 
 
 def joins_halves(config: ItemsConfig) -> bool:
@@ -251,7 +258,11 @@ def has_content(config: ItemsConfig) -> bool:
 def learner(config: RecommendConfig, split: Split, content: "Content | None", seed: int) -> OverItems:
     """What is trained, with fresh weights. Raises as ``item_encoder``."""
     new = NewShare(config.items.delta_dropout, train_counts(split), config.items.delta_dropout_views)
-    encoder = item_encoder(config.items, config.model, len(split.items), content, seed, new, train_counts(split))
+    encoder = item_encoder(config.items, config.model, len(split.items), content, seed, new)
+    placing = None
+    if has_neighbours(config.items):
+        assert isinstance(content, CatalogueVectors)
+        placing = Placing(content, train_counts(split), split.train, config.protocol.max_len)
     if config.items.content_rate != 1:
         for part in encoder.modules():
             if isinstance(part, StoredContent):
@@ -261,10 +272,10 @@ def learner(config: RecommendConfig, split: Split, content: "Content | None", se
         new_to_graph = new if has_content(config.items) and not is_mapped(config.items) else None
         model = _COLLABORATIVE[config.model.kind](config.model, split.train, len(split.items), new_to_graph)
         known_U = torch.from_numpy(split.train.lengths > 0)
-        return CollaborativeLearner(encoder, model, loss(config.loss, config.items, split), known_U)
+        return CollaborativeLearner(encoder, model, loss(config.loss, config.items, split), known_U, placing)
     if config.model.kind in _PAIR_MODELS:
         return PairLearner(encoder, pair_model(config.model, config.protocol.max_len), InBatch(train_counts(split), config.loss.negatives))
-    return Learner(encoder, user_model(config.model, config.protocol.max_len), loss(config.loss, config.items, split))
+    return Learner(encoder, user_model(config.model, config.protocol.max_len), loss(config.loss, config.items, split), placing)
 
 
 def pair_model(config: ModelConfig, max_len: int) -> nn.Module:
@@ -299,7 +310,6 @@ def item_encoder(
     content: "Content | None",
     seed: int = 1,
     new: NewShare | None = None,
-    views_N: torch.Tensor | None = None,
 ) -> nn.Module:
     """An ``ItemEncoder`` for a user model.
 
@@ -307,12 +317,11 @@ def item_encoder(
         content: stored vectors or frames, where the kind needs them.
         seed: of a video encoder with random weights.
         new: which items a training step takes for new; None: none, as where nothing is trained.
-        views_N: how often training sees each; None: never, as where nothing is trained.
 
     Raises:
         InputError: it needs stored vectors and there are none, or others.
     """
-    encoder = _item_encoder(config, model, num_items, content, seed, new, views_N)
+    encoder = _item_encoder(config, model, num_items, content, seed, new)
     return UnitItems(encoder) if model.similarity == "cosine" else encoder
 
 
@@ -323,7 +332,6 @@ def _item_encoder(
     content: "Content | None",
     seed: int,
     new: NewShare | None,
-    views_N: torch.Tensor | None,
 ) -> nn.Module:
     if not has_content(config):
         return _ids(model, num_items)
@@ -332,9 +340,7 @@ def _item_encoder(
     if not config.kind.startswith("ids+"):
         return _content_encoder(config, model, content, seed)
     if is_mapped(config):
-        assert isinstance(content, CatalogueVectors)
-        views_N = torch.zeros(num_items, dtype=torch.int64) if views_N is None else views_N
-        return MappedItems(_ids(model, num_items), content.vectors_NV, content.present_N, views_N, content.standard)
+        return _ids(model, num_items)
     width = model.d_model // 2 if joins_halves(config) else model.d_model
     encoder = _content_encoder(config, model.model_copy(update={"d_model": width}), content, seed)
     return ContentAndIdItems(encoder, width, new, _FUSIONS[config.fusion])

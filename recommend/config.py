@@ -68,7 +68,9 @@ class ItemsConfig(Settings):
             and ``ids+frozen``, ``ids+adapter``, ``ids+end-to-end`` (that plus a zero-initialised id delta). ``auto``: ``ids+frozen`` if
             there is an embedding file, else ``ids``; the summary says which.
         fusion: how content and ids become one vector (``ids+...``): ``sum``, or ``concat``: each has half of ``model.d_model``, or ``map``
-            (dssm, lightgcn): ids alone are trained, and what training never saw is placed where items of similar content lie.
+            (``ids+frozen``): ids alone are trained, and content is what ``new`` neighbours are found by.
+        new: where an item is that training never saw (``ids+...``): ``content``, where its content alone has it, or ``neighbours``
+            (``ids+frozen``), amid watched items of similar content, of which rarely watched ones count more.
         delta_dropout: share of items that a training step takes for new: without their id delta (``ids+...``), and in models of graphs
             without who watched them (all kinds with content).
         delta_dropout_views: h; an item that training sees n times has delta_dropout * n / (n + h) in its place, so that rarely watched
@@ -82,6 +84,7 @@ class ItemsConfig(Settings):
 
     kind: Literal["auto", "ids", "frozen", "ids+frozen", "adapter", "ids+adapter", "end-to-end", "ids+end-to-end"] = "auto"
     fusion: Literal["sum", "concat", "map"] = "sum"
+    new: Literal["content", "neighbours"] = "content"
     delta_dropout: float = Field(0.1, ge=0, lt=1)
     delta_dropout_views: float = Field(0.0, ge=0)
     content_rate: float = Field(1.0, gt=0)

@@ -5,7 +5,7 @@ Legend: S rows of W places, P predictions, U users, N items, R some of them, D m
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +13,16 @@ from torch import nn
 
 from ..store.run_folder import RunFolder
 from .batches import EncodedItems, TrainBatch
-from .content_map import MappedItems
 from .item_encoders import STANDARDISATION, IdItems, ItemEncoder
 from .losses import Loss
 from .models.pairs import PairModel
 from .models.vector_model import VectorModel
 from .negatives import InBatch
+from .neighbours import Placing
 from .scorers import ItemScorer, PairScorer, TableScorer, VectorScorer
+
+# Scorers whose scores are products of two vectors.
+Placed = TypeVar("Placed", VectorScorer, TableScorer)
 
 
 @runtime_checkable
@@ -92,22 +95,30 @@ class OverItems(Trainable):
     Args:
         encoder: an ``ItemEncoder`` that is a module.
         model: a module that reads item vectors.
+        placing: of items that training never sees; None: where their encoder has them.
     """
 
-    def __init__(self, encoder: nn.Module, model: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, model: nn.Module, placing: Placing | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.model = model
+        self.placing = placing
 
     def encode(self, rows_R: torch.Tensor | None) -> EncodedItems:
         """Vectors of the items ``rows_R``, or of the whole catalogue."""
         encoder = cast(ItemEncoder, self.encoder)
         return EncodedItems(encoder.all() if rows_R is None else encoder(rows_R), rows_R)
 
+    def placed(self, scorer: Placed) -> Placed:
+        """The scorer of the state of training, with the items that training never sees in their places."""
+        if self.placing is not None:
+            scorer.items_ND = self.placing(scorer.items_ND, scorer.users(self.placing.users))
+        return scorer
+
     def save(self, run: RunFolder, scorer: ItemScorer) -> None:
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors["items"] = scorer.items_ND
-        if not isinstance(self.encoder, IdItems):  # whose table is the vectors themselves
+        if self.placing is not None or not isinstance(self.encoder, IdItems):  # whose table is the vectors themselves
             self._save_encoder(run)
         run.write_tensors("model.safetensors", tensors)
 
@@ -116,7 +127,8 @@ class OverItems(Trainable):
             if isinstance(module, KeepsFiles):
                 module.write(run.path)
         constants = {name: buffer for name, buffer in self.encoder.named_buffers() if name.rpartition(".")[2] in STANDARDISATION}
-        run.write_tensors("items.safetensors", self.encoder.state_dict() | constants)
+        near = self.placing.neighbours if self.placing is not None else None
+        run.write_tensors("items.safetensors", self.encoder.state_dict() | constants | ({} if near is None else near.tensors()))
 
 
 class Learner(OverItems):
@@ -126,10 +138,11 @@ class Learner(OverItems):
         encoder: an ``ItemEncoder`` that is a module.
         model: a ``VectorModel`` that is a module.
         loss: owns its negatives.
+        placing: see ``OverItems``.
     """
 
-    def __init__(self, encoder: nn.Module, model: nn.Module, loss: Loss) -> None:
-        super().__init__(encoder, model)
+    def __init__(self, encoder: nn.Module, model: nn.Module, loss: Loss, placing: Placing | None = None) -> None:
+        super().__init__(encoder, model, placing)
         self.loss = loss
 
     def forward(self, batch: TrainBatch) -> torch.Tensor:
@@ -144,7 +157,7 @@ class Learner(OverItems):
     @torch.inference_mode()
     def scorer(self) -> VectorScorer:
         self.eval()
-        return VectorScorer(cast(VectorModel[Any], self.model), self.encode(None).vectors_RD.clone())
+        return self.placed(VectorScorer(cast(VectorModel[Any], self.model), self.encode(None).vectors_RD.clone()))
 
 
 class PairLearner(OverItems):
@@ -207,12 +220,20 @@ class CollaborativeLearner(OverItems):
         loss: owns its negatives.
         known_U: bool, users with something in training; None: all. The others, who came later (protocol temporal), were never moved
             from where they began; they answer as the mean of the known.
+        placing: see ``OverItems``.
     """
 
     first_target = 0
 
-    def __init__(self, encoder: nn.Module, model: nn.Module, loss: Loss, known_U: torch.Tensor | None = None) -> None:
-        super().__init__(encoder, model)
+    def __init__(
+        self,
+        encoder: nn.Module,
+        model: nn.Module,
+        loss: Loss,
+        known_U: torch.Tensor | None = None,
+        placing: Placing | None = None,
+    ) -> None:
+        super().__init__(encoder, model, placing)
         self.loss = loss
         self.known_U = known_U
 
@@ -232,13 +253,11 @@ class CollaborativeLearner(OverItems):
     def scorer(self) -> TableScorer:
         self.eval()
         users_UD, items_ND = self.vectors()
-        if isinstance(self.encoder, MappedItems):
-            items_ND = self.encoder.place(items_ND)
         users_UD = users_UD.clone()
         if self.known_U is not None and not self.known_U.all():
             known_U = self.known_U.to(users_UD.device)
             users_UD[~known_U] = users_UD[known_U].mean(0)
-        return TableScorer(users_UD, items_ND.clone())
+        return self.placed(TableScorer(users_UD, items_ND.clone()))
 
     def save(self, run: RunFolder, scorer: ItemScorer) -> None:
         """What answering needs are two tables; what the items were made of is kept beside them, to begin another run with."""

@@ -18,6 +18,7 @@ from .checkpoint import RunFolder
 from .config import ItemsConfig, RecommendConfig
 from .content import SPANS, CatalogueVectors
 from .item_encoders import STANDARDISATION, EncodesNew, Standardisation
+from .neighbours import Neighbours
 
 # What tells where equal weights came from, not what they are.
 _NAMES = {"weights.source", "weights.scheme", "weights.licence"}
@@ -27,14 +28,14 @@ class NewItems:
     """The item encoder of a run, for stored vectors of items outside its catalogue; made by ``NewItems.open``.
 
     Args:
-        encoder: in evaluation mode.
+        encoder: in evaluation mode, or neighbours.
         recipe: of the stored vectors that the run was trained on.
         width: V.
         source: the run, for messages.
     """
 
-    def __init__(self, encoder: nn.Module, recipe: AnyRecipe, width: int, source: str) -> None:
-        self.encoder = encoder.eval()
+    def __init__(self, encoder: EncodesNew, recipe: AnyRecipe, width: int, source: str) -> None:
+        self.encoder = encoder
         self.recipe = recipe
         self.width = width
         self.source = source
@@ -53,13 +54,15 @@ class NewItems:
         tensors = run.read_tensors("items.safetensors")
         standard = _standardisation(run, tensors)
         width = len(standard.mean_V) * _spans(config.items)
+        if build.has_neighbours(config.items):
+            return NewItems(_neighbours(run, tensors), _recipe(run, config.items, info), width, str(run.path))
         nothing = CatalogueVectors(
             torch.empty(0, width), torch.empty(0, dtype=torch.bool), "", spans=_spans(config.items), standard=standard
         )
         # Frames that went through the video encoder are stored vectors from here on; whoever has those needs no frames.
         encoder = build.item_encoder(config.items, config.model, 0, nothing)
         _load(encoder, tensors, run)
-        return NewItems(encoder, _recipe(run, config.items, info), width, str(run.path))
+        return NewItems(cast(EncodesNew, encoder.eval()), _recipe(run, config.items, info), width, str(run.path))
 
     def check(self, recipe: AnyRecipe, width: int) -> None:
         """Refuse vectors that were made in another way than those the run was trained on.
@@ -89,7 +92,7 @@ class NewItems:
         """
         stored = torch.from_numpy(np.ascontiguousarray(stored_RV, dtype=np.float32))
         assert stored.ndim == 2 and stored.shape[1] == self.width, (stored.shape, self.width)
-        return cast(EncodesNew, self.encoder).new(stored)
+        return self.encoder.new(stored)
 
 
 def _require_content(run: RunFolder, config: RecommendConfig) -> None:
@@ -119,6 +122,16 @@ def _standardisation(run: RunFolder, tensors: dict[str, torch.Tensor]) -> Standa
             "is of an earlier version of vivim. Train it again, and new clips can be added."
         )
     return Standardisation(found["mean_V"], found["std_V"])
+
+
+def _neighbours(run: RunFolder, tensors: dict[str, torch.Tensor]) -> Neighbours:
+    try:
+        return Neighbours.from_tensors(tensors)
+    except KeyError as error:
+        raise InputError(
+            f"{run.path / 'items.safetensors'} does not hold the neighbours of new items ({error}): it is of an earlier version of vivim; "
+            "train it again, and new clips can be added."
+        ) from error
 
 
 def _load(encoder: nn.Module, tensors: dict[str, torch.Tensor], run: RunFolder) -> None:

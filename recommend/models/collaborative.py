@@ -80,8 +80,8 @@ class LightGcn(OverGraph):
     e_u(k+1) = sum over the items i of u of e_i(k) / sqrt(|items of u| |users of i|), and likewise for items; the vector of a node
     is the mean over k of 0 to ``layers``. Source: He et al., "LightGCN" (2020), eq. 7 and 8 with alpha_k = 1 / (K + 1).
 
-    A node without neighbours keeps its vector, where the formula would shorten it K + 1 times. Over ``MappedItems`` it is Vivim-CF: a clip
-    that nobody watched yet has the place that its content gives it.
+    A node without neighbours keeps its vector, where the formula would shorten it K + 1 times. With neighbours for new
+    items (``Placing``) it is Vivim-CF: a clip that nobody watched yet is amid those of similar content.
 
     Args:
         train: sequences of the users, whose pairs are the graph. A pair that occurs twice counts once.
