@@ -102,6 +102,7 @@ def row_of(hits: Hits, baseline: Hits | None, numbers: Mapping[str, npt.NDArray[
         "fusion": items["fusion"],
         "delta_dropout": items["delta_dropout"],
         "delta_dropout_views": items.get("delta_dropout_views", 0.0),
+        "new": items.get("new", "content"),
         "folder": name,
         "seeds": len(hits.ranks),
         "all": {"questions": len(everybody)} | hits.among(everybody) | _compared(hits, baseline, [everybody])[0],
@@ -168,7 +169,8 @@ def merged(before: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], record:
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     if row["items"] == "ids":  # nothing to leave out
         return row["model"], "ids"
-    return (*(row[name] for name in ("model", "items", "fusion", "delta_dropout")), row.get("delta_dropout_views", 0.0))
+    options = row.get("delta_dropout_views", 0.0), row.get("new", "content")  # older files lack them
+    return *(row[name] for name in ("model", "items", "fusion", "delta_dropout")), *options
 
 
 TITLES = {"all": "all", "by_views": "seen {} times", "by_history": "after {} items"}
@@ -189,7 +191,8 @@ def table(found: Mapping[str, Any], model: str = "mamba") -> list[str]:
 
 def _named(row: Mapping[str, Any]) -> str:
     grown = f", views {row['delta_dropout_views']:g}" if row["delta_dropout_views"] else ""
-    return f"{row['delta_dropout']:g}{grown}{', side by side' if row['fusion'] == 'concat' else ''}"
+    amid = ", neighbours" if row.get("new") == "neighbours" else ""
+    return f"{row['delta_dropout']:g}{grown}{amid}{', side by side' if row['fusion'] == 'concat' else ''}"
 
 
 def _cell(told: Mapping[str, Any]) -> str:

@@ -187,6 +187,7 @@ def test_rows_of_a_result_that_are_not_measured_now_stay_with_their_provenance()
         (3, "friday"),
     ]
     assert [record["date"] for record in other["provenance"]] == ["friday", "sunday"]
+    assert len(merged(other, [key | {"new": "content", "all": 6}, key | {"new": "neighbours", "all": 7}], {})["rows"]) == 4
     # Of ids alone nothing is left out, whatever the option says.
     ids = merged(
         {"rows": [key | {"items": "ids", "all": 6}], "provenance": {}}, [key | {"items": "ids", "delta_dropout": 0.1, "all": 7}], {}
