@@ -41,16 +41,18 @@ from vivim.stage_one import make_recipe
 from vivim.store import EmbeddingStore
 from vivim.store.provenance import provenance
 
-# rung -> items.kind, trained stages (end-to-end)
-RUNGS: dict[str, tuple[str, int]] = {
-    "ids": ("ids", 0),
-    "frozen": ("frozen", 0),
-    "ids+frozen": ("ids+frozen", 0),
-    "adapter": ("adapter", 0),
-    "end-to-end, last stage": ("end-to-end", 1),
-    "end-to-end, all": ("end-to-end", 4),
-    "end-to-end, last two": ("end-to-end", 2),
-    "ids+end-to-end, all": ("ids+end-to-end", 4),
+# rung -> options of its items, trained stages (end-to-end)
+RUNGS: dict[str, tuple[dict[str, Any], int]] = {
+    "ids": ({"kind": "ids"}, 0),
+    "frozen": ({"kind": "frozen"}, 0),
+    "ids+frozen": ({"kind": "ids+frozen"}, 0),
+    "ids+frozen, neighbours": ({"kind": "ids+frozen", "new": "neighbours", "delta_dropout": 0.0}, 0),
+    "ids, neighbours": ({"kind": "ids+frozen", "fusion": "map"}, 0),
+    "adapter": ({"kind": "adapter"}, 0),
+    "end-to-end, last stage": ({"kind": "end-to-end"}, 1),
+    "end-to-end, all": ({"kind": "end-to-end"}, 4),
+    "end-to-end, last two": ({"kind": "end-to-end"}, 2),
+    "ids+end-to-end, all": ({"kind": "ids+end-to-end"}, 4),
 }
 
 
@@ -69,8 +71,8 @@ def extract(files: WorldFiles, work: Path, seed: int) -> None:
 
 
 def configure(rung: str, work: Path, seed: int, epochs: int) -> RecommendConfig:
-    kind, stages = RUNGS[rung]
-    items: dict[str, Any] = {"kind": kind}
+    options, stages = RUNGS[rung]
+    items: dict[str, Any] = dict(options)
     train: dict[str, Any] = {"epochs": epochs, "batch": 128, "lr": 2e-3, "patience": epochs, "schedule": "cosine", "warmup": 0.05}
     if stages:
         train["epochs"] = train["patience"] = epochs // 2
