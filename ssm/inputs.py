@@ -44,6 +44,11 @@ class ScanInputs(NamedTuple):
         return self[:9]
 
     @property
+    def wants_gradient(self) -> bool:
+        """Whether a backward may follow. An autograd function cannot tell: its ``needs_input_grad`` is true under ``no_grad`` too."""
+        return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in self.differentiable)
+
+    @property
     def groups(self) -> int:
         return self.B.shape[2]
 

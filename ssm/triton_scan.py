@@ -125,8 +125,11 @@ def scan(x: ScanInputs, wants_last: bool = True, *, plan: Plan | None = None) ->
         nothing = x.A.new_zeros(batch, channels, x.A.shape[1])
         return x.u.new_zeros(x.u.shape), nothing if x.initial_state is None else x.initial_state.to(x.A.dtype)
     plan = plan or Plan.of(batch, length, channels, x.groups, x.A.shape[1], _processors(x.u.device))
-    y, last = _TritonScan.apply(plan, walks, *x)  # type: ignore[no-untyped-call]
-    return y, last
+    if x.wants_gradient:
+        y, last = _TritonScan.apply(plan, walks, *x)  # type: ignore[no-untyped-call]
+    else:  # no states for a backward that never comes
+        y, last, _ = _Call(x, walks, plan).forward(False)
+    return y, last.to(x.A.dtype)
 
 
 @dataclass(frozen=True)
@@ -157,12 +160,10 @@ class _TritonScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, walks: Walks, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         x = ScanInputs(*arguments)
-        wants_gradient = any(ctx.needs_input_grad)
-        y, last, checkpoints = _Call(x, walks, plan).forward(wants_gradient)
-        if wants_gradient:
-            ctx.save_for_backward(*x.differentiable, x.keep, checkpoints)
-            ctx.rest, ctx.how = x[10:], (walks, plan)
-        return y, last.to(x.A.dtype)
+        y, last, checkpoints = _Call(x, walks, plan).forward(True)
+        ctx.save_for_backward(*x.differentiable, x.keep, checkpoints)
+        ctx.rest, ctx.how = x[10:], (walks, plan)
+        return y, last
 
     @staticmethod
     @once_differentiable

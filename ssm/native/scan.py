@@ -44,7 +44,7 @@ def unsupported(u: torch.Tensor, A: torch.Tensor) -> str | None:
 
 def scan(x: ScanInputs, wants_last: bool = True) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(y (B, L, D), last state (B, D, N) or None if it is not wanted)."""
-    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in x.differentiable):
+    if x.wants_gradient:
         y, last = _NativeScan.apply(wants_last, *x)  # type: ignore[no-untyped-call]
         return y, last
     # An autograd function costs a third of a small call.
@@ -64,12 +64,10 @@ class _NativeScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, wants_last: bool, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
         x = ScanInputs(*arguments)
-        wants_gradient = any(ctx.needs_input_grad)
-        y, last, checkpoints = _forward(x, wants_last, wants_gradient)
-        if wants_gradient:
-            ctx.save_for_backward(*x.differentiable, x.keep, checkpoints)
-            ctx.rest = x[10:]
-            ctx.set_materialize_grads(False)
+        y, last, checkpoints = _forward(x, wants_last, wants_gradient=True)
+        ctx.save_for_backward(*x.differentiable, x.keep, checkpoints)
+        ctx.rest = x[10:]
+        ctx.set_materialize_grads(False)
         return y, last
 
     @staticmethod

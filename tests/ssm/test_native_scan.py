@@ -13,9 +13,16 @@ from vivim.ssm import FORWARD, REVERSE, Backend, available_backends, time_major
 from vivim.ssm.conv import causal_conv1d
 from vivim.ssm.native import build, library
 
-_spec = importlib.util.spec_from_file_location("scan_cases", Path(__file__).with_name("test_scan.py"))
-scan_cases = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(scan_cases)
+
+def beside(name):
+    """The module in the file ``name`` beside this one."""
+    spec = importlib.util.spec_from_file_location(Path(name).stem, Path(__file__).with_name(name))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+scan_cases, kept_memory = beside("test_scan.py"), beside("kept_memory.py")
 
 pytestmark = pytest.mark.skipif(available_backends()["native"] != "ok", reason=f"no compiled scan: {available_backends()['native']}")
 # Blocks of channels that fill a tree unevenly, chunks that end early, more rows than share a task.
@@ -46,6 +53,10 @@ def test_any_number_of_threads_gives_the_same_bits(size, threads):
         threads(count)
         for w, g in zip(want, outcome(size), strict=True):
             assert torch.equal(g, w), count
+
+
+def test_without_gradients_nothing_is_kept_for_a_backward():
+    kept_memory.check(Backend.NATIVE)
 
 
 @contextlib.contextmanager

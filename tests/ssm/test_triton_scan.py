@@ -68,6 +68,11 @@ def test_every_output_and_gradient_equals_the_reference(tmp_path):
 
 
 @needs_triton
+def test_without_gradients_nothing_is_kept_for_a_backward():
+    in_process(str(HERE / "kept_memory.py"), "triton", TRITON_INTERPRET="1")
+
+
+@needs_triton
 def test_the_kernels_of_a_long_sequence_compile_for_hopper():
     assert kernels_in(in_process(str(HERE / "triton_compile.py"), "90", "quick", TRITON_INTERPRET="0")) == KERNELS
 
