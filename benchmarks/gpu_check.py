@@ -6,6 +6,7 @@
 
 ``gpu_scan``      the Triton scan and convolution, and mamba-ssm's scan where it loads, against the reference in float64; then times
                   against floors from the copy bandwidth and the rate of exponentials measured in the same run
+``gpu_peer``      the Triton scan and mamba-ssm's in turn, where that loads (``mamba_ssm_build.py`` builds it)
 ``gpu_models``    the encoder's vectors against the CPU's; clips/s forward and in training
 ``gpu_training``  losses of a training against the CPU's; an end-to-end step, epochs of a recommender at the size of MicroLens-100K, and
                   the softmax over a million items
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_models
+import gpu_peer
 import gpu_scan
 import gpu_training
 import torch
@@ -62,6 +64,7 @@ TIMES: dict[str, Callable[[], Any]] = {
     "epochs": gpu_training.time_epochs,
     "plans": lambda: {str(size): asdict(gpu_scan.plans(size, False)["triton"]) for size in gpu_scan.SHAPES},
     "scans": gpu_scan.time_shapes,
+    "against_mamba_ssm": gpu_peer.time_shapes,
     "forecast": gpu_training.check_forecast,
     "models": gpu_models.time_models,
     "directions": gpu_scan.time_directions,

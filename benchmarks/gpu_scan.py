@@ -258,30 +258,31 @@ def compare(case: Case) -> list[dict[str, Any]]:
     """One case through every backend that can."""
     torch.use_deterministic_algorithms(True, warn_only=True)  # and with it, new memory is NaN
     torch.utils.deterministic.fill_uninitialized_memory = True
-    rows = []
     exact = inputs(case.size, case.dtype, case.scale, case.bare)
-    runs: list[tuple[str, Any, Tensors]] = [("triton", with_triton, exact)]
+    rows = [compare_one(case, "triton", with_triton, exact)]
     if mamba.why_not(DEVICE) is None and not case.reset and not case.segments:
-        runs.append(("mamba_ssm", with_mamba, exact | {"initial_state": None}))
-    for name, run, given in runs:
-        ours = name == "triton"  # mamba-ssm's last state has no gradient, and its sums over channels are atomic
-        want = results(lambda t, c=case: reference(c, t), leaves(given, None), last_gradient=ours)
-        got = results(lambda t, c=case, r=run: r(c, t), leaves(given, case.dtype), last_gradient=ours)
-        again = results(lambda t, c=case, r=run: r(c, t), leaves(given, case.dtype)) if ours and not DRY else got
-        found = errors(got, want)
-        for_y, for_grad = LIMITS[case.dtype]
-        # The decay of a large step is an exponential of a large number, whose rounding the reference does not see.
-        slack = 2.0 if case.scale > 1 else 1.0
-        within = all(e <= slack * (for_y if k in {"y", "last"} else for_grad) for k, e in found.items())
-        same = all(torch.equal(got[k], again[k]) for k in got)
-        rows.append({"backend": name, "case": str(case), "errors": found, "ok": within and same, "deterministic": same})
-        worst = max(found, key=lambda k: found[k])
-        print(
-            f"{'within' if within else 'WRONG '} {name} {case}: worst {worst} {found[worst]:.1e}{'' if same else ', CHANGES'}",
-            flush=True,
-        )
+        rows.append(compare_one(case, "mamba_ssm", with_mamba, exact | {"initial_state": None}))
     torch.use_deterministic_algorithms(False)
     return rows
+
+
+def compare_one(case: Case, name: str, run: Any, given: Tensors) -> dict[str, Any]:
+    ours = name == "triton"  # mamba-ssm's last state has no gradient, and its sums over channels are atomic
+    want = results(lambda t: reference(case, t), leaves(given, None), last_gradient=ours)
+    got = results(lambda t: run(case, t), leaves(given, case.dtype), last_gradient=ours)
+    again = results(lambda t: run(case, t), leaves(given, case.dtype)) if ours and not DRY else got
+    found = errors(got, want)
+    for_y, for_grad = LIMITS[case.dtype]
+    # The decay of a large step is an exponential of a large number, whose rounding the reference does not see.
+    slack = 2.0 if case.scale > 1 else 1.0
+    within = all(e <= slack * (for_y if k in {"y", "last"} else for_grad) for k, e in found.items())
+    same = all(torch.equal(got[k], again[k]) for k in got)
+    worst = max(found, key=lambda k: found[k])
+    print(
+        f"{'within' if within else 'WRONG '} {name} {case}: worst {worst} {found[worst]:.1e}{'' if same else ', CHANGES'}",
+        flush=True,
+    )
+    return {"backend": name, "case": str(case), "errors": found, "ok": within and same, "deterministic": same}
 
 
 @triton.jit
@@ -363,10 +364,6 @@ def time_shapes(sweep: bool = False) -> list[dict[str, Any]]:
             t["initial_state"] = None
             for name, plan in plans(size, sweep).items():
                 rows.append(_time_ours(name, plan, t, size, dtype, limit))
-            if mamba.why_not(DEVICE) is None:
-                called = _called_ms(lambda t=t: mamba.scan(_scan_of(t), wants_last=False)[0], t)
-                rows.append({"backend": "mamba_ssm", "shape": size, "dtype": str(dtype), "both_called_ms": called})
-                print(f"mamba_ssm {size} {dtype}: forward and backward {called:.3f} ms as called", flush=True)
     return rows
 
 
