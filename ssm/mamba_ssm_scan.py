@@ -1,7 +1,7 @@
 """mamba-ssm's CUDA scan behind our interface, for machines where its compiled operation really loads.
 
-Since July 2026 ``pip install mamba-ssm`` no longer builds that operation; the package then imports and fails at the first call,
-so that what is probed here is the operation itself.
+A ``pip install mamba-ssm`` may leave that operation out (its repository has done so since July 2026, unless asked); the package then
+imports and fails at the first call, so that what is probed here is the operation itself.
 
 Legend: as in ``ssm.scan``.
 """
