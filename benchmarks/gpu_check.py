@@ -8,8 +8,8 @@
                   against floors from the copy bandwidth and the rate of exponentials measured in the same run
 ``gpu_peer``      the Triton scan and mamba-ssm's in turn, where that loads (``mamba_ssm_build.py`` builds it)
 ``gpu_models``    the encoder's vectors against the CPU's; clips/s forward and in training
-``gpu_training``  losses of a training against the CPU's; an end-to-end step, epochs of a recommender at the size of MicroLens-100K, and
-                  the softmax over a million items
+``gpu_training``  losses of a training and places of new clips against the CPU's; an end-to-end step, epochs of a recommender at the
+                  size of MicroLens-100K, and the softmax over a million items
 
 Nothing is timed unless all of it is right. The result goes to FOLDER/gpu_check.json; FOLDER is $OUT, or benchmarks/results.
 """
@@ -58,6 +58,7 @@ CHECKS: dict[str, Callable[[], Any]] = {
     "correctness": gpu_scan.check,
     "vectors": gpu_models.check_vectors,
     "losses": gpu_training.check_training,
+    "places": gpu_training.check_places,
 }
 TIMES: dict[str, Callable[[], Any]] = {
     "end_to_end": gpu_training.time_end_to_end,

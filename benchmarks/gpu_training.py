@@ -18,6 +18,7 @@ from vivim.progress import SilentProgress
 from vivim.recommend import build, cut_cross_entropy
 from vivim.recommend.batches import train_batches
 from vivim.recommend.config import EndToEndConfig, ItemsConfig, LossConfig, ModelConfig, ProtocolConfig, RecommendConfig
+from vivim.recommend.content import CatalogueVectors
 from vivim.recommend.end_to_end import EndToEndItems
 from vivim.recommend.forecast import forecast
 from vivim.recommend.learner import Learner
@@ -75,6 +76,27 @@ def check_training() -> list[dict[str, Any]]:
         error = max(abs(a - b) / a for a, b in zip(want, got, strict=True))
         rows.append({"model": kind, "cpu": want, "device": got, "error": error, "ok": error <= 1e-4})
         print(f"{'within' if error <= 1e-4 else 'WRONG '} losses of {kind}: {error:.1e}", flush=True)
+    return rows
+
+
+def check_places() -> list[dict[str, Any]]:
+    """Clips that nobody watched, amid watched ones of similar content: the device puts them where the CPU does."""
+    data = interactions(60, 80, 400) if DRY else interactions(2000, 6000, 14000)
+    rows = []
+    for kind in ("mamba", "lightgcn"):
+        sections: dict[str, Any] = {"model": {"kind": kind, "d_model": 16 if DRY else 64}, "protocol": {"full_catalogue": True}}
+        sections["items"] = {"kind": "ids+frozen", "new": "neighbours"}
+        config = build.resolved(RecommendConfig.model_validate(sections), has_vectors=True)
+        split = build.protocol_of(config.protocol).split(data)
+        torch.manual_seed(0)
+        looks_NV = torch.randn(40, 32)[torch.randint(40, (len(split.items),))] + 0.3 * torch.randn(len(split.items), 32)
+        learner = build.learner(config, split, CatalogueVectors(looks_NV, torch.ones(len(looks_NV), dtype=torch.bool), ""), 1)
+        torch.nn.init.normal_(learner.encoder.delta.table)  # type: ignore[union-attr, arg-type]
+        new_N = build.train_counts(split) == 0
+        want, got = (learner.to(device).scorer().items_ND[new_N.to(device)].cpu() for device in ("cpu", DEVICE))
+        error = float((want - got).abs().max() / want.abs().max())
+        rows.append({"model": kind, "placed": int(new_N.sum()), "error": error, "ok": error <= 1e-4})
+        print(f"{'within' if rows[-1]['ok'] else 'WRONG '} places of {int(new_N.sum())} new items, {kind}: {error:.1e}", flush=True)
     return rows
 
 
