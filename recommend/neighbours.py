@@ -20,6 +20,7 @@ from .sequences import SequenceBatch, Sequences
 _SHARPNESS = (2.0, 4.0, 8.0, 16.0, 32.0)
 _LONGER = tuple(2 ** (step / 12) for step in range(-12, 13))
 _JUDGES = 1024
+_JUDGED = 2**25  # similarities of all judges together: 128 MiB, a few times
 _USERS = 1024
 _MOST = 65_536
 _NUMBERS = 2**24  # similarities at a time
@@ -71,7 +72,7 @@ class Neighbours:
         """
         rare_R = views_R <= views_R.double().quantile(0.25)
         rows_J = rare_R.nonzero()[:, 0]
-        rows_J = rows_J[_drawn(len(rows_J), _JUDGES).to(rows_J.device)]
+        rows_J = rows_J[_drawn(len(rows_J), min(_JUDGES, max(1, _JUDGED // len(vectors_RD)))).to(rows_J.device)]
         own_JD = vectors_RD[rows_J]
         similar_JR = content_RV[rows_J] @ content_RV.T
         similar_JR[torch.arange(len(rows_J), device=rows_J.device), rows_J] = 0.0

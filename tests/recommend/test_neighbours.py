@@ -97,6 +97,15 @@ def test_few_items_or_all_alike_are_neighbours_all_the_same(count):
     torch.testing.assert_close(F.normalize(found.place(torch.ones(1, 3) / 3**0.5), dim=1), torch.full((1, 2), 0.5**0.5))
 
 
+def test_of_very_many_watched_items_fewer_judge(monkeypatch):
+    """One alone is always told best, so that the first sharpness is taken."""
+    torch.manual_seed(0)
+    looks, vectors = torch.randn(40, 8).repeat(4, 1), torch.randn(40, 6).repeat(4, 1)
+    assert fitted(looks, vectors).sharpness > 2
+    monkeypatch.setattr("vivim.recommend.neighbours._JUDGED", 100)
+    assert fitted(looks, vectors).sharpness == 2
+
+
 def test_places_do_not_know_in_how_many_parts_they_were_found(monkeypatch):
     torch.manual_seed(0)
     content, vectors, views = torch.randn(100, 5), torch.randn(100, 3), torch.randint(1, 9, (100,)).float()
