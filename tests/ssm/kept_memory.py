@@ -1,4 +1,4 @@
-"""python kept_memory.py BACKEND: no states are written where no backward can follow, though the parameters of a model require gradients."""
+"""python kept_memory.py BACKEND: how many numbers a scan makes room for, where a backward can follow and where none can."""
 
 import sys
 
@@ -29,13 +29,15 @@ def new_floats(backend, *, parameters):
     return new.count
 
 
-def check(backend):
+def counts(backend):
+    """Without any parameters; with parameters under ``no_grad`` and ``inference_mode``; with parameters, as a training does."""
     plain = new_floats(backend, parameters=False)
-    for off in (torch.no_grad(), torch.inference_mode()):
-        with off:
-            assert new_floats(backend, parameters=True) == plain, off
-    assert new_floats(backend, parameters=True) > plain
+    off = []
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            off.append(new_floats(backend, parameters=True))
+    return [plain, *off, new_floats(backend, parameters=True)]
 
 
 if __name__ == "__main__":
-    check(Backend(sys.argv[1]))
+    sys.stdout.write(" ".join(map(str, counts(Backend(sys.argv[1])))))

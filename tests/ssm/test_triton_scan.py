@@ -63,13 +63,15 @@ def test_every_output_and_gradient_equals_the_reference(tmp_path):
     rows = report["correctness"]["rows"]
     assert report["correctness"]["ok"] and len(rows) == 12 and len(report["correctness"]["convolutions"]) == 5
     assert all(row["errors"].keys() >= {"y", "last", "u", "delta", "A", "B", "C"} for row in rows)
-    parts = ("vectors", "losses", "end_to_end", "epochs", "scans", "forecast", "models", "directions", "softmax")
+    parts = ("vectors", "losses", "places", "end_to_end", "epochs", "scans", "forecast", "models", "directions", "softmax")
     assert all(report[part] for part in parts)
 
 
 @needs_triton
 def test_without_gradients_nothing_is_kept_for_a_backward():
-    in_process(str(HERE / "kept_memory.py"), "triton", TRITON_INTERPRET="1")
+    told = in_process(str(HERE / "kept_memory.py"), "triton", TRITON_INTERPRET="1").split()
+    plain, no_grad, inference, training = map(int, told[-4:])
+    assert no_grad == inference == plain < training
 
 
 @needs_triton
