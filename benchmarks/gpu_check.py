@@ -4,8 +4,8 @@
     python benchmarks/gpu_check.py --sweep             other layouts of the scan's kernels, at two shapes, in a run of its own
     python benchmarks/gpu_check.py --dry-run           the same path, tiny, in Triton's interpreter on the CPU
 
-``gpu_scan``      the Triton scan and convolution, and mamba-ssm's scan where it loads, against the reference in float64; then times
-                  against floors from the copy bandwidth and the rate of exponentials measured in the same run
+``gpu_scan``      the Triton scan and convolution, and mamba-ssm's scan where it loads, against the reference in float64
+``gpu_scan_times``  times against floors from the copy bandwidth and the rate of exponentials measured in the same run
 ``gpu_peer``      the Triton scan and mamba-ssm's in turn, where that loads (``mamba_ssm_build.py`` builds it)
 ``gpu_models``    the encoder's vectors against the CPU's; clips/s forward and in training
 ``gpu_training``  losses of a training and places of new clips against the CPU's; an end-to-end step, epochs of a recommender at the
@@ -29,6 +29,7 @@ from typing import Any
 import gpu_models
 import gpu_peer
 import gpu_scan
+import gpu_scan_times
 import gpu_training
 import torch
 import triton
@@ -63,12 +64,12 @@ CHECKS: dict[str, Callable[[], Any]] = {
 TIMES: dict[str, Callable[[], Any]] = {
     "end_to_end": gpu_training.time_end_to_end,
     "epochs": gpu_training.time_epochs,
-    "plans": lambda: {str(size): asdict(gpu_scan.plans(size, False)["triton"]) for size in gpu_scan.SHAPES},
-    "scans": gpu_scan.time_shapes,
+    "plans": lambda: {str(size): asdict(gpu_scan_times.plans(size, False)["triton"]) for size in gpu_scan_times.SHAPES},
+    "scans": gpu_scan_times.time_shapes,
     "against_mamba_ssm": gpu_peer.time_shapes,
     "forecast": gpu_training.check_forecast,
     "models": gpu_models.time_models,
-    "directions": gpu_scan.time_directions,
+    "directions": gpu_scan_times.time_directions,
     "softmax": gpu_training.time_softmax,
 }
 
@@ -107,7 +108,7 @@ def main() -> int:
     if not wanted(CHECKS):
         print(f"not timed: results are wrong; written: {path}")
         return 1
-    if not wanted({"scans": lambda: gpu_scan.time_shapes(True)} if args.sweep else TIMES):
+    if not wanted({"scans": lambda: gpu_scan_times.time_shapes(True)} if args.sweep else TIMES):
         print(f"a part failed; written: {path}")
         return 1
     print(f"written: {path}")

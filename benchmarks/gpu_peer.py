@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from gpu_machine import DEVICE, forget_peak
-from gpu_scan import SHAPES, Tensors, _scan_of, errors, inputs, leaves, plans
+from gpu_scan import Tensors, errors, inputs, leaves, scan_of
+from gpu_scan_times import SHAPES, plans
 from triton.testing import do_bench, do_bench_cudagraph
 from vivim.ssm import mamba_ssm_scan as mamba
 from vivim.ssm import triton_scan as own
@@ -45,7 +46,7 @@ def _row(size: tuple[int, int, int, int], dtype: torch.dtype) -> dict[str, Any]:
     found["mamba_ssm"] = {"both_gib": _gib(_both_theirs(t, grad_y))}
     kernels = {"triton": _ours(t, size, grad_y), "mamba_ssm": _theirs(t, grad_y)}
     apart = _apart(kernels["triton"], kernels["mamba_ssm"])
-    x = _scan_of({k: None if v is None else v.detach() for k, v in t.items()})
+    x = scan_of({k: None if v is None else v.detach() for k, v in t.items()})
     called: dict[str, Ways] = {
         "triton": {"forward_called": lambda: own.scan(x), "both_called": _both_ours(t, grad_y)},
         "mamba_ssm": {"forward_called": lambda: mamba.scan(x, False), "both_called": _both_theirs(t, grad_y)},
@@ -64,7 +65,7 @@ def _row(size: tuple[int, int, int, int], dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _ours(t: Tensors, size: tuple[int, int, int, int], grad_y: torch.Tensor) -> Ways:
-    x = _scan_of({k: None if v is None else v.detach() for k, v in t.items()})
+    x = scan_of({k: None if v is None else v.detach() for k, v in t.items()})
     call = own._Call(x, own.Walks.of(x.orders, size[1], 1), plans(size, False)["triton"])
     _, last, kept = call.forward(True)
     assert kept is not None
@@ -78,7 +79,7 @@ def _ours(t: Tensors, size: tuple[int, int, int, int], grad_y: torch.Tensor) -> 
 
 def _theirs(t: Tensors, grad_y: torch.Tensor) -> Ways:
     cuda = importlib.import_module("selective_scan_cuda")
-    x = _scan_of({k: None if v is None else v.detach() for k, v in t.items()})
+    x = scan_of({k: None if v is None else v.detach() for k, v in t.items()})
     assert x.z is not None
     u, delta, B, C, z, grad = (tensor.movedim(1, -1).contiguous() for tensor in (x.u, x.delta, x.B, x.C, x.z, grad_y))
     tensors = (u, delta, x.A, B, C, x.D, z, x.delta_bias)
@@ -97,12 +98,12 @@ def _theirs(t: Tensors, grad_y: torch.Tensor) -> Ways:
 
 def _both_ours(t: Tensors, grad_y: torch.Tensor) -> Callable[[], Any]:
     wanted = [v for v in t.values() if v is not None]
-    return lambda: torch.autograd.grad(own.scan(_scan_of(t))[0], wanted, grad_y)
+    return lambda: torch.autograd.grad(own.scan(scan_of(t))[0], wanted, grad_y)
 
 
 def _both_theirs(t: Tensors, grad_y: torch.Tensor) -> Callable[[], Any]:
     wanted = [v for v in t.values() if v is not None]
-    return lambda: torch.autograd.grad(mamba.scan(_scan_of(t), wants_last=False)[0], wanted, grad_y)
+    return lambda: torch.autograd.grad(mamba.scan(scan_of(t), wants_last=False)[0], wanted, grad_y)
 
 
 def _gib(run: Callable[[], Any]) -> float:
