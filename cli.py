@@ -319,17 +319,10 @@ def serve(
     port: opt.Port = None,
     allow_host: opt.AllowHost = None,
     allow_origin: opt.AllowOrigin = None,
-    token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Holds the token that everybody must send; default: VIVIM_TOKEN, if it is set.")
-    ] = None,
-    operator_token_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Holds the token of who adds clips and reloads; default: VIVIM_OPERATOR_TOKEN, if it is set."),
-    ] = None,
+    token_file: opt.TokenFile = None,
+    operator_token_file: opt.OperatorTokenFile = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Serve other machines without a token.")] = False,
-    events: Annotated[
-        Path | None, typer.Option(metavar="FILE.sqlite", help="What people watch is kept there; default: events.sqlite in the run.")
-    ] = None,
+    events: opt.Events = None,
     index: Annotated[
         Path | None, typer.Option(metavar="INDEX.faiss", help="Of `vivim export` of the first run; default: one is made at the start.")
     ] = None,

@@ -335,3 +335,13 @@ AllowOrigin = Annotated[
     typer.Option(metavar="ORIGIN", help="Pages of it may ask from a browser, as https://example.org. Repeatable."),
     Sets("serve.http.allow_origin"),
 ]
+TokenFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Holds the token that everybody must send; default: VIVIM_TOKEN, if it is set.")
+]
+OperatorTokenFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Holds the token of who adds clips and reloads; default: VIVIM_OPERATOR_TOKEN, if it is set."),
+]
+Events = Annotated[
+    Path | None, typer.Option(metavar="FILE.sqlite", help="What people watch is kept there; default: events.sqlite in the run.")
+]
