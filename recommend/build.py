@@ -155,8 +155,8 @@ def protocol_of(config: ProtocolConfig) -> Protocol:
 def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
     """The configuration with ``auto`` made concrete.
 
-    Items: content where there are vectors and a model that uses them. Loss: over the whole catalogue where encoding all of it costs
-    little; else over what a step has encoded anyway.
+    Items: content where there are vectors and a model that uses them; neighbours for new ones where ids alone are trained. Loss: over
+    the whole catalogue where encoding all of it costs little; else over what a step has encoded anyway.
 
     Raises:
         InputError: a model with items, a loss or a similarity that it cannot have; a loss that would encode every clip of the catalogue
@@ -176,6 +176,8 @@ def resolved(config: RecommendConfig, *, has_vectors: bool) -> RecommendConfig:
     if items.kind == "auto":
         content = has_vectors and config.model.kind not in YARDSTICKS
         items = items.model_copy(update={"kind": "ids+frozen" if content else "ids"})
+    if is_mapped(items):
+        items = items.model_copy(update={"new": "neighbours"})
     _require_fusion(items, config.model)
     if needs_frames(items) and config.model.kind in _OVER_GRAPHS:
         raise InputError(

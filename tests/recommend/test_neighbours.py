@@ -251,6 +251,12 @@ def test_it_is_refused_where_it_means_nothing(model, items, option):
         build.resolved(config, has_vectors=True)
 
 
+def test_the_configuration_of_a_run_says_that_there_are_neighbours():
+    config = RecommendConfig.model_validate({"items": MAP})
+    assert config.items.new == "content"
+    assert build.resolved(config, has_vectors=True).items.new == "neighbours"
+
+
 def test_neighbours_of_ids_alone_or_of_content_alone_are_refused():
     for kind in ("ids", "frozen"):
         config = RecommendConfig.model_validate({"items": {"kind": kind, "new": "neighbours"}})
