@@ -6,22 +6,24 @@
 
 Each training in the folders is compared with the one of the same suite, row and seed that is kept in ``benchmarks/answers``: the best epoch
 that validation chose, its NDCG@10, test HR@10, and the paired randomisation test on test (Holm over the rows). ``among`` compares rows
-within the folders as the suites do: those with titles against ids alone, Mamba-ID against SASRec.
+within the folders as the suites do: those with titles against ids alone, Mamba-ID against SASRec. The table goes into docs/benchmark.md.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from answers import ANSWERS
+from doc_pages import markdown_table, replace
 from vivim.store.provenance import provenance
 from vivim.suites.line import Line, line_of
 from vivim.suites.runner import measured
 from vivim.suites.significance import Comparison, holm, randomisation
 from vivim.suites.suite import Suite
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmark.md"
 CHOSEN_BY, TOLD = "ndcg@10", "hit_rate@10"
 
 
@@ -32,6 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     content = measure(options.folders) | {"provenance": provenance() | {"command": f"longer.py --out {options.out.name} FOLDER..."}}
     options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    replace(PAGE, "longer", ["", *table(content), "", ""])
 
 
 def measure(folders: Sequence[Path]) -> dict[str, Any]:
@@ -83,6 +86,25 @@ def _told(line: Line) -> dict[str, Any]:
 
 def _found(found: Comparison, p: float) -> dict[str, Any]:
     return {"difference": round(found.difference, 5), "better": found.better, "worse": found.worse, "p": round(p, 5)}
+
+
+def table(content: Mapping[str, Any]) -> list[str]:
+    """Markdown: the rows down; both schedules, each with its best epoch, across."""
+    (usual,), (longer,) = ({row[side]["epochs"] for row in content["rows"]} for side in ("usual", "longer"))
+    header = ["model", f"validation NDCG@10, {usual} epochs (best)", f"{longer} epochs (best)"]
+    header += [f"test HR@10, {usual} epochs", f"{longer} epochs", "better / worse", "p"]
+    rows = []
+    for row in content["rows"]:
+        sides, found = (row["usual"], row["longer"]), row[TOLD]
+        chosen = [f"{_number(side[f'validation {CHOSEN_BY}'])} ({side['best_epoch']})" for side in sides]
+        told = [_number(side[f"test {TOLD}"]["value"]) for side in sides]
+        changed = f"{found['better']:,} / {found['worse']:,}"
+        rows.append([row["row"], *chosen, *told, changed, _number(found["p"])])
+    return markdown_table([header, *rows])
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
 
 
 if __name__ == "__main__":

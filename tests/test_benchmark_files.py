@@ -199,3 +199,28 @@ def test_the_buckets_of_the_docs_are_the_result_file() -> None:
     lines = script("buckets").table(json.loads((BENCHMARKS / "results" / "microlens-50k-fusion.json").read_text()))
     assert len(lines) == 10
     assert "\n".join(lines) in (BENCHMARKS.parent / "docs" / "recommend.md").read_text()
+
+
+def test_a_row_beside_itself_has_changed_in_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of the demo suite, compared with what is kept of it; rows among each other as its own table compares them."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    longer = script("longer")
+    found = longer.measure([BENCHMARKS / "answers" / "demo"])
+    assert len(found["rows"]) > 30
+    for row in found["rows"]:
+        assert row["longer"] == row["usual"]
+        assert row["hit_rate@10"] == {"difference": 0.0, "better": 0, "worse": 0, "p": 1.0}
+    (mamba,) = (pair["hit_rate@10"] for pair in found["among"] if pair["row"] == "Mamba-ID")
+    compared = json.loads((BENCHMARKS / "results" / "demo.json").read_text())["pages"]["compared"]
+    (told,) = (row for row in compared if row[:3] == ["Mamba-ID", "SASRec", "HR@10"])
+    assert [f"{mamba['difference']:+.4f}", str(mamba["better"]), str(mamba["worse"])] == told[3:6]
+
+
+def test_what_longer_schedules_change_in_the_docs_is_the_result_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    content = json.loads((BENCHMARKS / "results" / "microlens-50k-24-epochs.json").read_text())
+    page = (BENCHMARKS.parent / "docs" / "benchmark.md").read_text()
+    assert "\n".join(script("longer").table(content)) in page
+    said = " ".join(page.split())
+    (of_24,) = (row for row in content["among"] if row["row"] == "Mamba-ID")
+    assert f"Mamba-ID is above SASRec by {of_24['hit_rate@10']['difference']:.4f}".replace(" 0.", " .") in said

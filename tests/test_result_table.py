@@ -130,18 +130,3 @@ def test_what_is_otherwise_since_stands_above_a_result_until_it_is_measured_anew
         for commit in ("3e7c1bbd1131", "abc")
     )
     assert older[0] == "**Half of it is otherwise.**" and older[2:-1] == newer[:-1]
-
-
-def test_the_docs_say_what_twice_the_epochs_give(result_table: ModuleType) -> None:
-    twice = json.loads((result_table.RESULTS / "microlens-50k-id-24-epochs.json").read_text())
-    once = json.loads((result_table.RESULTS / "microlens-50k-id.json").read_text())
-    (of_24,), of_12 = twice["rows"], next(row for row in once["rows"] if row["model"] == "Mamba-ID")
-    assert (of_24["cost"]["epochs"], of_12["cost"]["epochs"]) == (24, 12)
-    said = " ".join((ROOT / "docs" / "benchmark.md").read_text().split())
-    for metric, words in (
-        ("validation ndcg@10", "in validation NDCG@10, where three of 12 epochs have"),
-        ("test hit_rate@10", "in HR@10, where they have"),
-    ):
-        more, few = of_24["metrics"][metric], of_12["metrics"][metric]
-        number = result_table._number
-        assert f"{number(more['value'])} {words} {number(few['value'])} ±{number(few['sd'])}" in said
