@@ -89,14 +89,12 @@ def _found(found: Comparison, p: float) -> dict[str, Any]:
 
 
 def table(content: Mapping[str, Any]) -> list[str]:
-    """Markdown: the rows down; both schedules, each with its best epoch, across."""
-    (usual,), (longer,) = ({row[side]["epochs"] for row in content["rows"]} for side in ("usual", "longer"))
-    header = ["model", f"validation NDCG@10, {usual} epochs (best)", f"{longer} epochs (best)"]
-    header += [f"test HR@10, {usual} epochs", f"{longer} epochs", "better / worse", "p"]
+    """Markdown: the rows down; across, what is kept and what was trained for longer, each with its best epoch."""
+    header = ["model", "validation NDCG@10, kept (best epoch)", "longer", "test HR@10, kept", "longer", "better / worse", "p"]
     rows = []
     for row in content["rows"]:
         sides, found = (row["usual"], row["longer"]), row[TOLD]
-        chosen = [f"{_number(side[f'validation {CHOSEN_BY}'])} ({side['best_epoch']})" for side in sides]
+        chosen = [f"{_number(side[f'validation {CHOSEN_BY}'])} ({side['best_epoch']} of {side['epochs']})" for side in sides]
         told = [_number(side[f"test {TOLD}"]["value"]) for side in sides]
         changed = f"{found['better']:,} / {found['worse']:,}"
         rows.append([row["row"], *chosen, *told, changed, _number(found["p"])])
