@@ -9,7 +9,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from vivim.serve.limits import Rate
+from vivim.serve import api as serve_api
+from vivim.serve.limits import Crowd, Rate
 
 HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
@@ -93,21 +94,30 @@ def test_connections_beyond_the_limit_are_told_so_and_the_others_go_on(live):
     api = live(connections=40, header_seconds=30.0)
     assert api.get("/healthz").status_code == 200
     idle = [api.open() for _ in range(60)]
+    refused: dict[int, bytes] = {}
+    deadline = time.monotonic() + 20
+    while len(refused) < 21 and time.monotonic() < deadline:
+        _read_what_came(idle, refused)
     time.sleep(0.3)
-    refused = []
-    for connection in idle:
-        connection.settimeout(0.05)
-        try:
-            refused.append(connection.recv(65536))
-        except TimeoutError:
-            continue
+    _read_what_came(idle, refused)  # no more of them
     assert len(refused) == 21  # one of the 40 is the client's own
-    assert all(status(answer) == 503 and b"retry-after: 1" in answer for answer in refused)
+    assert all(status(answer) == 503 and b"retry-after: 1" in answer for answer in refused.values())
     assert api.get("/healthz").status_code == 200
     for connection in idle:
         connection.close()
-    time.sleep(0.3)
-    assert status(api.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")) == 200
+    while (found := status(api.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))) == 503:
+        assert time.monotonic() < deadline + 20, "their places are not free again"
+        time.sleep(0.05)
+    assert found == 200
+
+
+def _read_what_came(connections, answers):
+    """Of those that have not answered yet: number of the connection -> its answer."""
+    for number, connection in enumerate(connections):
+        if number not in answers:
+            connection.settimeout(0.02)
+            with contextlib.suppress(TimeoutError):
+                answers[number] = connection.recv(65536)
 
 
 @pytest.fixture
@@ -175,13 +185,23 @@ def test_of_a_thousand_connections_those_above_the_limit_are_refused_in_bounded_
 
 def test_more_requests_at_once_than_allowed_are_told_to_come_again(live, service_of, monkeypatch):
     service = service_of()
-    hold = threading.Event()
+    hold, crowds = threading.Event(), []
+
+    class Counted(Crowd):
+        def __init__(self, *args):
+            super().__init__(*args)
+            crowds.append(self)
+
     original = service.popular
     monkeypatch.setattr(service, "popular", lambda *args, **options: (hold.wait(10), original(*args, **options))[1])
+    monkeypatch.setattr(serve_api, "Crowd", Counted)
     api = live(service, concurrency=2)
     with ThreadPoolExecutor(4) as threads:
         held = [threads.submit(api.get, "/v1/popular") for _ in range(2)]
-        time.sleep(0.3)
+        deadline = time.monotonic() + 5
+        while sum(crowds[-1].inside.values()) < 2:
+            assert time.monotonic() < deadline, "the two have not come in"
+            time.sleep(0.01)
         refused = api.get("/v1/popular")
         assert api.code(refused) == (503, "overloaded")
         assert refused.headers["retry-after"] == "1"
