@@ -89,8 +89,8 @@ def _found(found: Comparison, p: float) -> dict[str, Any]:
 
 
 def table(content: Mapping[str, Any]) -> list[str]:
-    """Markdown: the rows down; across, what is kept and what was trained for longer, each with its best epoch."""
-    header = ["model", "validation NDCG@10, kept (best epoch)", "longer", "test HR@10, kept", "longer", "better / worse", "p"]
+    """Markdown: the rows down; across, the suite's schedule and the longer one, each with its best epoch."""
+    header = ["model", "validation NDCG@10, usual (best epoch)", "longer", "test HR@10, usual", "longer", "better / worse", "p"]
     rows = []
     for row in content["rows"]:
         sides, found = (row["usual"], row["longer"]), row[TOLD]

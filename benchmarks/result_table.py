@@ -80,13 +80,13 @@ def short(result: dict[str, Any]) -> list[str]:
         memory = f"{cost['peak_memory_mb']:,.0f} MiB" if cost["peak_memory_mb"] else "-"
         name = f"**{row['model']}**" if row["ours"] else row["model"]
         rows.append([name, str(row["seeds"]), both, *test, best + to_best, memory])
-    card, origin = result["protocol_card"], result["provenance"]
+    card = result["protocol_card"]
     return [
         *markdown_table(rows),
         "",
         f"Protocol {card['protocol']}: {card['users']:,} users, {card['items']:,} items ranked, last {card['keep_last']} kept, leave one "
         f"out, input {card['max_len']}, seen items of the window masked. Mean over seeds, ± their standard deviation; brackets are 95 % "
-        f"over users; epochs chosen by validation NDCG@10. {_origin(origin)}",
+        f"over users; epochs chosen by validation NDCG@10. {_origin(result)}",
     ]
 
 
@@ -98,7 +98,7 @@ def whole(result: dict[str, Any]) -> list[str]:
     remark = [f"**{changed}**", ""] if changed else []
     shown = [key for key in pages if key not in ("notes", "printed") and len(pages[key]) > 1]
     tables = [line for key in shown for line in (*([f"{titles[key]}:", ""] if titles[key] else []), *markdown_table(pages[key]), "")]
-    return [*remark, *chart, *tables, *(f"- {note}" for note in pages["notes"]), "", _origin(result["provenance"])]
+    return [*remark, *chart, *tables, *(f"- {note}" for note in pages["notes"]), "", _origin(result)]
 
 
 def printed() -> list[str]:
@@ -110,10 +110,15 @@ def printed() -> list[str]:
     return markdown_table([["class", "model", *PRINTED_HEADER], *([kind, name, *printed_cells(kind, name)] for kind, name in names)])
 
 
-def _origin(provenance: dict[str, Any]) -> str:
-    """When, of what and how. Of a table made in parts: of its newest row, and the command that makes the whole of it."""
+def _origin(result: dict[str, Any]) -> str:
+    """When, of what and how. Of a table made in parts: of its newest row, and the command that makes the whole of it.
+
+    A row may have been run from another file than the suite that holds it now; ``keep`` took it as configured alike.
+    """
+    provenance = result["provenance"]
     when = f"{provenance['date'][:10]}, commit {provenance['commit']}, {provenance['hardware']}"
     command = re.sub(r" --rows( [^- ]\S*)+", "", provenance["command"])
+    command = re.sub(r"(?<=benchmark run )\S+", result["suite"]["name"], command)
     return f"{when}: `{command}`" if command == provenance["command"] else f"Newest row: {when}. All of them: `{command}`"
 
 

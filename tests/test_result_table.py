@@ -93,16 +93,17 @@ def test_a_row_of_the_readme_says_what_was_measured(result_table: ModuleType) ->
     counted = {"model": "popularity", "ours": False, "seeds": 1, "metrics": metrics, "cost": dict.fromkeys(cost)}
     card = {"protocol": "microlens", "users": 50000, "items": 19099, "keep_last": 13, "max_len": 10}
     provenance = {"date": "2026-11-26T00:00:00", "commit": "abc", "hardware": "two cores", "command": "vivim benchmark run x"}
-    lines = result_table.short({"rows": [row, counted], "protocol_card": card, "provenance": provenance})
+    lines = result_table.short({"suite": {"name": "x"}, "rows": [row, counted], "protocol_card": card, "provenance": provenance})
     assert lines[2] == (
         "| **Mamba-ID** | 3 | .0500 / .0500 | .0728 [.0718, .0738] ±.0011 | .0500 [.0490, .0510] | .0500 [.0490, .0510] "
         "| 11 of 12 in 10 min | 1,234 MiB |"
     )
     assert lines[3].endswith("| - | - |")
     assert "2026-11-26, commit abc, two cores: `vivim benchmark run x`" in lines[-1]
-    provenance["command"] = "vivim benchmark run x --rows SASRec Mamba-ID --jobs 1"
-    lines = result_table.short({"rows": [row], "protocol_card": card, "provenance": provenance})
-    assert "Newest row: 2026-11-26, commit abc, two cores. All of them: `vivim benchmark run x --jobs 1`" in lines[-1]
+    for file in ("x", "tried.yaml"):  # a copy of the suite is nobody's but its maker's
+        provenance["command"] = f"vivim benchmark run {file} --rows SASRec Mamba-ID --jobs 1"
+        lines = result_table.short({"suite": {"name": "x"}, "rows": [row], "protocol_card": card, "provenance": provenance})
+        assert "Newest row: 2026-11-26, commit abc, two cores. All of them: `vivim benchmark run x --jobs 1`" in lines[-1]
 
 
 def test_the_page_of_a_result_shows_every_table_but_what_is_printed(result_table: ModuleType) -> None:
