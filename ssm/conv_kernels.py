@@ -11,7 +11,7 @@ Legend: B batch, L tokens, D channels, K taps. ``keep`` is (B, L) in walk order;
 import triton
 import triton.language as tl
 
-from .triton_kernels import kernel, sigmoid, token_at
+from .triton_parts import kernel, sigmoid, token_at
 
 
 @triton.jit

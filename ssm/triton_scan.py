@@ -236,7 +236,7 @@ class _Call:
 
     def backward(self, checkpoints: torch.Tensor, grad_y: torch.Tensor, grad_last: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of u, delta, A, B, C, D, z, bias and start."""
-        k = _kernels()
+        k = _adjoints()
         grad_y, grad_last = unit_stride(grad_y), grad_last.contiguous()
         grad_y_strides = grad_y.stride()[:2]
         parts = (self.batch * self.plan.segments, self.channels)
@@ -307,6 +307,11 @@ class _Call:
 @cache
 def _kernels() -> Any:
     return importlib.import_module(".triton_kernels", __package__)
+
+
+@cache
+def _adjoints() -> Any:
+    return importlib.import_module(".triton_adjoints", __package__)
 
 
 @cache

@@ -49,7 +49,7 @@ OPTIONAL = {
 }
 
 # Kernels can only be written with triton at hand; the file is itself imported where it is used.
-KERNELS = {"ssm/triton_kernels.py", "ssm/conv_kernels.py"}
+KERNELS = {"ssm/triton_parts.py", "ssm/triton_kernels.py", "ssm/triton_adjoints.py", "ssm/conv_kernels.py"}
 
 # What is written in terms of the web framework, imported by stage_serve once it has looked whether that is there.
 HTTP = {

@@ -14,7 +14,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from vivim.ssm import FORWARD, REVERSE, time_major, triton_kernels
+from vivim.ssm import FORWARD, REVERSE, time_major, triton_adjoints, triton_kernels, triton_parts
 from vivim.ssm import triton_scan as backend
 from vivim.ssm.inputs import ScanInputs
 
@@ -53,7 +53,7 @@ def launches(size, dtype, *, segments, full, orders, keep):
     wide, narrow = (batch, length, channels), (batch, length, groups, states)
     extras = [empty(channels, dtype=f), empty(*wide), empty(channels, dtype=f), empty(batch, channels, states, dtype=f)]
     recorder = Recorder()
-    backend._kernels = lambda: recorder
+    backend._kernels = backend._adjoints = lambda: recorder
     inputs = ScanInputs(
         *(empty(*wide), empty(*wide), empty(channels, states, dtype=f), empty(*narrow), empty(*narrow)),
         *(extras if full else [None] * 4),
@@ -68,10 +68,10 @@ def launches(size, dtype, *, segments, full, orders, keep):
 
 
 def compiled(name, arguments, options, capability):
-    kernel = getattr(triton_kernels, name)
+    kernel = getattr(triton_kernels, name, None) or getattr(triton_adjoints, name)
     types, constants, attributes = {}, {}, {}
     for i, (parameter, value) in enumerate(zip(kernel.arg_names, arguments, strict=False)):
-        fixed = isinstance(value, int) and parameter not in triton_kernels.ANY_NUMBER
+        fixed = isinstance(value, int) and parameter not in triton_parts.ANY_NUMBER
         if value is None or (fixed and value == 1):
             types[parameter], constants[parameter] = "constexpr", value
             continue
